@@ -1,0 +1,119 @@
+"""Settings from the environment, checked once at the start; each field carries its doc."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import phonenumbers
+
+from app.errors import ConfigError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PREFIX = "PLUM_"
+ROLES = ("receiver", "analyst", "metrics")
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("an address like https://calls.example.com")
+    return value.rstrip("/")
+
+
+def _size(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 2**30:
+        raise ValueError("a number of bytes from 1 to 1073741824")
+    return int(value)
+
+
+def _days(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 36500:
+        raise ValueError("a number of days from 1 to 36500")
+    return int(value)
+
+
+def _roles(value: str) -> frozenset[str]:
+    roles = frozenset(role.strip() for role in value.split(","))
+    if not roles <= set(ROLES):
+        raise ValueError(f"any of {', '.join(ROLES)}, with commas between")
+    return roles
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("networks like 10.0.0.0/8,192.168.1.7, with commas between") from None
+
+
+def _region(value: str) -> str:
+    if value not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError("a region of two capital letters, like US or GB")
+    return value
+
+
+def _log_format(value: str) -> str:
+    if value not in ("text", "json"):
+        raise ValueError("text or json")
+    return value
+
+
+def _setting(doc: str, read: Callable[[str], Any], default: Any) -> Any:
+    return field(default=default, metadata={"doc": doc, "read": read})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says; a field `database_url` is the variable `PLUM_DATABASE_URL`."""
+
+    database_url: str = _setting("where the store is", _text, "sqlite:///var/outcomes.db")
+    read_database_url: str | None = _setting("a replica for analysts' questions", _text, None)
+    spool_dir: Path = _setting("where deliveries wait while the store is away", Path, Path("var/spool"))
+    public_url: str = _setting("the address that Plum reaches, for result_url", _url, "http://127.0.0.1:8000")
+    roles: frozenset[str] = _setting("which faces this process serves", _roles, frozenset(ROLES))
+    max_body_bytes: int = _setting("larger bodies are answered 413", _size, 1048576)
+    trusted_proxies: tuple[Network, ...] = _setting("whose X-Forwarded-For is believed", _networks, ())
+    retain_deliveries_days: int | None = _setting("how long deliveries are kept; unset: for ever", _days, None)
+    retain_outcomes_days: int | None = _setting("how long outcomes are kept; unset: for ever", _days, None)
+    default_region: str = _setting("where national phone numbers belong", _region, "US")
+    log_format: str = _setting("text or json", _log_format, "")
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings. `NAME_FILE` reads a value from a file. Raises `ConfigError` in one clear line."""
+    known = {PREFIX + one.name.upper(): one for one in fields(Settings)}
+    values: dict[str, Any] = {"log_format": "text" if sys.stderr.isatty() else "json"}
+    for variable in sorted(name for name in environment if name.startswith(PREFIX)):
+        name = variable if variable in known else variable.removesuffix("_FILE")
+        if name not in known:
+            raise ConfigError(f"{variable} is no setting; there are: {', '.join(known)}")
+        if name != variable and name in environment:
+            raise ConfigError(f"{name} and {variable} are both set; keep one of them")
+        text = environment[variable] if name == variable else _from_file(variable, environment[variable])
+        if text == "":
+            continue
+        try:
+            values[known[name].name] = known[name].metadata["read"](text)
+        except ValueError as error:
+            raise ConfigError(f"{name} should be {error}") from None
+    return Settings(**values)
+
+
+def _from_file(variable: str, file: str) -> str:
+    try:
+        return Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not text"
+        raise ConfigError(f"{variable}: {file} cannot be read: {reason}") from None

@@ -1,0 +1,94 @@
+"""A check of the whole installation, each part with what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.config import Settings, from_environment
+from app.errors import PlumError
+from app.store import integrations, schema_version, tokens
+from app.store.database import Database, reachable
+
+LITTLE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    part: str
+    ok: bool
+    says: str
+
+
+def examine(environment: Mapping[str, str]) -> list[Check]:
+    """Every part's state; those behind a broken part are not asked."""
+    try:
+        settings = from_environment(environment)
+        database = Database(settings.database_url)
+    except PlumError as error:
+        return [Check("settings", False, str(error))]
+    try:
+        return [Check("settings", True, "all known"), *_checks(settings, database)]
+    finally:
+        database.close()
+
+
+def _checks(settings: Settings, database: Database) -> Iterator[Check]:
+    yield _spool(settings.spool_dir)
+    store = _asked("store", lambda: _store(database))
+    yield store
+    if not store.ok:
+        return
+    schema = _asked("schema", lambda: _schema(database))
+    yield schema
+    if schema.ok:
+        yield _integrations(settings, database)
+        yield _tokens(database)
+
+
+def _asked(part: str, ask: Callable[[], str]) -> Check:
+    try:
+        return Check(part, True, ask())
+    except PlumError as error:
+        return Check(part, False, str(error))
+
+
+def _spool(directory: Path) -> Check:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".doctor-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+        free = shutil.disk_usage(directory).free
+    except OSError as error:
+        return Check("spool", False, f"{directory} cannot be written: {error.strerror}; mend it or set PLUM_SPOOL_DIR")
+    if free < LITTLE_BYTES:
+        return Check("spool", False, f"only {free >> 20} MiB are free at {directory}; make room")
+    return Check("spool", True, f"{directory} can be written, {free >> 30} GiB free")
+
+
+def _store(database: Database) -> str:
+    reachable(database)
+    return f"{database.engine.url.render_as_string(hide_password=True)} answers"
+
+
+def _schema(database: Database) -> str:
+    schema_version.check(database)
+    return "up to date"
+
+
+def _integrations(settings: Settings, database: Database) -> Check:
+    active = [one for one in integrations.list_integrations(database) if not one["disabled_at"]]
+    if not active:
+        return Check("integrations", False, "none is active; run: plum-outcomes integration add NAME")
+    return Check("integrations", True, f"{len(active)} active, under {settings.public_url}")
+
+
+def _tokens(database: Database) -> Check:
+    active = [one for one in tokens.list_tokens(database) if not one["revoked_at"]]
+    if not active:
+        return Check("tokens", False, "none is active, so nobody can query; run: plum-outcomes token add NAME")
+    return Check("tokens", True, f"{len(active)} active")

@@ -1,0 +1,38 @@
+"""Every failure with a name. A failure's text is a code: the stored reason and the metric label at once."""
+
+
+class PlumError(Exception):
+    """Base of all of them."""
+
+
+class Unreadable(PlumError):
+    """A body that cannot be understood; the text is the reason: empty, not_text, not_json, not_form, not_xml,
+    too_deep, no_known_field, cut_short."""
+
+
+class ConfigError(PlumError):
+    """A setting is wrong or unknown; the text says which and what is allowed."""
+
+
+class StoreError(PlumError):
+    """The store cannot do what was asked; the text says what to do about it."""
+
+
+class StoreUnavailable(StoreError):
+    """The store refuses or does not answer now, and may later."""
+
+
+class StoreRefused(StoreError):
+    """The store answered, and will not take this content; trying again does not help."""
+
+
+class SchemaOutdated(StoreError):
+    """The store's schema is not the one that this program needs."""
+
+
+class NotFound(PlumError):
+    """No such thing; the text names it."""
+
+
+class Exists(PlumError):
+    """A thing of that name is there already; the text names it."""

@@ -1,0 +1,249 @@
+"""The nouns. Everything else in this package is a verb on them; `docs/glossary.md` tells them in prose."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+Json = Any  # what `json.loads` gives
+
+
+class Product(StrEnum):
+    """Plum's three products, each with its own form of callback."""
+
+    DEV = "dev"
+    INSIGHT = "insight"
+    FUSE = "fuse"
+
+
+class Status(StrEnum):
+    """Plum's outcome word, `result` under DEV and `status` elsewhere, without case."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+    UNCALLED = "uncalled"
+    UNKNOWN = "unknown"
+
+
+class CalleeType(StrEnum):
+    """DEV's nine words for who or what answered."""
+
+    VOICE = "voice"
+    ANSWERINGMACHINE = "answeringmachine"
+    FAXMACHINE = "faxmachine"
+    BUSY = "busy"
+    NOANSWER = "noanswer"
+    INFORMATIONTONE = "informationtone"
+    LINEFAILURE = "linefailure"
+    NOATTEMPT = "noattempt"
+    UNKNOWN = "unknown"
+
+
+class Disposition(StrEnum):
+    """How the call ended: the one word to compare across products."""
+
+    ANSWERED = "answered"
+    NO_ANSWER = "no_answer"
+    BUSY = "busy"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    CANCELED = "canceled"
+    NOT_ATTEMPTED = "not_attempted"
+    UNKNOWN = "unknown"
+
+
+class AnsweredBy(StrEnum):
+    HUMAN = "human"
+    MACHINE = "machine"
+    FAX = "fax"
+
+
+class Identity(StrEnum):
+    """What tells one call from another; the contract's identity table."""
+
+    REFERENCE = "reference"
+    CALL_ID = "call_id"
+    DERIVED = "derived"
+    NONE = "none"
+
+
+class Verdict(StrEnum):
+    """What a delivery did to its outcome."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    SUPERSEDED = "superseded"
+    QUARANTINED = "quarantined"
+    STARTED = "started"
+
+
+class Via(StrEnum):
+    """The way a delivery came in."""
+
+    HTTP = "http"
+    SPOOL = "spool"
+    IMPORT = "import"
+    POLL = "poll"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A value that could not be taken as it stands; it never costs the row.
+
+    `field` is Plum's name as sent (`events[2].timestamp` where nested), `value` as sent.
+    """
+
+    field: str
+    value: Json
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """Our verbatim record of one callback. `product` is what its integration declares, None for auto."""
+
+    id: UUID
+    integration: str
+    received_at: datetime
+    body: bytes
+    product: Product | None = None
+    via: Via = Via.HTTP
+    content_type: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    query: str = ""
+    remote_addr: str | None = None
+    reference: str | None = None
+    batch: str | None = None
+    cut_short: bool = False  # the sender hung up before its body was whole
+
+    @property
+    def size(self) -> int:
+        return len(self.body)
+
+    @property
+    def sha256(self) -> bytes:
+        return hashlib.sha256(self.body).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A value together with the name under which Plum sent it."""
+
+    name: str
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a product says, in our field names, unjudged. A name that was not sent is missing from `fields`."""
+
+    product: Product
+    fields: Mapping[str, Sent]
+    status: Status
+    callee_type: CalleeType | None
+    events: tuple[tuple[Sent, Sent], ...]  # (name, timestamp) of each
+    extra: Mapping[str, Json]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    event: str | None
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One call's result in the one schema, as far as its deliveries tell. Unknown is None, never 0 or "".
+
+    Fields stand in the order of the contract's record; `digest` is the one that users do not see: what was
+    read, whatever its encoding (see `normalise.digest`).
+    """
+
+    id: UUID
+    integration: str
+    product: Product
+    identity: Identity
+    call_id: str | None
+    message_reference: str | None
+    reference: str | None
+    batch: str | None
+    phone_number: str | None
+    phone_number_raw: str | None
+    status: Status
+    status_raw: str | None
+    callee_type: CalleeType | None
+    callee_type_raw: str | None
+    disposition: Disposition
+    answered_by: AnsweredBy | None
+    attempts: int | None
+    max_attempts: int | None
+    reattempt_wait_seconds: int | None
+    duration_seconds: int | None
+    queued_at: datetime | None
+    start_at: datetime | None
+    end_at: datetime | None
+    last_attempt_at: datetime | None
+    connected_at: datetime | None
+    disconnected_at: datetime | None
+    ended_at: datetime
+    received_at: datetime
+    updated_at: datetime
+    events: tuple[Event, ...]
+    extra: Mapping[str, Json]
+    problems: tuple[Problem, ...]
+    deliveries: int
+    possible_duplicate: bool
+    normaliser: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A delivery understood, or the reason why it was not. Exactly one of `outcome` and `reason` is set.
+
+    `outcome` is the call as this one delivery tells it; folding the readings of a call gives its outcome.
+    """
+
+    delivery: Delivery
+    outcome: Outcome | None = None
+    reason: str | None = None
+    problems: tuple[Problem, ...] = field(default=())
+    normaliser: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a delivery. `disposition` is what its outcome came to, where it is new or has changed."""
+
+    delivery_id: UUID
+    verdict: Verdict
+    outcome_id: UUID | None = None
+    reason: str | None = None
+    disposition: Disposition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """One configured sender. `product` None means auto: told from each body."""
+
+    name: str
+    product: Product | None
+
+
+class Scope(StrEnum):
+    """What an API token may see or do; each includes the one before."""
+
+    READ = "read"
+    REVEAL = "reveal"
+    ADMIN = "admin"
+
+    def includes(self, other: Scope) -> bool:
+        return list(Scope).index(self) >= list(Scope).index(other)

@@ -1,0 +1,404 @@
+"""What holds for every product: phones, times, numbers, disposition, identity, and the fold.
+
+Pure: no clock, no log, no store. A value that does not read becomes None and a problem beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from uuid import UUID, uuid5
+
+import phonenumbers
+
+from app.model import (
+    AnsweredBy,
+    CalleeType,
+    Delivery,
+    Disposition,
+    Event,
+    Identity,
+    Json,
+    Outcome,
+    Problem,
+    Product,
+    Report,
+    Sent,
+    Status,
+)
+
+VERSION = "1"
+
+BY_CALLEE_TYPE: Mapping[CalleeType | None, tuple[Disposition, AnsweredBy | None]] = {
+    CalleeType.VOICE: (Disposition.ANSWERED, AnsweredBy.HUMAN),
+    CalleeType.ANSWERINGMACHINE: (Disposition.ANSWERED, AnsweredBy.MACHINE),
+    CalleeType.FAXMACHINE: (Disposition.ANSWERED, AnsweredBy.FAX),
+    CalleeType.BUSY: (Disposition.BUSY, None),
+    CalleeType.NOANSWER: (Disposition.NO_ANSWER, None),
+    CalleeType.NOATTEMPT: (Disposition.NOT_ATTEMPTED, None),
+    CalleeType.INFORMATIONTONE: (Disposition.FAILED, None),
+    CalleeType.LINEFAILURE: (Disposition.FAILED, None),
+}
+
+BY_STATUS = {
+    Status.COMPLETED: Disposition.ANSWERED,
+    Status.FAILED: Disposition.FAILED,
+    Status.CANCELED: Disposition.CANCELED,
+    Status.REJECTED: Disposition.REJECTED,
+    Status.UNCALLED: Disposition.NOT_ATTEMPTED,
+    Status.UNKNOWN: Disposition.UNKNOWN,
+}
+
+CONTRADICTIONS: Mapping[Status, frozenset[CalleeType | None]] = {
+    Status.COMPLETED: frozenset(
+        {
+            CalleeType.BUSY,
+            CalleeType.NOANSWER,
+            CalleeType.INFORMATIONTONE,
+            CalleeType.LINEFAILURE,
+            CalleeType.NOATTEMPT,
+        }
+    ),
+    Status.FAILED: frozenset({CalleeType.VOICE, CalleeType.ANSWERINGMACHINE, CalleeType.FAXMACHINE}),
+}
+
+MAX_NUMBER = 2**31 - 1
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_NAMESPACE = UUID("5f0d3bd6-6e2b-4b0c-9d7e-0d1f6a3c9b52")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL's text holds neither
+_BEFORE_NUMBER = re.compile(r"[\s'\"‘’“”]*(?:tel:)?[\s'\"‘’“”]*", re.I)
+_DATE = re.compile(  # RFC 2822, section 3.3, with the obsolete year and zone names of 4.3
+    r"(?:(?:mon|tue|wed|thu|fri|sat|sun),\s*)?\d{1,2}\s+"
+    r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\s+(?:\d{4}|\d{2})\s+"
+    r"\d{2}:\d{2}(?::\d{2})?\s+(?P<zone>[+-]\d{4}|[a-z]+)(?:\s*\([^()]*\))?",
+    re.I | re.A,
+)
+
+_T = TypeVar("_T")
+
+
+class Odd(ValueError):
+    """A value that does not read; the text is the problem's code."""
+
+
+# --- one delivery
+
+
+def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
+    """The call as this one delivery tells it. `region` is where national numbers belong (`US`)."""
+    problems = list(report.problems)
+
+    def judged(name: str, read: Callable[[Json], _T | None]) -> _T | None:
+        return _judged(report.fields.get(name), read, problems)
+
+    def text(name: str) -> str | None:
+        return _text(report.fields.get(name), problems)
+
+    call_id, message_reference, phone_raw = text("call_id"), text("message_reference"), text("phone_number")
+    phone_number = judged("phone_number", lambda value: phone(value, region))
+    queued_at = judged("queued_at", time)
+    identity, key = _identity(delivery, report, call_id, message_reference, phone_raw, queued_at)
+    disposition, answered_by = _disposition(report.status, report.callee_type)
+    problems += _contradiction(report)
+    events = tuple(
+        Event(storable(_text(name, problems)), _judged(at, time, problems)) for name, at in report.events
+    )
+    connected_at, disconnected_at = _latest(events, "connected"), _latest(events, "disconnected")
+    outcome = Outcome(
+        id=uuid5(_NAMESPACE, json.dumps([identity, delivery.integration, *key])),
+        integration=delivery.integration,
+        product=report.product,
+        identity=identity,
+        call_id=storable(call_id),
+        message_reference=storable(message_reference),
+        reference=storable(delivery.reference),
+        batch=storable(delivery.batch),
+        phone_number=phone_number,
+        phone_number_raw=storable(phone_raw),
+        status=report.status,
+        status_raw=storable(text("status")),
+        callee_type=report.callee_type,
+        callee_type_raw=storable(text("callee_type")),
+        disposition=disposition,
+        answered_by=answered_by,
+        attempts=judged("attempts", number),
+        max_attempts=judged("max_attempts", number),
+        reattempt_wait_seconds=judged("reattempt_wait_seconds", number),
+        duration_seconds=_duration(judged("duration_seconds", number), connected_at, disconnected_at),
+        queued_at=queued_at,
+        start_at=judged("start_at", time),
+        end_at=judged("end_at", time),
+        last_attempt_at=judged("last_attempt_at", time),
+        connected_at=connected_at,
+        disconnected_at=disconnected_at,
+        ended_at=delivery.received_at,
+        received_at=delivery.received_at,
+        updated_at=delivery.received_at,
+        events=events,
+        extra=_clean(report.extra),
+        problems=tuple(Problem(_clean(one.field), _clean(one.value), one.problem) for one in problems),
+        deliveries=1,
+        possible_duplicate=False,
+        normaliser=VERSION,
+        digest="",
+    )
+    return replace(outcome, ended_at=_ended_at(outcome), digest=digest(outcome))
+
+
+def number(value: Json) -> int | None:
+    """A count or seconds: trimmed ASCII digits or an integer, 0 to 2³¹−1. Raises `Odd`."""
+    digits = value.strip() if isinstance(value, str) else value
+    if digits is None or digits == "":
+        return None
+    if isinstance(digits, str):
+        digits = _digits(digits)
+    if type(digits) is not int or not 0 <= digits <= MAX_NUMBER:
+        raise Odd("not_a_number")
+    return digits
+
+
+def time(value: Json) -> datetime | None:
+    """Unix seconds as number or digits, or RFC 2822 text; nothing and 0 are None. Raises `Odd`."""
+    moment = value.strip() if isinstance(value, str) else value
+    if moment is None or moment == "":
+        return None
+    if isinstance(moment, str):
+        moment = _digits(moment) if _digits(moment) is not None else _rfc2822(moment)
+    if type(moment) in (int, float):
+        if moment == 0:
+            return None
+        moment = _from_unix(moment)
+    if not isinstance(moment, datetime) or not EARLIEST <= moment <= LATEST:
+        raise Odd("not_a_time")
+    return moment
+
+
+def phone(value: Json, region: str) -> str | None:
+    """E.164 of a number as dialled: `6175551234`, `tel:+16175551234;ani=…;postd=2`, `"'6173720293'"`.
+
+    Raises `Odd` for what is no full number: local only, too short or long, junk.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Odd("not_a_phone_number")
+    text = str(value)
+    before = _BEFORE_NUMBER.match(text)
+    start = before.end() if before else 0
+    dialled = text[start:].partition(";")[0].rstrip(" \t\r\n'\"‘’“”")
+    # A sender that forgets to escape +1617… in a urlencoded body delivers " 1617…".
+    if text[:start].strip("'\"‘’“”") != text[:start].strip("'\"‘’“” \t\r\n"):
+        international = _parsed(f"+{dialled}", region)
+        if international and phonenumbers.is_valid_number(international):
+            return _e164(international)
+    parsed = _parsed(dialled, region)
+    if not parsed or phonenumbers.is_possible_number_with_reason(parsed) != phonenumbers.ValidationResult.IS_POSSIBLE:
+        raise Odd("not_a_phone_number")
+    return _e164(parsed)
+
+
+def storable(text: str | None) -> str | None:
+    """Text without NUL and lone surrogates, which PostgreSQL's text does not hold; empty is None."""
+    return _UNSTORABLE.sub("\ufffd", text) if text else None
+
+
+def _clean(value: Json) -> Json:
+    """The same with every text and name storable."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, Mapping):
+        return {_clean(name): _clean(item) for name, item in value.items()}
+    return value
+
+
+def digest(outcome: Outcome) -> str:
+    """64 hex digits: the first half is what was read, however encoded; the second tells encodings apart.
+
+    Two readings with the same first half are the same reading. The second half only makes the fold's order total.
+    """
+    content = {name: getattr(outcome, name) for name in _CONTENT}
+    same = json.dumps(_canonical(content), sort_keys=True, default=_json_value)
+    exact = json.dumps(content, sort_keys=True, default=_json_value)
+    return _hash(same)[:32] + _hash(exact)[:32]
+
+
+def same_reading(one: str, other: str) -> bool:
+    """Whether two digests are of the same reading, however encoded."""
+    return one[:32] == other[:32]
+
+
+# --- many deliveries
+
+
+def fold(outcomes: Iterable[Outcome]) -> Outcome:
+    """One outcome of what several deliveries, or earlier folds, tell of one call.
+
+    The newest wins whole. Associative and commutative, so any order of arrival and any grouping gives the same.
+    """
+    tellings = list(outcomes)
+    if len(tellings) == 1:
+        return tellings[0]
+    folded = replace(
+        max(tellings, key=rank),
+        received_at=min(outcome.received_at for outcome in tellings),
+        updated_at=max(outcome.updated_at for outcome in tellings),
+        deliveries=sum(outcome.deliveries for outcome in tellings),
+        possible_duplicate=any(outcome.possible_duplicate for outcome in tellings),
+    )
+    return replace(folded, ended_at=_ended_at(folded))
+
+
+def rank(outcome: Outcome) -> tuple[int, datetime, bool, str]:
+    """The total order of the fold: attempts, time of evidence, finality, digest; never the order of arrival."""
+    attempts = -1 if outcome.attempts is None else outcome.attempts
+    evidence = outcome.last_attempt_at or _last_event(outcome) or _LONG_AGO
+    return attempts, evidence, outcome.status is not Status.UNKNOWN, outcome.digest
+
+
+# --- parts
+
+
+def _judged(sent: Sent | None, read: Callable[[Json], _T | None], problems: list[Problem]) -> _T | None:
+    try:
+        return read(sent.value) if sent else None
+    except Odd as odd:
+        assert sent is not None
+        problems.append(Problem(sent.name, sent.value, str(odd)))
+        return None
+
+
+def _text(sent: Sent | None, problems: list[Problem]) -> str | None:
+    """Any characters and length; empty is None. What is no text is kept as its JSON, with a problem."""
+    if sent is None or sent.value is None or sent.value == "":
+        return None
+    if isinstance(sent.value, str):
+        if _UNSTORABLE.search(sent.value):
+            problems.append(Problem(sent.name, sent.value, "unstorable_character"))
+        return sent.value
+    if type(sent.value) is not int:
+        problems.append(Problem(sent.name, sent.value, "not_text"))
+    return json.dumps(sent.value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _identity(
+    delivery: Delivery,
+    report: Report,
+    call_id: str | None,
+    message_reference: str | None,
+    phone_raw: str | None,
+    queued_at: datetime | None,
+) -> tuple[Identity, list[str | None]]:
+    """What tells this call from others; the contract's table, its first row that holds."""
+    if delivery.reference is not None:
+        return Identity.REFERENCE, [delivery.reference]
+    if report.product is Product.DEV and call_id is not None:
+        # A call_id is unique per Plum outbound server only, so the client's own reference and the phone join in.
+        return Identity.CALL_ID, [call_id, message_reference, phone_raw]
+    if report.product is Product.FUSE and phone_raw is not None and queued_at is not None:
+        return Identity.DERIVED, [phone_raw, queued_at.isoformat()]
+    return Identity.NONE, [str(delivery.id)]
+
+
+def _disposition(status: Status, callee_type: CalleeType | None) -> tuple[Disposition, AnsweredBy | None]:
+    return BY_CALLEE_TYPE.get(callee_type) or (BY_STATUS[status], None)
+
+
+def _contradiction(report: Report) -> list[Problem]:
+    if report.callee_type not in CONTRADICTIONS.get(report.status, ()):
+        return []
+    sent = report.fields["callee_type"]
+    return [Problem(sent.name, sent.value, "contradicts_result")]
+
+
+def _latest(events: Iterable[Event], name: str) -> datetime | None:
+    return max((event.at for event in events if event.at and (event.event or "").casefold() == name), default=None)
+
+
+def _last_event(outcome: Outcome) -> datetime | None:
+    return max((event.at for event in outcome.events if event.at), default=None)
+
+
+def _ended_at(outcome: Outcome) -> datetime:
+    return outcome.disconnected_at or outcome.last_attempt_at or _last_event(outcome) or outcome.received_at
+
+
+def _duration(sent: int | None, connected_at: datetime | None, disconnected_at: datetime | None) -> int | None:
+    if sent is not None or connected_at is None or disconnected_at is None:
+        return sent
+    seconds = int((disconnected_at - connected_at).total_seconds())
+    return seconds if seconds >= 0 else None
+
+
+def _digits(text: str) -> int | None:
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return int(text.lstrip("0")[:20] or "0")  # beyond 20 digits every bound is passed already
+
+
+def _from_unix(seconds: float) -> datetime | None:
+    if not EARLIEST.timestamp() <= seconds <= LATEST.timestamp():
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _rfc2822(text: str) -> datetime | None:
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    if moment.tzinfo is None:  # Python's word for -0000, and for a zone that it does not know
+        return moment.replace(tzinfo=UTC) if match["zone"] == "-0000" else None
+    return moment.astimezone(UTC)
+
+
+def _parsed(text: str, region: str) -> phonenumbers.PhoneNumber | None:
+    try:
+        return phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return None
+
+
+def _e164(parsed: phonenumbers.PhoneNumber) -> str:
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
+# What a reading says, as opposed to which delivery said it and when.
+_NOT_CONTENT = {"ended_at", "received_at", "updated_at", "deliveries", "possible_duplicate", "normaliser", "digest"}
+_CONTENT = [name for name in Outcome.__slots__ if name not in _NOT_CONTENT]
+
+
+def _json_value(value: object) -> Json:
+    if isinstance(value, Event):
+        return {"event": value.event, "at": value.at}
+    if isinstance(value, Problem):
+        return {"field": value.field, "value": value.value, "problem": value.problem}
+    return str(value)
+
+
+def _canonical(value: Json) -> Json:
+    """Numbers as text and nothing for null: so JSON and a form say the same."""
+    if isinstance(value, Event | Problem):
+        value = _json_value(value)
+    if isinstance(value, Mapping):
+        return {name: _canonical(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return str(value)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

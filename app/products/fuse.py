@@ -1,0 +1,9 @@
+"""Fuse: a `call_details` with the phone number (in the sample with quotes inside the text) and the duration."""
+
+from app.products import call_details
+
+FIELDS = call_details.FIELDS
+STATUSES = call_details.STATUSES
+
+# Insight's callback has neither.
+MARKS = ("phone_number", "duration")

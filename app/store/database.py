@@ -1,0 +1,138 @@
+"""One engine, opened for what this product needs of it: durable commits, short time-outs, plain errors."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, exc, text
+from sqlalchemy.engine import make_url
+
+from app.errors import ConfigError, StoreRefused, StoreUnavailable
+
+CONNECT_SECONDS = 3
+LOCK_SECONDS = 5
+STATEMENT_SECONDS = 10
+
+
+class Database:
+    """The store's engine. All SQL runs within `reading()` or `writing()`, whose errors are the store's own."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for questions. Raises `StoreUnavailable` or `StoreRefused`."""
+        with _own_errors(self.engine), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction, durable when the block is left. Raises `StoreUnavailable` or `StoreRefused`."""
+        with _own_errors(self.engine), self.engine.connect() as connection:
+            connection = connection.execution_options(writing=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError:
+        raise ConfigError(
+            "PLUM_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+        ) from None
+    if parsed.drivername == "sqlite":
+        return _sqlite(url, parsed.database)
+    if parsed.drivername == "postgresql+psycopg":
+        return _postgresql(url)
+    raise ConfigError(
+        f"PLUM_DATABASE_URL: no store for {parsed.drivername}; use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+    )
+
+
+def _postgresql(url: str) -> Engine:
+    options = f"-c lock_timeout={LOCK_SECONDS}s -c statement_timeout={STATEMENT_SECONDS}s -c timezone=UTC"
+    return create_engine(
+        url,
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "tcp_user_timeout": STATEMENT_SECONDS * 1000,
+            "options": options,
+        },
+        pool_timeout=CONNECT_SECONDS,
+    )
+
+
+def _sqlite(url: str, file: str | None) -> Engine:
+    if not file or file == ":memory:":
+        raise ConfigError("PLUM_DATABASE_URL: SQLite needs a file that outlives the process; use sqlite:///FILE")
+    try:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"PLUM_DATABASE_URL: {Path(file).parent} cannot be made: {error.strerror}") from None
+    engine = create_engine(url, pool_timeout=CONNECT_SECONDS)
+    event.listen(engine, "connect", _open_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _open_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin in _begin_sqlite
+    for pragma in ("busy_timeout=100", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """BEGIN; for writing at once with the lock, waited for in short sleeps.
+
+    SQLite's own busy handler would block every greenlet of the process while it waits.
+    """
+    if not connection.get_execution_options().get("writing"):
+        connection.exec_driver_sql("BEGIN")
+        return
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            return
+        except exc.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.001, 0.01))
+
+
+@contextmanager
+def _own_errors(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
+        raise StoreUnavailable(_in_words(engine, error)) from error
+    except exc.SQLAlchemyError as error:
+        raise StoreRefused(_in_words(engine, error)) from error
+    except (OverflowError, UnicodeError) as error:  # SQLite's driver does not wrap these
+        raise StoreRefused(f"a value that SQLite does not hold: {type(error).__name__}") from error
+
+
+def _in_words(engine: Engine, error: exc.SQLAlchemyError) -> str:
+    """One line without values: a statement's parameters are what callers sent."""
+    cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    if "no such table" in cause or ("relation" in cause and "does not exist" in cause):
+        return "the store has no schema; run: plum-outcomes migrate"
+    return f"the store at {engine.url.render_as_string(hide_password=True)} says: {cause}"
+
+
+def reachable(database: Database) -> None:
+    """Raises `StoreUnavailable` where the store does not answer a trivial question."""
+    with database.reading() as connection:
+        connection.execute(text("SELECT 1"))

@@ -1,0 +1,80 @@
+"""Integrations and their keys. Only a key's SHA-256 is stored: 128 random bits need no slow hash."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+
+from sqlalchemy import Row, insert, select, update
+
+from app.errors import Exists, NotFound
+from app.model import Integration, Product
+from app.store.database import Database
+from app.store.schema import integration_keys, integrations
+
+
+def hashed(secret: str) -> bytes:
+    """What the store keeps of a key or token."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def add_integration(database: Database, name: str, product: Product | None, now: datetime) -> str:
+    """A new sender; its key, shown this once. Raises `Exists`."""
+    with database.writing() as connection:
+        if connection.execute(select(integrations.c.name).where(integrations.c.name == name)).first():
+            raise Exists(f"an integration named {name} is there already; for a new key: integration rotate {name}")
+        connection.execute(insert(integrations).values(name=name, product=product and product.value, created_at=now))
+        key = secrets.token_urlsafe(16)
+        connection.execute(insert(integration_keys).values(key_hash=hashed(key), integration=name, created_at=now))
+    return key
+
+
+def rotate_integration(database: Database, name: str, grace: timedelta, now: datetime) -> tuple[Integration, str]:
+    """A new key; the old ones hold until the grace is over. Raises `NotFound`."""
+    with database.writing() as connection:
+        row = connection.execute(select(integrations).where(integrations.c.name == name)).first()
+        if row is None:
+            raise NotFound(f"no integration is named {name}; see: integration list")
+        ends = now + grace
+        connection.execute(
+            update(integration_keys)
+            .where(integration_keys.c.integration == name)
+            .where(integration_keys.c.expires_at.is_(None) | (integration_keys.c.expires_at > ends))
+            .values(expires_at=ends)
+        )
+        key = secrets.token_urlsafe(16)
+        connection.execute(insert(integration_keys).values(key_hash=hashed(key), integration=name, created_at=now))
+    return _integration(row), key
+
+
+def disable_integration(database: Database, name: str, now: datetime) -> None:
+    """Its URLs answer 404 from now on; what it sent stays. Raises `NotFound`."""
+    with database.writing() as connection:
+        statement = update(integrations).where(integrations.c.name == name).values(disabled_at=now)
+        if connection.execute(statement).rowcount == 0:
+            raise NotFound(f"no integration is named {name}; see: integration list")
+
+
+def list_integrations(database: Database) -> list[dict[str, object]]:
+    with database.reading() as connection:
+        rows = connection.execute(select(integrations).order_by(integrations.c.name)).mappings()
+        return [dict(row) | {"product": row["product"] or "auto"} for row in rows]
+
+
+def integration_of_key(database: Database, key: str, now: datetime) -> Integration | None:
+    """Who posts under this key, or None for a key that is unknown, expired or disabled."""
+    keys = integration_keys.join(integrations)
+    statement = (
+        select(integrations)
+        .select_from(keys)
+        .where(integration_keys.c.key_hash == hashed(key), integrations.c.disabled_at.is_(None))
+        .where(integration_keys.c.expires_at.is_(None) | (integration_keys.c.expires_at > now))
+    )
+    with database.reading() as connection:
+        row = connection.execute(statement).first()
+    return _integration(row) if row else None
+
+
+def _integration(row: Row[tuple[object, ...]]) -> Integration:
+    return Integration(row.name, Product(row.product) if row.product else None)

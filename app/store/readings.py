@@ -1,0 +1,220 @@
+"""Readings become deliveries and outcomes: the one way in.
+
+Live, spooled, imported, polled and reprocessed deliveries all pass through `save`. A delivery counts once by its
+id, an outcome is the fold of its deliveries, and both hold whatever else is written at the same time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+from sqlalchemy import Connection, bindparam, func, select, text, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from app.errors import StoreRefused
+from app.model import Identity, Outcome, Reading, Receipt, Verdict
+from app.normalise import fold, rank, same_reading
+from app.store.database import Database
+from app.store.rows import delivery_row, outcome_from_row, outcome_row
+from app.store.schema import deliveries, outcomes
+
+
+def save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
+    """Make the readings durable; a receipt for each, in their order.
+
+    A delivery whose id is there already adds nothing and gets the receipt of its first time. What the store refuses
+    does not cost the others: the group is split, and the culprit quarantined. Raises `StoreUnavailable`.
+    """
+    try:
+        return _save(database, readings)
+    except StoreRefused:
+        if len(readings) > 1:
+            half = len(readings) // 2
+            return save(database, readings[:half]) + save(database, readings[half:])
+        if readings[0].reason:
+            raise
+        return _save(database, [replace(readings[0], outcome=None, problems=(), reason="store_refused")])
+
+
+def _save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
+    with database.writing() as connection:
+        fresh = _insert_deliveries(connection, readings)
+        tellings: dict[UUID, list[Reading]] = defaultdict(list)
+        for reading in readings:
+            if reading.outcome and reading.delivery.id in fresh:
+                tellings[reading.outcome.id].append(reading)
+        receipts = _save_outcomes(connection, tellings) if tellings else {}
+        _correct_verdicts(connection, receipts)
+        receipts |= _stored_receipts(connection, [r.delivery.id for r in readings if r.delivery.id not in fresh])
+        return [receipts.get(reading.delivery.id) or _quarantined(reading) for reading in readings]
+
+
+def _insert(connection: Connection, table: object) -> sqlite.Insert | postgresql.Insert:
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    return insert(table)  # type: ignore[arg-type]
+
+
+def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> set[UUID]:
+    """The ids of those that were not there before."""
+    unique = {reading.delivery.id: delivery_row(reading) for reading in readings}
+    statement = _insert(connection, deliveries).on_conflict_do_nothing(index_elements=["id"])
+    inserted = connection.execute(statement.returning(deliveries.c.id), list(unique.values()))
+    return set(inserted.scalars())
+
+
+def _save_outcomes(connection: Connection, tellings: dict[UUID, list[Reading]]) -> dict[UUID, Receipt]:
+    _lock_bodies(connection, tellings.values())
+    candidates = {
+        outcome_id: fold(reading.outcome for reading in group if reading.outcome)
+        for outcome_id, group in tellings.items()
+    }
+    existing = _upsert(connection, candidates, tellings)
+    seen = _seen_digests(connection, existing, tellings)
+    receipts: dict[UUID, Receipt] = {}
+    for outcome_id, group in tellings.items():
+        receipts |= _judge(group, existing.get(outcome_id), seen[outcome_id])
+    _mark_possible_duplicates(connection, tellings.values())
+    return receipts
+
+
+def _upsert(
+    connection: Connection, candidates: dict[UUID, Outcome], tellings: dict[UUID, list[Reading]]
+) -> dict[UUID, Outcome]:
+    """Insert or fold into what is there; the outcomes that were there before, as they were.
+
+    The upsert itself takes the rows' locks, in the order of their ids, so that two groups cannot deadlock.
+    """
+    statement = _insert(connection, outcomes)
+    statement = statement.on_conflict_do_update(
+        index_elements=["id"], set_={"deliveries": outcomes.c.deliveries + statement.excluded.deliveries}
+    )
+    rows = [
+        outcome_row(candidates[key]) | {"body_sha256": _body_sha256(tellings[key][0])} for key in sorted(candidates)
+    ]
+    counts = connection.execute(statement.returning(outcomes.c.id, outcomes.c.deliveries), rows)
+    met = [row.id for row in counts if row.deliveries > candidates[row.id].deliveries]
+    if not met:
+        return {}
+    rows_met = connection.execute(select(outcomes).where(outcomes.c.id.in_(met))).mappings()
+    existing: dict[UUID, Outcome] = {}
+    for row in rows_met:
+        stored = outcome_from_row(row)
+        candidate = candidates[stored.id]
+        before = replace(stored, deliveries=stored.deliveries - candidate.deliveries)
+        existing[stored.id] = before
+        folded = fold([before, candidate])
+        if folded != stored:
+            connection.execute(update(outcomes).where(outcomes.c.id == stored.id).values(outcome_row(folded)))
+    return existing
+
+
+def _seen_digests(
+    connection: Connection, existing: dict[UUID, Outcome], tellings: dict[UUID, list[Reading]]
+) -> dict[UUID, list[str]]:
+    """For each outcome, the digests of readings that came before this group."""
+    seen: dict[UUID, list[str]] = defaultdict(list)
+    unclear = []
+    for outcome_id, outcome in existing.items():
+        seen[outcome_id].append(outcome.digest)
+        group = tellings[outcome_id]
+        if not all(same_reading(outcome.digest, reading.outcome.digest) for reading in group if reading.outcome):
+            unclear.append(outcome_id)
+    if unclear:
+        ours = [reading.delivery.id for group in tellings.values() for reading in group]
+        earlier = select(deliveries.c.outcome_id, deliveries.c.digest).where(
+            deliveries.c.outcome_id.in_(unclear), deliveries.c.id.not_in(ours)
+        )
+        for outcome_id, digest in connection.execute(earlier):
+            seen[outcome_id].append(digest)
+    return seen
+
+
+def _judge(group: Iterable[Reading], newest: Outcome | None, seen: list[str]) -> dict[UUID, Receipt]:
+    """What each of these did to their outcome, taken in turn."""
+    receipts: dict[UUID, Receipt] = {}
+    for reading in group:
+        telling = reading.outcome
+        assert telling is not None
+        verdict, disposition = Verdict.SUPERSEDED, None
+        if any(same_reading(telling.digest, other) for other in seen):
+            verdict = Verdict.DUPLICATE
+        elif newest is None or rank(telling) > rank(newest):
+            verdict = Verdict.APPLIED
+            disposition = telling.disposition if newest is None or newest.disposition != telling.disposition else None
+            newest = telling
+        seen.append(telling.digest)
+        receipts[reading.delivery.id] = Receipt(reading.delivery.id, verdict, telling.id, disposition=disposition)
+    return receipts
+
+
+def _correct_verdicts(connection: Connection, receipts: dict[UUID, Receipt]) -> None:
+    """Deliveries were inserted as applied; say so of the others."""
+    others = [
+        {"key": key, "is": receipt.verdict.value}
+        for key, receipt in receipts.items()
+        if receipt.verdict is not Verdict.APPLIED
+    ]
+    if others:
+        statement = update(deliveries).where(deliveries.c.id == bindparam("key")).values(verdict=bindparam("is"))
+        connection.execute(statement, others)
+
+
+# --- possible duplicates: bodies of one integration that nothing tells apart
+
+
+def _body_sha256(reading: Reading) -> bytes | None:
+    """The digest by which an outcome that nothing identifies is told to be possibly the same as another."""
+    nameless = reading.outcome and reading.outcome.identity is Identity.NONE
+    return reading.delivery.sha256 if nameless else None
+
+
+def _bodies(groups: Iterable[list[Reading]]) -> set[bytes]:
+    return {sha256 for group in groups for reading in group if (sha256 := _body_sha256(reading))}
+
+
+def _lock_bodies(connection: Connection, groups: Iterable[list[Reading]]) -> None:
+    """Two transactions with the same body must see one another. SQLite has one writer anyway."""
+    if connection.dialect.name != "postgresql":
+        return
+    locks = sorted({int.from_bytes(sha256[:8], signed=True) for sha256 in _bodies(groups)})
+    if locks:
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(lock) FROM unnest(CAST(:locks AS bigint[])) AS lock"),
+            {"locks": locks},
+        )
+
+
+def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Reading]]) -> None:
+    bodies = _bodies(groups)
+    if not bodies:
+        return
+    body = tuple_(outcomes.c.integration, outcomes.c.body_sha256)
+    several = (
+        select(outcomes.c.integration, outcomes.c.body_sha256)
+        .where(outcomes.c.body_sha256.in_(bodies))
+        .group_by(outcomes.c.integration, outcomes.c.body_sha256)
+        .having(func.count() > 1)
+    )
+    connection.execute(
+        update(outcomes)
+        .where(outcomes.c.body_sha256.in_(bodies), body.in_(several), ~outcomes.c.possible_duplicate)
+        .values(possible_duplicate=True)
+    )
+
+
+# --- receipts
+
+
+def _quarantined(reading: Reading) -> Receipt:
+    return Receipt(reading.delivery.id, Verdict.QUARANTINED, reason=reading.reason)
+
+
+def _stored_receipts(connection: Connection, ids: list[UUID]) -> dict[UUID, Receipt]:
+    if not ids:
+        return {}
+    stored = select(deliveries.c.id, deliveries.c.verdict, deliveries.c.outcome_id, deliveries.c.reason)
+    rows = connection.execute(stored.where(deliveries.c.id.in_(ids)))
+    return {row.id: Receipt(row.id, Verdict(row.verdict), row.outcome_id, row.reason) for row in rows}

@@ -1,0 +1,132 @@
+"""The tables. Migrations make them; a test holds the two against each other."""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Uuid,
+    false,
+)
+
+from app.store.types import CodePointText, JsonText, UtcDateTime, Word
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+integrations = Table(
+    "integrations",
+    metadata,
+    Column("name", CodePointText, primary_key=True),
+    Column("product", Word),  # null: told from each body
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("disabled_at", UtcDateTime),
+)
+
+integration_keys = Table(
+    "integration_keys",
+    metadata,
+    Column("key_hash", LargeBinary(32), primary_key=True),
+    Column("integration", CodePointText, ForeignKey("integrations.name"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),  # set by rotate: when the grace ends
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", CodePointText, primary_key=True),
+    Column("token_hash", LargeBinary(32), nullable=False, unique=True),
+    Column("scope", Word, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("integration", CodePointText, nullable=False),
+    Column("declared", Word),  # what the integration declared when it came
+    Column("product", Word),  # what it was read as, else what was declared
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("via", Word, nullable=False),
+    Column("verdict", Word, nullable=False),
+    Column("reason", Word),
+    Column("outcome_id", Uuid),
+    Column("reference", CodePointText),
+    Column("batch", CodePointText),
+    Column("content_type", CodePointText),
+    Column("headers", JsonText, nullable=False),
+    Column("query", CodePointText, nullable=False),
+    Column("remote_addr", CodePointText),
+    Column("size", Integer, nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("problems", JsonText, nullable=False),
+    Column("normaliser", Word, nullable=False),
+    Column("digest", CodePointText),
+    Column("cut_short", Boolean, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index(None, "outcome_id"),
+)
+Index("ix_deliveries_newest", deliveries.c.received_at.desc(), deliveries.c.id)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("integration", CodePointText, nullable=False),
+    Column("product", Word, nullable=False),
+    Column("identity", Word, nullable=False),
+    Column("call_id", CodePointText),
+    Column("message_reference", CodePointText),
+    Column("reference", CodePointText),
+    Column("batch", CodePointText),
+    Column("phone_number", CodePointText),
+    Column("phone_number_raw", CodePointText),
+    Column("status", Word, nullable=False),
+    Column("status_raw", CodePointText),
+    Column("callee_type", Word),
+    Column("callee_type_raw", CodePointText),
+    Column("disposition", Word, nullable=False),
+    Column("answered_by", Word),
+    Column("attempts", Integer),
+    Column("max_attempts", Integer),
+    Column("reattempt_wait_seconds", Integer),
+    Column("duration_seconds", Integer),
+    Column("queued_at", UtcDateTime),
+    Column("start_at", UtcDateTime),
+    Column("end_at", UtcDateTime),
+    Column("last_attempt_at", UtcDateTime),
+    Column("connected_at", UtcDateTime),
+    Column("disconnected_at", UtcDateTime),
+    Column("ended_at", UtcDateTime, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("events", JsonText, nullable=False),
+    Column("extra", JsonText, nullable=False),
+    Column("problems", JsonText, nullable=False),
+    Column("deliveries", Integer, nullable=False),
+    Column("possible_duplicate", Boolean, nullable=False, server_default=false()),
+    Column("normaliser", Word, nullable=False),
+    Column("digest", CodePointText, nullable=False),
+    Column("body_sha256", LargeBinary(32)),  # of identity none only: what tells possible duplicates
+)
+Index("ix_outcomes_newest", outcomes.c.ended_at.desc(), outcomes.c.id)
+Index(
+    "ix_outcomes_same_body",
+    outcomes.c.integration,
+    outcomes.c.body_sha256,
+    sqlite_where=outcomes.c.body_sha256.is_not(None),
+    postgresql_where=outcomes.c.body_sha256.is_not(None),
+)

@@ -1,0 +1,52 @@
+"""Which schema the store has, and bringing it to the one that this program needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from app.errors import SchemaOutdated
+from app.store.database import Database
+
+_LOCK = 0x506C756D  # any number that no one else locks
+
+
+def migrate(database: Database, revision: str = "head") -> None:
+    """Bring the schema to `revision`; down where it lies behind. Two at once wait for one another."""
+    with database.writing() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        config = _config(connection)
+        here = _current(connection)
+        script = ScriptDirectory.from_config(config)
+        ahead = here and revision not in ("head", here) and revision in {
+            earlier.revision for earlier in script.iterate_revisions(here, "base")
+        }
+        (command.downgrade if revision == "base" or ahead else command.upgrade)(config, revision)
+
+
+def check(database: Database) -> None:
+    """Raises `SchemaOutdated` where the store's schema is not this program's."""
+    with database.reading() as connection:
+        here = _current(connection)
+        wanted = ScriptDirectory.from_config(_config(connection)).get_current_head()
+    if here != wanted:
+        raise SchemaOutdated(f"the store's schema is {here or 'missing'}, needed is {wanted}; run: plum-outcomes migrate")
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()

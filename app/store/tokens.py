@@ -1,0 +1,48 @@
+"""Analysts' API tokens, stored hashed and shown once."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+
+from sqlalchemy import insert, select, update
+
+from app.errors import Exists, NotFound
+from app.model import Scope
+from app.store.database import Database
+from app.store.integrations import hashed
+from app.store.schema import tokens
+
+
+def add_token(database: Database, name: str, scope: Scope, now: datetime) -> str:
+    """A new token, shown this once. Raises `Exists`."""
+    token = secrets.token_urlsafe(32)
+    with database.writing() as connection:
+        if connection.execute(select(tokens.c.name).where(tokens.c.name == name)).first():
+            raise Exists(f"a token named {name} is there already; choose another name, or see: token list")
+        connection.execute(
+            insert(tokens).values(name=name, token_hash=hashed(token), scope=scope.value, created_at=now)
+        )
+    return token
+
+
+def list_tokens(database: Database) -> list[dict[str, object]]:
+    columns = [column for column in tokens.c if column.name != "token_hash"]
+    with database.reading() as connection:
+        return [dict(row) for row in connection.execute(select(*columns).order_by(tokens.c.name)).mappings()]
+
+
+def revoke_token(database: Database, name: str, now: datetime) -> None:
+    """It opens nothing from now on. Raises `NotFound`."""
+    with database.writing() as connection:
+        statement = update(tokens).where(tokens.c.name == name).values(revoked_at=now)
+        if connection.execute(statement).rowcount == 0:
+            raise NotFound(f"no token is named {name}; see: token list")
+
+
+def scope_of_token(database: Database, token: str) -> Scope | None:
+    """What the token may see, or None for one that is unknown or revoked."""
+    statement = select(tokens.c.scope).where(tokens.c.token_hash == hashed(token), tokens.c.revoked_at.is_(None))
+    with database.reading() as connection:
+        scope = connection.execute(statement).scalar()
+    return Scope(scope) if scope else None

@@ -1,0 +1,52 @@
+"""Who posts under a key, and what a token may see; each asked of the store at most every few seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from app.errors import StoreUnavailable
+from app.model import Integration, Scope
+
+FRESH_SECONDS = 3.0  # a key that is disabled opens nothing anywhere within 5 s
+
+_T = TypeVar("_T")
+
+
+class Remembered(Generic[_T]):
+    """Answers of `look_up`, kept while fresh, and beyond that while the store is away.
+
+    Only what exists is kept, so a new key works at once and a flood of wrong ones fills no memory.
+    """
+
+    def __init__(self, look_up: Callable[[str], _T | None]) -> None:
+        self._look_up = look_up
+        self._known: dict[str, tuple[_T, float]] = {}
+
+    def get(self, secret: str) -> _T | None:
+        """What the secret opens, or None. Raises `StoreUnavailable` if that cannot be known."""
+        known = self._known.get(secret)
+        if known and time.monotonic() < known[1]:
+            return known[0]
+        try:
+            found = self._look_up(secret)
+        except StoreUnavailable:
+            if known is None:
+                raise
+            return known[0]
+        if found is None:
+            self._known.pop(secret, None)
+        else:
+            self._known[secret] = (found, time.monotonic() + FRESH_SECONDS)
+        return found
+
+
+class Keyring:
+    """The secrets that open something: integrations' keys and analysts' tokens."""
+
+    def __init__(
+        self, integration: Callable[[str], Integration | None], scope: Callable[[str], Scope | None]
+    ) -> None:
+        self.integrations = Remembered(integration)
+        self.scopes = Remembered(scope)

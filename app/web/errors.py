@@ -1,0 +1,95 @@
+"""One table from failures to HTTP. Analysts get `application/problem+json` (RFC 9457), Plum a line of text."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from app import metrics
+from app.errors import NotFound, PlumError, StoreRefused, StoreUnavailable
+
+RETRY_AFTER_SECONDS = "5"
+
+log = logging.getLogger(__name__)
+
+
+class BodyTooLarge(PlumError):
+    """More bytes than `PLUM_MAX_BODY_BYTES`."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the body is larger than {limit} bytes")
+        metrics.REFUSED.labels(reason="too_large").inc()
+
+
+class Unauthorised(PlumError):
+    """No token, or one that opens nothing."""
+
+
+class Forbidden(PlumError):
+    """A token whose scope does not include this."""
+
+
+class Invalid(PlumError):
+    """A question that cannot be put so; `errors` says what is wrong, by parameter."""
+
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        super().__init__("; ".join(f"{name}: {text}" for name, texts in errors.items() for text in texts))
+        self.errors = errors
+
+
+STATUS: dict[type[PlumError], tuple[int, str, dict[str, str]]] = {
+    Unauthorised: (401, "Unauthorized", {"WWW-Authenticate": "Bearer"}),
+    Forbidden: (403, "Forbidden", {}),
+    NotFound: (404, "Not Found", {}),
+    BodyTooLarge: (413, "Content Too Large", {}),
+    Invalid: (422, "Unprocessable Content", {}),
+    StoreUnavailable: (503, "Service Unavailable", {"Retry-After": RETRY_AFTER_SECONDS}),
+    StoreRefused: (503, "Service Unavailable", {"Retry-After": RETRY_AFTER_SECONDS}),
+}
+
+
+def register(app: Flask) -> None:
+    """Let every failure leave in its form."""
+    for failure in STATUS:
+        app.register_error_handler(failure, _known)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unknown)
+
+
+def _known(error: PlumError) -> Response:
+    status, title, headers = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if status == 503:
+        log.error("unavailable: %s", error)
+        if request.blueprint == "result":
+            metrics.REFUSED.labels(reason="store_unavailable").inc()
+    return _answer(status, title, str(error), getattr(error, "errors", None), headers)
+
+
+def _http(error: HTTPException) -> Response:
+    answer = _answer(error.code or 500, error.name, error.description or error.name, None, {})
+    if allowed := getattr(error, "valid_methods", None):
+        answer.headers["Allow"] = ", ".join(sorted(allowed))
+    return answer
+
+
+def _unknown(error: Exception) -> Response:
+    """A fault of ours: the sender may try again, and the log has the trace, without the URL and its key."""
+    log.error("unexpected failure in %s", request.endpoint, exc_info=error)
+    if request.blueprint == "result":
+        return _answer(503, "Service Unavailable", "an unexpected failure", None, {"Retry-After": RETRY_AFTER_SECONDS})
+    return _answer(500, "Internal Server Error", "an unexpected failure; the log has its trace", None, {})
+
+
+def _answer(
+    status: int, title: str, detail: str, errors: dict[str, list[str]] | None, headers: dict[str, str]
+) -> Response:
+    if not request.path.startswith("/api/"):
+        return Response(f"{detail}\n", status, mimetype="text/plain", headers=headers)
+    problem: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if errors:
+        problem["errors"] = errors
+    return Response(json.dumps(problem), status, mimetype="application/problem+json", headers=headers)

