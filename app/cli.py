@@ -1,4 +1,4 @@
-"""The command line: `plum-outcomes`. Every command ends with 0 only on success, and errors are one line on stderr."""
+"""The command line: `plum-outcomes`. Every command ends with 0 only on success; errors are one line on stderr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -108,7 +107,11 @@ def main() -> None:
 @main.command()
 @click.option("--bind", default="127.0.0.1:8000", show_default=True, help="HOST:PORT to listen on.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Web processes.")
-@click.option("--welcome", is_flag=True, help="First bring the schema up to date, make an integration and a token, and show them.")
+@click.option(
+    "--welcome",
+    is_flag=True,
+    help="First bring the schema up to date, make an integration and a token, and show them.",
+)
 @example("serve --bind 0.0.0.0:8000 --workers 4")
 def serve(bind: str, workers: int, *, welcome: bool) -> None:
     """Serve until stopped: gunicorn, with settings from the environment."""
@@ -140,14 +143,16 @@ def _listen(bind: str) -> socket.socket:
         listening.listen(2048)
     except OSError as error:
         raise click.ClickException(
-            f"cannot listen on {bind}: {error.strerror}; choose another port: make run PORT=8001, or serve --bind HOST:PORT"
+            f"cannot listen on {bind}: {error.strerror}; try: make run PORT=8001, or serve --bind HOST:PORT"
         ) from error
     return listening
 
 
 def _welcome(settings: Settings, database: Database) -> None:
     if integrations.list_integrations(database):
-        click.echo(f"Serving {settings.public_url} with what is there; for a new URL: plum-outcomes integration add NAME")
+        click.echo(
+            f"Serving {settings.public_url} with what is there; for a new URL: plum-outcomes integration add NAME"
+        )
         return
     now = datetime.now(UTC)
     url = _result_url(settings, integrations.add_integration(database, "first", None, now))
@@ -200,7 +205,12 @@ def integration() -> None:
 
 @integration.command("add")
 @click.argument("name")
-@click.option("--product", type=click.Choice([*(product.value for product in Product), "auto"]), default="auto", show_default=True)
+@click.option(
+    "--product",
+    type=click.Choice([*(product.value for product in Product), "auto"]),
+    default="auto",
+    show_default=True,
+)
 @as_json
 @example("integration add reminders --product fuse")
 def add_integration(name: str, product: str, *, as_json: bool) -> None:
@@ -339,7 +349,14 @@ def _print_page(
 
 @main.command()
 @click.option("--calls", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--result-url", "urls", multiple=True, required=True, metavar="[PRODUCT=]URL", help="May be given several times.")
+@click.option(
+    "--result-url",
+    "urls",
+    multiple=True,
+    required=True,
+    metavar="[PRODUCT=]URL",
+    help="May be given several times.",
+)
 @click.option("--seed", type=int, help="Repeat exactly.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=16, show_default=True)
 @click.option("--misbehave", is_flag=True, help="Also duplicates, late ones, garbage, shared call ids.")
@@ -357,7 +374,8 @@ def simulate(
     as_json: bool,
 ) -> None:
     """Play Plum: probe the URLs, then post realistic results. A URL without a product gets calls of all three."""
-    base = simulator.BASE if seed is not None else datetime.now(UTC)
+    # The base is when the first call is queued; its retries and the calls behind it take hours.
+    base = simulator.BASE if seed is not None else datetime.now(UTC) - timedelta(days=1)
     seed = secrets.randbelow(2**31) if seed is None else seed
     try:
         targets = [simulator.Target.parse(url) for url in urls]
@@ -374,7 +392,9 @@ def simulate(
         expect.write_text("".join(json.dumps(one) + "\n" for one in simulator.expectations(made)))
     _print_summary({"calls": len(made), "seed": seed, **summary.as_dict()}, as_json)
     if summary.acknowledged != summary.posted:
-        raise click.ClickException(f"{summary.posted - summary.acknowledged} of {summary.posted} posts were not acknowledged")
+        raise click.ClickException(
+            f"{summary.posted - summary.acknowledged} of {summary.posted} posts were not acknowledged"
+        )
 
 
 def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
@@ -398,9 +418,7 @@ def _result_url(settings: Settings, key: str) -> str:
     return f"{settings.public_url}/result/{key}"
 
 
-def _print_integration(
-    settings: Settings, name: str, product: Product | None, key: str, as_json: bool
-) -> None:
+def _print_integration(settings: Settings, name: str, product: Product | None, key: str, as_json: bool) -> None:
     url = _result_url(settings, key)
     if as_json:
         _print_json({"name": name, "product": product or "auto", "key": key, "result_url": url})

@@ -88,13 +88,13 @@ class Settings:
     retain_deliveries_days: int | None = _setting("how long deliveries are kept; unset: for ever", _days, None)
     retain_outcomes_days: int | None = _setting("how long outcomes are kept; unset: for ever", _days, None)
     default_region: str = _setting("where national phone numbers belong", _region, "US")
-    log_format: str = _setting("text or json", _log_format, "")
+    log_format: str = _setting("text or json; by default text on a terminal", _log_format, "json")
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings. `NAME_FILE` reads a value from a file. Raises `ConfigError` in one clear line."""
     known = {PREFIX + one.name.upper(): one for one in fields(Settings)}
-    values: dict[str, Any] = {"log_format": "text" if sys.stderr.isatty() else "json"}
+    values: dict[str, Any] = {"log_format": "text"} if sys.stderr.isatty() else {}
     for variable in sorted(name for name in environment if name.startswith(PREFIX)):
         name = variable if variable in known else variable.removesuffix("_FILE")
         if name not in known:

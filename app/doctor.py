@@ -64,7 +64,9 @@ def _spool(directory: Path) -> Check:
         probe.unlink()
         free = shutil.disk_usage(directory).free
     except OSError as error:
-        return Check("spool", False, f"{directory} cannot be written: {error.strerror}; mend it or set PLUM_SPOOL_DIR")
+        return Check(
+            "spool", False, f"{directory} cannot be written: {error.strerror}; mend it or set PLUM_SPOOL_DIR"
+        )
     if free < LITTLE_BYTES:
         return Check("spool", False, f"only {free >> 20} MiB are free at {directory}; make room")
     return Check("spool", True, f"{directory} can be written, {free >> 30} GiB free")

@@ -1,11 +1,10 @@
 """The wiring, which one reads first: each part is made here, and no other module knows them all.
 
-    callback → web.result → intake.Writer → record → interpret → store.readings.save → "completed"
+callback → web.result → intake.Writer → record → interpret → store.readings.save → "completed"
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from flask import Flask
@@ -51,7 +50,6 @@ def _flask(parts: Parts) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # a redirect fails Plum's probe
     app.url_map.converters["anything"] = result.Anything
-    logging.getLogger("app").setLevel(logging.INFO)
     faces = {"receiver": result.blueprint, "analyst": api.blueprint, "metrics": ops.scrape}
     for blueprint in [ops.health, *(faces[role] for role in sorted(parts.settings.roles))]:
         app.register_blueprint(blueprint)

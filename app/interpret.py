@@ -15,7 +15,7 @@ def interpret(delivery: Delivery, region: str = "US") -> Reading:
         outcome = normalise(delivery, report, region)
     except Unreadable as unreadable:
         return Reading(delivery, reason=str(unreadable), normaliser=VERSION)
-    except Exception:
+    except Exception:  # noqa: BLE001
         # A fault of ours must not cost the callback: it is kept, seen and counted under its own reason,
         # and reprocessing mends it once the program is mended.
         return Reading(delivery, reason="not_understood", normaliser=VERSION)

@@ -109,9 +109,7 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
     identity, key = _identity(delivery, report, call_id, message_reference, phone_raw, queued_at)
     disposition, answered_by = _disposition(report.status, report.callee_type)
     problems += _contradiction(report)
-    events = tuple(
-        Event(storable(_text(name, problems)), _judged(at, time, problems)) for name, at in report.events
-    )
+    events = tuple(Event(storable(_text(name, problems)), _judged(at, time, problems)) for name, at in report.events)
     connected_at, disconnected_at = _latest(events, "connected"), _latest(events, "disconnected")
     outcome = Outcome(
         id=uuid5(_NAMESPACE, json.dumps([identity, delivery.integration, *key])),
@@ -168,16 +166,18 @@ def number(value: Json) -> int | None:
 
 def time(value: Json) -> datetime | None:
     """Unix seconds as number or digits, or RFC 2822 text; nothing and 0 are None. Raises `Odd`."""
-    moment = value.strip() if isinstance(value, str) else value
-    if moment is None or moment == "":
+    sent = value.strip() if isinstance(value, str) else value
+    if sent is None or sent == "":
         return None
-    if isinstance(moment, str):
-        moment = _digits(moment) if _digits(moment) is not None else _rfc2822(moment)
-    if type(moment) in (int, float):
-        if moment == 0:
+    digits = _digits(sent) if isinstance(sent, str) else None
+    seconds: Json = sent if digits is None else digits
+    if type(seconds) in (int, float):
+        if seconds == 0:
             return None
-        moment = _from_unix(moment)
-    if not isinstance(moment, datetime) or not EARLIEST <= moment <= LATEST:
+        moment = _from_unix(seconds)
+    else:
+        moment = _rfc2822(sent) if isinstance(sent, str) else None
+    if moment is None or not EARLIEST <= moment <= LATEST:
         raise Odd("not_a_time")
     return moment
 
@@ -270,10 +270,11 @@ def rank(outcome: Outcome) -> tuple[int, datetime, bool, str]:
 
 
 def _judged(sent: Sent | None, read: Callable[[Json], _T | None], problems: list[Problem]) -> _T | None:
+    if sent is None:
+        return None
     try:
-        return read(sent.value) if sent else None
+        return read(sent.value)
     except Odd as odd:
-        assert sent is not None
         problems.append(Problem(sent.name, sent.value, str(odd)))
         return None
 
@@ -377,7 +378,15 @@ def _e164(parsed: phonenumbers.PhoneNumber) -> str:
 
 
 # What a reading says, as opposed to which delivery said it and when.
-_NOT_CONTENT = {"ended_at", "received_at", "updated_at", "deliveries", "possible_duplicate", "normaliser", "digest"}
+_NOT_CONTENT = {
+    "ended_at",
+    "received_at",
+    "updated_at",
+    "deliveries",
+    "possible_duplicate",
+    "normaliser",
+    "digest",
+}
 _CONTENT = [name for name in Outcome.__slots__ if name not in _NOT_CONTENT]
 
 

@@ -9,6 +9,9 @@ import tempfile
 
 from prometheus_client import multiprocess
 
+from app import logs
+from app.config import from_environment
+
 worker_class = "gevent"
 worker_connections = 1000
 workers = 2
@@ -16,6 +19,7 @@ timeout = 60
 graceful_timeout = 12
 keepalive = 75
 control_socket_disable = True
+logconfig_dict = logs.config(from_environment().log_format)
 limit_request_line = 8190
 limit_request_fields = 1000
 limit_request_field_size = 65536

@@ -58,4 +58,5 @@ def _shown(reading: Reading) -> object:
 def _sorted(record: object) -> object:
     if not isinstance(record, dict):
         return record
-    return record | {"problems": sorted(record["problems"], key=lambda problem: json.dumps(problem, sort_keys=True))}
+    problems = sorted(record["problems"], key=lambda problem: json.dumps(problem, sort_keys=True))
+    return record | {"problems": problems}

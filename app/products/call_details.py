@@ -33,7 +33,15 @@ STATUSES = {
 }
 
 # Fields that DEV does not have: where one of these stands, the body is a call_details.
-MARKS = ("status", "events", "max_attempts", "reattempt_wait", "queued_timestamp", "start_timestamp", "end_timestamp")
+MARKS = (
+    "status",
+    "events",
+    "max_attempts",
+    "reattempt_wait",
+    "queued_timestamp",
+    "start_timestamp",
+    "end_timestamp",
+)
 
 WRAPPER = "call_details"
 ENVELOPE = "success"

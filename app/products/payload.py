@@ -117,7 +117,7 @@ def _charset(content_type: str | None) -> str | None:
     try:
         name = codecs.lookup(match[1]).name.replace("_", "-") if match else None
         if name and name not in _NO_CHARSETS:
-            b"".decode(name)  # codecs that are not for text raise LookupError
+            " ".encode(name)  # codecs that are not for text raise LookupError
             return name
     except (LookupError, ValueError):
         return None
@@ -241,7 +241,9 @@ def _path(name: str) -> tuple[str, ...]:
     return path
 
 
-def _numbered(path: tuple[str, ...], counts: dict[tuple[str, ...], int], taken: set[tuple[str, ...]]) -> tuple[str, ...]:
+def _numbered(
+    path: tuple[str, ...], counts: dict[tuple[str, ...], int], taken: set[tuple[str, ...]]
+) -> tuple[str, ...]:
     """The path with numbers for `[]`: as in PHP, but a name opens the next item only if this one has it already."""
     for at in range(1, len(path)):
         if path[at] == "":

@@ -99,9 +99,7 @@ def _count(database: Database, table: Table, moment: Column[datetime], question:
         return connection.execute(statement).scalar_one()
 
 
-def _page(
-    database: Database, rows: Select[Any], table: Table, moment: Column[datetime], question: Question
-) -> Page:
+def _page(database: Database, rows: Select[Any], table: Table, moment: Column[datetime], question: Question) -> Page:
     """One row more than asked tells whether another page follows."""
     backwards = question.before is not None
     edge = question.before or question.after

@@ -15,18 +15,22 @@ from sqlalchemy import Connection, bindparam, func, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.errors import StoreRefused
-from app.model import Identity, Outcome, Reading, Receipt, Verdict
+from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict
 from app.normalise import fold, rank, same_reading
 from app.store.database import Database
 from app.store.rows import delivery_row, outcome_from_row, outcome_row
 from app.store.schema import deliveries, outcomes
 
+# What one delivery tells of its call, and all that a group tells, by call.
+Telling = tuple[Delivery, Outcome]
+Tellings = dict[UUID, list[Telling]]
+
 
 def save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
     """Make the readings durable; a receipt for each, in their order.
 
-    A delivery whose id is there already adds nothing and gets the receipt of its first time. What the store refuses
-    does not cost the others: the group is split, and the culprit quarantined. Raises `StoreUnavailable`.
+    A delivery whose id is there already adds nothing and gets the receipt of its first time. What the store
+    refuses does not cost the others: the group is split, and the culprit quarantined. Raises `StoreUnavailable`.
     """
     try:
         return _save(database, readings)
@@ -42,10 +46,10 @@ def save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
 def _save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
     with database.writing() as connection:
         fresh = _insert_deliveries(connection, readings)
-        tellings: dict[UUID, list[Reading]] = defaultdict(list)
+        tellings: Tellings = defaultdict(list)
         for reading in readings:
             if reading.outcome and reading.delivery.id in fresh:
-                tellings[reading.outcome.id].append(reading)
+                tellings[reading.outcome.id].append((reading.delivery, reading.outcome))
         receipts = _save_outcomes(connection, tellings) if tellings else {}
         _correct_verdicts(connection, receipts)
         receipts |= _stored_receipts(connection, [r.delivery.id for r in readings if r.delivery.id not in fresh])
@@ -65,12 +69,9 @@ def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> s
     return set(inserted.scalars())
 
 
-def _save_outcomes(connection: Connection, tellings: dict[UUID, list[Reading]]) -> dict[UUID, Receipt]:
+def _save_outcomes(connection: Connection, tellings: Tellings) -> dict[UUID, Receipt]:
     _lock_bodies(connection, tellings.values())
-    candidates = {
-        outcome_id: fold(reading.outcome for reading in group if reading.outcome)
-        for outcome_id, group in tellings.items()
-    }
+    candidates = {key: fold(outcome for _, outcome in group) for key, group in tellings.items()}
     existing = _upsert(connection, candidates, tellings)
     seen = _seen_digests(connection, existing, tellings)
     receipts: dict[UUID, Receipt] = {}
@@ -80,9 +81,7 @@ def _save_outcomes(connection: Connection, tellings: dict[UUID, list[Reading]]) 
     return receipts
 
 
-def _upsert(
-    connection: Connection, candidates: dict[UUID, Outcome], tellings: dict[UUID, list[Reading]]
-) -> dict[UUID, Outcome]:
+def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: Tellings) -> dict[UUID, Outcome]:
     """Insert or fold into what is there; the outcomes that were there before, as they were.
 
     The upsert itself takes the rows' locks, in the order of their ids, so that two groups cannot deadlock.
@@ -111,19 +110,16 @@ def _upsert(
     return existing
 
 
-def _seen_digests(
-    connection: Connection, existing: dict[UUID, Outcome], tellings: dict[UUID, list[Reading]]
-) -> dict[UUID, list[str]]:
+def _seen_digests(connection: Connection, existing: dict[UUID, Outcome], tellings: Tellings) -> dict[UUID, list[str]]:
     """For each outcome, the digests of readings that came before this group."""
     seen: dict[UUID, list[str]] = defaultdict(list)
     unclear = []
     for outcome_id, outcome in existing.items():
         seen[outcome_id].append(outcome.digest)
-        group = tellings[outcome_id]
-        if not all(same_reading(outcome.digest, reading.outcome.digest) for reading in group if reading.outcome):
+        if not all(same_reading(outcome.digest, told.digest) for _, told in tellings[outcome_id]):
             unclear.append(outcome_id)
     if unclear:
-        ours = [reading.delivery.id for group in tellings.values() for reading in group]
+        ours = [delivery.id for group in tellings.values() for delivery, _ in group]
         earlier = select(deliveries.c.outcome_id, deliveries.c.digest).where(
             deliveries.c.outcome_id.in_(unclear), deliveries.c.id.not_in(ours)
         )
@@ -132,21 +128,19 @@ def _seen_digests(
     return seen
 
 
-def _judge(group: Iterable[Reading], newest: Outcome | None, seen: list[str]) -> dict[UUID, Receipt]:
+def _judge(group: Iterable[Telling], newest: Outcome | None, seen: list[str]) -> dict[UUID, Receipt]:
     """What each of these did to their outcome, taken in turn."""
     receipts: dict[UUID, Receipt] = {}
-    for reading in group:
-        telling = reading.outcome
-        assert telling is not None
+    for delivery, outcome in group:
         verdict, disposition = Verdict.SUPERSEDED, None
-        if any(same_reading(telling.digest, other) for other in seen):
+        if any(same_reading(outcome.digest, other) for other in seen):
             verdict = Verdict.DUPLICATE
-        elif newest is None or rank(telling) > rank(newest):
+        elif newest is None or rank(outcome) > rank(newest):
             verdict = Verdict.APPLIED
-            disposition = telling.disposition if newest is None or newest.disposition != telling.disposition else None
-            newest = telling
-        seen.append(telling.digest)
-        receipts[reading.delivery.id] = Receipt(reading.delivery.id, verdict, telling.id, disposition=disposition)
+            disposition = outcome.disposition if not newest or newest.disposition != outcome.disposition else None
+            newest = outcome
+        seen.append(outcome.digest)
+        receipts[delivery.id] = Receipt(delivery.id, verdict, outcome.id, disposition=disposition)
     return receipts
 
 
@@ -165,17 +159,17 @@ def _correct_verdicts(connection: Connection, receipts: dict[UUID, Receipt]) -> 
 # --- possible duplicates: bodies of one integration that nothing tells apart
 
 
-def _body_sha256(reading: Reading) -> bytes | None:
+def _body_sha256(telling: Telling) -> bytes | None:
     """The digest by which an outcome that nothing identifies is told to be possibly the same as another."""
-    nameless = reading.outcome and reading.outcome.identity is Identity.NONE
-    return reading.delivery.sha256 if nameless else None
+    delivery, outcome = telling
+    return delivery.sha256 if outcome.identity is Identity.NONE else None
 
 
-def _bodies(groups: Iterable[list[Reading]]) -> set[bytes]:
-    return {sha256 for group in groups for reading in group if (sha256 := _body_sha256(reading))}
+def _bodies(groups: Iterable[list[Telling]]) -> set[bytes]:
+    return {sha256 for group in groups for telling in group if (sha256 := _body_sha256(telling))}
 
 
-def _lock_bodies(connection: Connection, groups: Iterable[list[Reading]]) -> None:
+def _lock_bodies(connection: Connection, groups: Iterable[list[Telling]]) -> None:
     """Two transactions with the same body must see one another. SQLite has one writer anyway."""
     if connection.dialect.name != "postgresql":
         return
@@ -187,7 +181,7 @@ def _lock_bodies(connection: Connection, groups: Iterable[list[Reading]]) -> Non
         )
 
 
-def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Reading]]) -> None:
+def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Telling]]) -> None:
     bodies = _bodies(groups)
     if not bodies:
         return

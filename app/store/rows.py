@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+
+from sqlalchemy import RowMapping
 
 from app.model import (
     AnsweredBy,
@@ -21,6 +22,9 @@ from app.model import (
     Verdict,
     Via,
 )
+
+# A row of SQLAlchemy's by its columns' names, or one made here.
+Row = RowMapping | dict[str, Any]
 
 _WORDS = {
     "product": Product,
@@ -63,7 +67,7 @@ def delivery_row(reading: Reading) -> dict[str, Any]:
     }
 
 
-def delivery_from_row(row: Mapping[str, Any]) -> Delivery:
+def delivery_from_row(row: Row) -> Delivery:
     return Delivery(
         id=row["id"],
         integration=row["integration"],
@@ -91,7 +95,7 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
     return row
 
 
-def outcome_from_row(row: Mapping[str, Any]) -> Outcome:
+def outcome_from_row(row: Row) -> Outcome:
     values = {name: row[name] for name in _PLAIN}
     values |= {name: word(row[name]) if row[name] is not None else None for name, word in _WORDS.items()}
     values["events"] = tuple(Event(event["event"], _moment(event["at"])) for event in row["events"])

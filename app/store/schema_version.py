@@ -26,9 +26,11 @@ def migrate(database: Database, revision: str = "head") -> None:
         config = _config(connection)
         here = _current(connection)
         script = ScriptDirectory.from_config(config)
-        ahead = here and revision not in ("head", here) and revision in {
-            earlier.revision for earlier in script.iterate_revisions(here, "base")
-        }
+        ahead = (
+            here
+            and revision not in ("head", here)
+            and revision in {earlier.revision for earlier in script.iterate_revisions(here, "base")}
+        )
         (command.downgrade if revision == "base" or ahead else command.upgrade)(config, revision)
 
 
@@ -38,7 +40,9 @@ def check(database: Database) -> None:
         here = _current(connection)
         wanted = ScriptDirectory.from_config(_config(connection)).get_current_head()
     if here != wanted:
-        raise SchemaOutdated(f"the store's schema is {here or 'missing'}, needed is {wanted}; run: plum-outcomes migrate")
+        raise SchemaOutdated(
+            f"the store's schema is {here or 'missing'}, needed is {wanted}; run: plum-outcomes migrate"
+        )
 
 
 def _config(connection: Connection) -> Config:

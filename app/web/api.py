@@ -90,7 +90,10 @@ def get_delivery(delivery_id: str) -> Response:
 def get_body(delivery_id: str) -> Response:
     """The exact bytes, under a type that no browser runs."""
     body = questions.get_delivery(parts().database, _id(delivery_id)).body
-    headers = {"X-Content-Type-Options": "nosniff", "Content-Disposition": f'attachment; filename="{delivery_id}.body"'}
+    headers = {
+        "X-Content-Type-Options": "nosniff",
+        "Content-Disposition": f'attachment; filename="{delivery_id}.body"',
+    }
     return Response(body, mimetype="application/octet-stream", headers=headers)
 
 
@@ -107,9 +110,7 @@ def _id(text: str) -> UUID:
         raise NotFound(f"{text} is no id; ids are UUIDs") from None
 
 
-def _listed(
-    page: Page, asked: Question, schema: RecordSchema, moment: str, count: Callable[..., int]
-) -> Response:
+def _listed(page: Page, asked: Question, schema: RecordSchema, moment: str, count: Callable[..., int]) -> Response:
     sort = f"-{moment}" if asked.newest_first else moment
 
     def link(direction: str, there: bool, row: dict[str, Any] | None) -> str | None:

@@ -80,7 +80,9 @@ def _unknown(error: Exception) -> Response:
     """A fault of ours: the sender may try again, and the log has the trace, without the URL and its key."""
     log.error("unexpected failure in %s", request.endpoint, exc_info=error)
     if request.blueprint == "result":
-        return _answer(503, "Service Unavailable", "an unexpected failure", None, {"Retry-After": RETRY_AFTER_SECONDS})
+        return _answer(
+            503, "Service Unavailable", "an unexpected failure", None, {"Retry-After": RETRY_AFTER_SECONDS}
+        )
     return _answer(500, "Internal Server Error", "an unexpected failure; the log has its trace", None, {})
 
 

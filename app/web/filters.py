@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -97,11 +98,12 @@ def _equal(asked: _Asked, schema: RecordSchema, zone: Any) -> dict[str, list[Any
             continue
         # Once: any of what the commas part. More than once: each whole, so that a value can hold a comma.
         values = texts[0].split(",") if len(texts) == 1 else texts
-        equal[name] = [asked.read(name, lambda text: _value(name, field, text, zone), text) for text in values]
+        read = partial(_value, name, field, zone)
+        equal[name] = [asked.read(name, read, text) for text in values]
     return equal
 
 
-def _value(name: str, field: fields.Field[Any], text: str, zone: Any) -> Any:
+def _value(name: str, field: fields.Field[Any], zone: Any, text: str) -> Any:
     if isinstance(field, Nested):
         raise Odd("cannot be compared")
     if name == "phone_number" and text.startswith(" "):

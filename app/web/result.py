@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any
@@ -52,13 +53,18 @@ def receive(key: str, kind: str | None = None, tail: str | None = None) -> Respo
     if integration is None:
         metrics.REFUSED.labels(reason="unknown_key").inc()
         raise NotFound("no integration has this key; see: plum-outcomes integration list")
-    label = _label(kind, request.environ["PATH_INFO"])
+    label = _label(request.environ["PATH_INFO"]) if kind else None
     if request.method != "POST":
         return _probed()
     body, whole = _read_body(request.environ, parts().settings.max_body_bytes)
     if whole and not body:
         return _probed()
-    receipt = parts().writer.submit(_delivery(integration, key, label, body, whole))
+    delivery = replace(
+        _delivery(integration, key, body, cut_short=not whole),
+        reference=label if kind == "call" else None,
+        batch=label if kind == "batch" else None,
+    )
+    receipt = parts().writer.submit(delivery)
     if not whole:
         metrics.REFUSED.labels(reason="cut_short").inc()
         return Response("the body ended before its declared length; post it again", 400, mimetype="text/plain")
@@ -76,21 +82,19 @@ def _acknowledged(receipt: Receipt) -> Response:
     return Response(ACKNOWLEDGEMENT, mimetype="text/plain", headers=headers)
 
 
-def _label(kind: str | None, path: str) -> dict[str, str]:
-    """`call/REFERENCE` or `batch/NAME`, by the name of the delivery's field. Raises `NotFound`.
+def _label(path: str) -> str:
+    """REFERENCE of `call/REFERENCE`, NAME of `batch/NAME`. Raises `NotFound`.
 
     Read from the path's bytes: the framework replaces what is no UTF-8, and two references would become one.
     """
-    if kind is None:
-        return {}
     raw = path.encode("latin-1").split(b"/", 4)[4].removesuffix(b"/")
     try:
         text = raw.decode()
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
     if not 1 <= len(text) <= MAX_REFERENCE:
-        raise NotFound(f"what follows /{kind}/ must have 1 to {MAX_REFERENCE} characters")
-    return {"reference" if kind == "call" else "batch": storable(text) or ""}
+        raise NotFound(f"a reference or batch name must have 1 to {MAX_REFERENCE} characters")
+    return storable(text) or ""
 
 
 def _read_body(environ: dict[str, Any], limit: int) -> tuple[bytes, bool]:
@@ -130,8 +134,9 @@ def _chunks(stream: Any, most: int) -> Iterator[bytes | None]:
         yield chunk
 
 
-def _delivery(integration: Integration, key: str, label: dict[str, str], body: bytes, whole: bool) -> Delivery:
+def _delivery(integration: Integration, key: str, body: bytes, *, cut_short: bool) -> Delivery:
     received_at = now()
+    forwarded = request.headers.getlist("X-Forwarded-For")
     return Delivery(
         id=delivery_id(received_at),
         integration=integration.name,
@@ -140,10 +145,9 @@ def _delivery(integration: Integration, key: str, label: dict[str, str], body: b
         content_type=storable(request.headers.get("Content-Type")),
         headers=tuple(_kept_header(name, value, key) for name, value in request.headers.items()),
         query=storable(request.environ.get("QUERY_STRING")) or "",
-        remote_addr=peer(request.remote_addr, request.headers.getlist("X-Forwarded-For"), parts().settings.trusted_proxies),
+        remote_addr=peer(request.remote_addr, forwarded, parts().settings.trusted_proxies),
         body=body,
-        cut_short=not whole,
-        **label,
+        cut_short=cut_short,
     )
 
 

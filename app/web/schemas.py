@@ -42,7 +42,7 @@ class Number(fields.Integer):
     """0 to 2³¹−1."""
 
 
-class Digest(fields.String):
+class Digest(fields.Field[bytes]):
     """SHA-256 in hex."""
 
     def _serialize(self, value: bytes | None, *args: Any, **kwargs: Any) -> str | None:
@@ -139,7 +139,12 @@ def masked(record: dict[str, Any]) -> dict[str, Any]:
     if "query" in shown:
         shown["query"] = _mask_within(shown["query"])
     shown["problems"] = [
-        problem | {"value": _mask_all(problem["value"]) if _is_phone_name(problem["field"]) else _mask_within(problem["value"])}
+        problem
+        | {
+            "value": _mask_all(problem["value"])
+            if _is_phone_name(problem["field"])
+            else _mask_within(problem["value"])
+        }
         for problem in shown["problems"]
     ]
     return shown

@@ -1,0 +1,205 @@
+"""What enters the store: counted once, folded in any order, and never at the cost of its neighbours."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import func, select
+
+from app.errors import StoreUnavailable
+from app.interpret import interpret
+from app.model import Delivery, Outcome, Verdict
+from app.normalise import fold
+from app.store.database import Database
+from app.store.readings import save
+from app.store.rows import outcome_from_row
+from app.store.schema import deliveries, outcomes
+
+NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
+INSIGHT = b'{"status":"canceled","attempts":"1","queued_timestamp":"1429214458"}'
+
+
+def delivery(body: bytes, **fields) -> Delivery:
+    fields = {"integration": "ours", "received_at": NOON, "content_type": None} | fields
+    return Delivery(id=uuid4(), body=body, **fields)
+
+
+def dev(call_id: int = 1, attempts: int = 1, result: str = "Completed", callee_type: str = "voice") -> bytes:
+    call = f"call_id={call_id}&phone_number=6175551234&attempts={attempts}"
+    return f"{call}&result={result}&callee_type={callee_type}".encode()
+
+
+def post(database: Database, *sent: Delivery):
+    return save(database, [interpret(one) for one in sent])
+
+
+def stored(database: Database, outcome_id: UUID | None) -> Outcome:
+    with database.reading() as connection:
+        row = connection.execute(select(outcomes).where(outcomes.c.id == outcome_id)).mappings().one()
+    return outcome_from_row(row)
+
+
+def count(database: Database, table, *conditions) -> int:
+    with database.reading() as connection:
+        return connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one()
+
+
+def test_a_new_call_is_applied_and_kept_as_read(database) -> None:
+    one = delivery(dev(), reference="r-1", headers=(("User-Agent", "curl"),), query="a=b")
+    [receipt] = post(database, one)
+    assert receipt.verdict is Verdict.APPLIED
+    assert stored(database, receipt.outcome_id) == interpret(one).outcome
+
+
+def test_the_same_reading_again_is_a_duplicate_however_encoded(database) -> None:
+    as_json = b'{"call_id":1,"phone_number":6175551234,"result":"Completed","callee_type":"voice","attempts":1}'
+    verdicts = [post(database, delivery(body))[0].verdict for body in (dev(), dev(), as_json)]
+    assert verdicts == [Verdict.APPLIED, Verdict.DUPLICATE, Verdict.DUPLICATE]
+
+
+def test_an_older_state_is_superseded_and_a_newer_one_applied(database) -> None:
+    bodies = [
+        dev(attempts=2),
+        dev(attempts=1, result="Failed", callee_type="busy"),
+        dev(attempts=3),
+        dev(attempts=2),
+    ]
+    receipts = [post(database, delivery(body))[0] for body in bodies]
+    assert [receipt.verdict for receipt in receipts] == [
+        Verdict.APPLIED,
+        Verdict.SUPERSEDED,
+        Verdict.APPLIED,
+        Verdict.DUPLICATE,
+    ]
+    assert stored(database, receipts[0].outcome_id).attempts == 3
+
+
+def test_verdicts_within_a_group_are_as_if_each_came_alone(database) -> None:
+    bodies = [dev(attempts=2), dev(attempts=1), dev(attempts=3), dev(attempts=2), b"nothing"]
+    verdicts = [receipt.verdict for receipt in post(database, *map(delivery, bodies))]
+    assert verdicts == [
+        Verdict.APPLIED,
+        Verdict.SUPERSEDED,
+        Verdict.APPLIED,
+        Verdict.DUPLICATE,
+        Verdict.QUARANTINED,
+    ]
+
+
+def test_a_delivery_saved_again_counts_once_and_gets_its_first_receipt(database) -> None:
+    good, bad = delivery(dev()), delivery(b"nothing")
+    first = post(database, good, bad)
+    again = post(database, good, bad, good)
+    assert [receipt.verdict for receipt in again] == [Verdict.APPLIED, Verdict.QUARANTINED, Verdict.APPLIED]
+    assert again[0].outcome_id == first[0].outcome_id
+    assert stored(database, first[0].outcome_id).deliveries == 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_order_and_grouping_gives_the_fold_of_the_readings(database, seed) -> None:
+    random = Random(seed)
+    sent = [
+        delivery(
+            dev(
+                attempts=random.randint(1, 3),
+                result=random.choice(["Completed", "Failed", "odd"]),
+                callee_type=random.choice(["voice", "busy", "unknown"]),
+            ),
+            received_at=NOON + timedelta(seconds=random.randint(0, 99)),
+        )
+        for _ in range(random.randint(2, 9))
+    ]
+    expected = fold(reading.outcome for reading in map(interpret, sent) if reading.outcome)
+    random.shuffle(sent)
+    while sent:
+        size = random.randint(1, 4)
+        post(database, *sent[:size])
+        sent = sent[size:]
+    assert stored(database, expected.id) == expected
+
+
+def test_sixty_four_simultaneous_saves_of_one_call_give_one_outcome(database) -> None:
+    sent = [delivery(dev(attempts=attempt % 5)) for attempt in range(64)]
+    receipts = _at_once([lambda one=one: post(database, one)[0] for one in sent])
+    assert len({receipt.outcome_id for receipt in receipts}) == 1
+    outcome = stored(database, receipts[0].outcome_id)
+    assert (outcome.deliveries, outcome.attempts) == (64, 4)
+    assert count(database, deliveries, deliveries.c.outcome_id == outcome.id) == 64
+    assert sum(receipt.verdict is Verdict.DUPLICATE for receipt in receipts) == 59
+
+
+def test_groups_that_share_calls_in_opposite_order_do_not_deadlock(database) -> None:
+    there = [delivery(dev(call_id=number)) for number in range(20)]
+    back = [delivery(dev(call_id=number, attempts=2)) for number in reversed(range(20))]
+    _at_once([lambda: post(database, *there), lambda: post(database, *back)] * 4)
+    assert count(database, outcomes, outcomes.c.integration == "ours") == 20
+
+
+def test_identical_bodies_that_nothing_tells_apart_are_outcomes_of_their_own(database) -> None:
+    alone = post(database, delivery(INSIGHT))[0]
+    assert not stored(database, alone.outcome_id).possible_duplicate
+    other = post(database, delivery(INSIGHT))[0]
+    elsewhere = post(database, delivery(INSIGHT, integration="theirs"))[0]
+    assert stored(database, alone.outcome_id).possible_duplicate
+    assert stored(database, other.outcome_id).possible_duplicate
+    assert not stored(database, elsewhere.outcome_id).possible_duplicate
+
+
+def test_identical_bodies_posted_at_once_are_all_marked(database) -> None:
+    receipts = _at_once([lambda: post(database, delivery(INSIGHT))[0]] * 24)
+    assert len({receipt.outcome_id for receipt in receipts}) == 24
+    assert all(stored(database, receipt.outcome_id).possible_duplicate for receipt in receipts)
+
+
+def test_identical_bodies_with_references_are_no_possible_duplicates(database) -> None:
+    receipts = [post(database, delivery(INSIGHT, reference=name))[0] for name in ("a", "b")]
+    assert not any(stored(database, receipt.outcome_id).possible_duplicate for receipt in receipts)
+
+
+def test_what_the_store_refuses_is_quarantined_alone(database) -> None:
+    readings = [interpret(delivery(dev(call_id=number))) for number in range(5)]
+    outcome = readings[3].outcome
+    assert outcome is not None
+    readings[3] = replace(readings[3], outcome=replace(outcome, attempts=2**70))
+    receipts = save(database, readings)
+    assert [receipt.verdict for receipt in receipts].count(Verdict.APPLIED) == 4
+    assert (receipts[3].verdict, receipts[3].reason) == (Verdict.QUARANTINED, "store_refused")
+    assert count(database, deliveries, deliveries.c.id.in_([r.delivery.id for r in readings])) == 5
+
+
+def test_a_group_is_stored_whole_or_not_at_all(database, monkeypatch) -> None:
+    def fail(*_):
+        raise StoreUnavailable("gone in the middle")
+
+    monkeypatch.setattr("app.store.readings._judge", fail)
+    before = count(database, deliveries)
+    with pytest.raises(StoreUnavailable):
+        post(database, delivery(dev(call_id=1)), delivery(dev(call_id=2)))
+    assert count(database, deliveries) == before
+
+
+def test_a_disposition_is_told_when_it_is_new_or_changes(database) -> None:
+    bodies = [dev(attempts=1, result="Failed", callee_type="busy"), dev(attempts=2), dev(attempts=3)]
+    told = [post(database, delivery(body))[0].disposition for body in bodies]
+    assert told == ["busy", "answered", None]
+
+
+def _at_once(works):
+    results, barrier = [None] * len(works), threading.Barrier(len(works))
+
+    def run(at: int) -> None:
+        barrier.wait()
+        results[at] = works[at]()
+
+    threads = [threading.Thread(target=run, args=(at,)) for at in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert None not in results, "a save failed"
+    return results

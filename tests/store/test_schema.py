@@ -1,0 +1,75 @@
+"""Migrations: they make exactly the schema, and go up and down on a store with data."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, select
+
+from app.errors import SchemaOutdated, StoreUnavailable
+from app.store import questions, schema_version
+from app.store.database import Database
+from app.store.schema import metadata, outcomes
+
+
+def test_migrations_make_exactly_the_schema(database) -> None:
+    with database.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        differences = compare_metadata(context, metadata)
+    assert differences == []
+
+
+def test_migrations_go_down_and_up_again_on_a_store_with_data(database, fullness) -> None:
+    with database.reading() as connection:
+        assert bool(connection.execute(select(outcomes.c.id).limit(1)).first()) == (fullness == "full")
+    schema_version.migrate(database, "base")
+    with pytest.raises(SchemaOutdated, match="run: plum-outcomes migrate"):
+        schema_version.check(database)
+    schema_version.migrate(database)
+    schema_version.check(database)
+
+
+def test_migrating_twice_changes_nothing(database) -> None:
+    schema_version.migrate(database)
+    schema_version.check(database)
+
+
+def test_two_that_migrate_at_once_wait_for_one_another(database_url) -> None:
+    failures = []
+
+    def migrate() -> None:
+        database = Database(database_url)
+        try:
+            schema_version.migrate(database)
+        except Exception as error:  # noqa: BLE001
+            failures.append(error)
+        finally:
+            database.close()
+
+    threads = [threading.Thread(target=migrate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_a_store_without_schema_says_what_to_run(database_url) -> None:
+    database = Database(database_url)
+    with pytest.raises(StoreUnavailable, match="plum-outcomes migrate"):
+        questions.list_outcomes(database, questions.Question())
+    database.close()
+
+
+def test_sqlite_commits_are_durable(tmp_path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'outcomes.db'}")
+    with database.reading() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")
+        }
+        assert inspect(connection).dialect.name == "sqlite"
+    database.close()
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2}
