@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
 from flask import Blueprint, Response, request
@@ -32,6 +33,7 @@ CHUNK_BYTES = 65536
 # A sender that is still writing does not see a 413 before it is done, so this much is read and thrown away.
 DRAIN_BYTES = 16 * 1048576
 
+_LABEL = re.compile(r"/result/[^/]+/(?:call|batch)/(.+?)/?$", re.S)
 _SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "x-api-key", "x-auth-token"}
 
 blueprint = Blueprint("result", __name__)
@@ -53,7 +55,7 @@ def receive(key: str, kind: str | None = None, tail: str | None = None) -> Respo
     if integration is None:
         metrics.REFUSED.labels(reason="unknown_key").inc()
         raise NotFound("no integration has this key; see: plum-outcomes integration list")
-    label = _label(request.environ["PATH_INFO"]) if kind else None
+    label = _label(request.environ) if kind else None
     if request.method != "POST":
         return _probed()
     body, whole = _read_body(request.environ, parts().settings.max_body_bytes)
@@ -82,12 +84,15 @@ def _acknowledged(receipt: Receipt) -> Response:
     return Response(ACKNOWLEDGEMENT, mimetype="text/plain", headers=headers)
 
 
-def _label(path: str) -> str:
+def _label(environ: dict[str, Any]) -> str:
     """REFERENCE of `call/REFERENCE`, NAME of `batch/NAME`. Raises `NotFound`.
 
-    Read from the path's bytes: the framework replaces what is no UTF-8, and two references would become one.
+    Read from the request line where the server keeps it: the framework's path has lost what was escaped (a slash at
+    the end), and replaces what is no UTF-8, so that two references would become one.
     """
-    raw = path.encode("latin-1").split(b"/", 4)[4].removesuffix(b"/")
+    sent = _LABEL.search(environ.get("RAW_URI", "").partition("?")[0])
+    decoded = environ["PATH_INFO"].encode("latin-1").split(b"/", 4)[4].removesuffix(b"/")
+    raw = unquote_to_bytes(sent[1]) if sent else decoded
     try:
         text = raw.decode()
     except UnicodeDecodeError:

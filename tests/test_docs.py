@@ -1,0 +1,68 @@
+"""What the documents promise is there, and what is there is documented."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+from prometheus_client import REGISTRY
+
+from app import cli, metrics
+from app.config import PREFIX, Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+
+def commands(group: click.Group, path: str = "") -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{path}{name} ")
+        else:
+            found[f"{path}{name}"] = command
+    return found
+
+
+@pytest.mark.parametrize("setting", [PREFIX + one.name.upper() for one in fields(Settings)])
+def test_every_setting_is_in_the_readme(setting) -> None:
+    assert f"`{setting}`" in README
+
+
+def test_every_metric_is_in_the_runbook_and_no_other() -> None:
+    ours = {
+        metric.name + ("_total" if metric.type == "counter" else "")
+        for metric in REGISTRY.collect()
+        if metric.name.startswith("plum_") and not metric.name.endswith("_created")
+    }
+    assert metrics.DELIVERIES is not None
+    assert set(re.findall(r"^\| `(plum_\w+)`", OPERATIONS, re.M)) == ours
+
+
+@pytest.mark.parametrize("name", commands(cli.main))
+def test_every_command_has_help_with_an_example(name) -> None:
+    command = commands(cli.main)[name]
+    assert command.help
+    assert f"plum-outcomes {name}" in command.help
+
+
+def test_every_document_that_the_readme_names_is_there() -> None:
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_every_make_target_has_a_line_of_help() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.+)$", makefile, re.M)
+    assert targets
+    for target in targets[1].split():
+        assert re.search(rf"^{target}:.*## \S", makefile, re.M), target
+
+
+def test_pins_name_no_host() -> None:
+    for file in ROOT.glob("constraints*.txt"):
+        assert not re.search(r"https?://|index-url|find-links|--trusted", file.read_text())
