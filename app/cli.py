@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging.config
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,8 +21,10 @@ import click
 from werkzeug.datastructures import MultiDict
 
 from app import doctor as checks
+from app import factory, logs
 from app.config import Settings, from_environment
-from app.errors import PlumError
+from app.errors import PlumError, StoreUnavailable
+from app.intake.known_keys import KnownKeys
 from app.model import Product, Scope
 from app.plum import simulator
 from app.store import integrations, questions, schema_version, tokens
@@ -118,7 +123,7 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
     with opened() as (settings, database):
         if welcome:
             schema_version.migrate(database)
-        schema_version.check(database)
+        _check_schema(settings, database)
         listening = _listen(bind)
         if welcome:
             _welcome(settings, database)
@@ -128,6 +133,16 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
     command = [sys.executable, "-m", "gunicorn", "--config", str(config), "--chdir", str(ROOT)]
     options = ["--workers", str(workers), "--bind", f"fd://{listening.fileno()}"]
     os.execv(sys.executable, [*command, *options, "wsgi:app"])  # noqa: S606
+
+
+def _check_schema(settings: Settings, database: Database) -> None:
+    """The service starts while the store is away, if it has known keys for which the spool can take deliveries."""
+    try:
+        schema_version.check(database)
+    except StoreUnavailable as error:
+        if not len(KnownKeys(settings.spool_dir)):
+            raise
+        click.echo(f"plum-outcomes: {error}; until it is back, deliveries for known keys go to the spool", err=True)
 
 
 def _listen(bind: str) -> socket.socket:
@@ -178,6 +193,24 @@ def migrate() -> None:
     with opened() as (_, database):
         schema_version.migrate(database)
     click.echo("the schema is up to date")
+
+
+@main.command()
+@click.option("--while-parent", type=int, metavar="PID", help="End when this parent process does.")
+@example("housekeeping")
+def housekeeping(while_parent: int | None) -> None:
+    """Drain the spool until stopped. `serve` starts this by itself; a second one waits for the first to end."""
+    settings = from_environment()
+    logging.config.dictConfig(logs.config(settings.log_format))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    chores = threading.Thread(target=factory.create_housekeeping(settings).run, args=(stop,), daemon=True)
+    chores.start()
+    while chores.is_alive() and not stop.wait(0.5):
+        if while_parent and os.getppid() != while_parent:
+            stop.set()
+    chores.join(timeout=5)
 
 
 @main.command()
@@ -450,3 +483,7 @@ def _shown(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     return "" if value is None else str(_shown(value))
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ from pathlib import Path
 from app.config import Settings, from_environment
 from app.errors import PlumError
 from app.store import integrations, schema_version, tokens
-from app.store.database import Database, reachable
+from app.store.database import Database, writable
 
 LITTLE_BYTES = 1 << 30
 
@@ -73,7 +73,7 @@ def _spool(directory: Path) -> Check:
 
 
 def _store(database: Database) -> str:
-    reachable(database)
+    writable(database)
     return f"{database.engine.url.render_as_string(hide_password=True)} answers"
 
 

@@ -1,21 +1,27 @@
 """The wiring, which one reads first: each part is made here, and no other module knows them all.
 
 callback → web.result → intake.Writer → record → interpret → store.readings.save → "completed"
+                              └ store away → intake.Spool → "completed" … housekeeping → record
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flask import Flask
 
 from app.config import Settings, from_environment
+from app.errors import StoreUnavailable
+from app.housekeeping import Housekeeping, is_running
+from app.intake.breaker import Breaker
+from app.intake.known_keys import KnownKeys
+from app.intake.spool import Spool
 from app.intake.writer import Record, Writer
 from app.interpret import interpret
-from app.model import Delivery, Receipt
+from app.model import Delivery, Integration, Receipt
 from app.store import readings
-from app.store.database import Database
-from app.store.integrations import integration_of_key
+from app.store.database import Database, writable
+from app.store.integrations import active_keys, integration_of_key
 from app.store.tokens import scope_of_token
 from app.web import api, errors, ops, result
 from app.web.auth import Keyring
@@ -26,12 +32,27 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The WSGI application. Raises `ConfigError` for settings that it cannot work with."""
     settings = settings or from_environment()
     database = Database(settings.database_url)
+    # Analysts have connections of their own, so that no question keeps a delivery waiting.
+    answers = Database(settings.read_database_url or settings.database_url)
+    spool = Spool(settings.spool_dir)
+    breaker = Breaker(probe=lambda: writable(database))
     keyring = Keyring(
-        integration=lambda key: integration_of_key(database, key, now()),
-        scope=lambda token: scope_of_token(database, token),
+        integration=_key_finder(database, breaker, KnownKeys(settings.spool_dir)),
+        scope=lambda token: breaker.call(lambda: scope_of_token(database, token)),
     )
-    writer = Writer(recorder(database, settings))
-    return _flask(Parts(settings, database, keyring, writer))
+    writer = Writer(recorder(database, settings), breaker, spool)
+    return _flask(Parts(settings, database, answers, keyring, writer, spool, lambda: is_running(settings.spool_dir)))
+
+
+def create_housekeeping(settings: Settings) -> Housekeeping:
+    """What runs beside the web workers."""
+    database = Database(settings.database_url)
+    return Housekeeping(
+        spool=Spool(settings.spool_dir),
+        record=recorder(database, settings),
+        known_keys=KnownKeys(settings.spool_dir),
+        active_keys=lambda: active_keys(database, now()),
+    )
 
 
 def recorder(database: Database, settings: Settings) -> Record:
@@ -41,6 +62,22 @@ def recorder(database: Database, settings: Settings) -> Record:
         return readings.save(database, [interpret(delivery, settings.default_region) for delivery in deliveries])
 
     return record
+
+
+def _key_finder(database: Database, breaker: Breaker, known_keys: KnownKeys) -> Callable[[str], Integration | None]:
+    def find(key: str) -> Integration | None:
+        try:
+            found = breaker.call(lambda: integration_of_key(database, key, now()))
+        except StoreUnavailable:
+            remembered = known_keys.find(key, now())
+            if remembered is None:
+                raise
+            return remembered
+        if found and key not in known_keys:
+            known_keys.replace(active_keys(database, now()))
+        return found
+
+    return find
 
 
 def _flask(parts: Parts) -> Flask:

@@ -5,7 +5,15 @@ No label holds anything that a sender chooses. Over several workers the library 
 
 import os
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 DELIVERIES = Counter("plum_deliveries", "Deliveries made durable, each once.", ["verdict"])
@@ -19,6 +27,25 @@ ACK_SECONDS = Histogram(
     "plum_ack_seconds",
     "From a post's first byte in the application to its acknowledgement.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15),
+)
+
+COMMIT_SECONDS = Histogram(
+    "plum_commit_seconds",
+    "From a group's start to its commit in the store.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+GROUP_SIZE = Histogram(
+    "plum_group_deliveries", "Deliveries that shared one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+)
+BREAKER_OPEN = Gauge("plum_breaker_open", "1 while a worker takes the store for away.", multiprocess_mode="livemax")
+DRAINED = Counter("plum_spool_drained", "Deliveries that went from the spool into the store.")
+SPOOL_DELIVERIES = Gauge("plum_spool_deliveries", "Deliveries in the spool.", multiprocess_mode="mostrecent")
+SPOOL_BYTES = Gauge("plum_spool_bytes", "Size of the spool.", multiprocess_mode="mostrecent")
+SPOOL_OLDEST_SECONDS = Gauge(
+    "plum_spool_oldest_seconds", "Age of what waits longest in the spool.", multiprocess_mode="mostrecent"
+)
+SPOOL_ASIDE = Gauge(
+    "plum_spool_aside_files", "Spool files set aside because they cannot be drained.", multiprocess_mode="mostrecent"
 )
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

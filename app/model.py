@@ -82,6 +82,7 @@ class Verdict(StrEnum):
     SUPERSEDED = "superseded"
     QUARANTINED = "quarantined"
     STARTED = "started"
+    SPOOLED = "spooled"  # durable, but not yet in the store
 
 
 class Via(StrEnum):
@@ -164,7 +165,7 @@ class Outcome:
     """One call's result in the one schema, as far as its deliveries tell. Unknown is None, never 0 or "".
 
     Fields stand in the order of the contract's record; `digest` is the one that users do not see: what was
-    read, whatever its encoding (see `normalise.digest`).
+    read, whatever its encoding (see `normalise`).
     """
 
     id: UUID
@@ -230,12 +231,25 @@ class Receipt:
     disposition: Disposition | None = None
 
 
+def hashed(secret: str) -> bytes:
+    """What is kept of a key or token: of 128 random bits no slow hash is needed."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Integration:
     """One configured sender. `product` None means auto: told from each body."""
 
     name: str
     product: Product | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """Whom a key opens for, and until when; None: no end is set."""
+
+    integration: Integration
+    expires_at: datetime | None
 
 
 class Scope(StrEnum):

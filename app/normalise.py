@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 import phonenumbers
@@ -111,7 +111,7 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
     problems += _contradiction(report)
     events = tuple(Event(storable(_text(name, problems)), _judged(at, time, problems)) for name, at in report.events)
     connected_at, disconnected_at = _latest(events, "connected"), _latest(events, "disconnected")
-    outcome = Outcome(
+    values: dict[str, Any] = dict(
         id=uuid5(_NAMESPACE, json.dumps([identity, delivery.integration, *key])),
         integration=delivery.integration,
         product=report.product,
@@ -138,18 +138,21 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
         last_attempt_at=judged("last_attempt_at", time),
         connected_at=connected_at,
         disconnected_at=disconnected_at,
-        ended_at=delivery.received_at,
-        received_at=delivery.received_at,
-        updated_at=delivery.received_at,
         events=events,
         extra=_clean(report.extra),
         problems=tuple(Problem(_clean(one.field), _clean(one.value), one.problem) for one in problems),
+    )
+    received_at = delivery.received_at
+    return Outcome(
+        **values,
+        ended_at=_ended_at(disconnected_at, values["last_attempt_at"], events, received_at),
+        received_at=received_at,
+        updated_at=received_at,
         deliveries=1,
         possible_duplicate=False,
         normaliser=VERSION,
-        digest="",
+        digest=_digest(values),
     )
-    return replace(outcome, ended_at=_ended_at(outcome), digest=digest(outcome))
 
 
 def number(value: Json) -> int | None:
@@ -222,17 +225,6 @@ def _clean(value: Json) -> Json:
     return value
 
 
-def digest(outcome: Outcome) -> str:
-    """64 hex digits: the first half is what was read, however encoded; the second tells encodings apart.
-
-    Two readings with the same first half are the same reading. The second half only makes the fold's order total.
-    """
-    content = {name: getattr(outcome, name) for name in _CONTENT}
-    same = json.dumps(_canonical(content), sort_keys=True, default=_json_value)
-    exact = json.dumps(content, sort_keys=True, default=_json_value)
-    return _hash(same)[:32] + _hash(exact)[:32]
-
-
 def same_reading(one: str, other: str) -> bool:
     """Whether two digests are of the same reading, however encoded."""
     return one[:32] == other[:32]
@@ -256,13 +248,14 @@ def fold(outcomes: Iterable[Outcome]) -> Outcome:
         deliveries=sum(outcome.deliveries for outcome in tellings),
         possible_duplicate=any(outcome.possible_duplicate for outcome in tellings),
     )
-    return replace(folded, ended_at=_ended_at(folded))
+    ended_at = _ended_at(folded.disconnected_at, folded.last_attempt_at, folded.events, folded.received_at)
+    return replace(folded, ended_at=ended_at)
 
 
 def rank(outcome: Outcome) -> tuple[int, datetime, bool, str]:
     """The total order of the fold: attempts, time of evidence, finality, digest; never the order of arrival."""
     attempts = -1 if outcome.attempts is None else outcome.attempts
-    evidence = outcome.last_attempt_at or _last_event(outcome) or _LONG_AGO
+    evidence = outcome.last_attempt_at or _last_event(outcome.events) or _LONG_AGO
     return attempts, evidence, outcome.status is not Status.UNKNOWN, outcome.digest
 
 
@@ -326,12 +319,17 @@ def _latest(events: Iterable[Event], name: str) -> datetime | None:
     return max((event.at for event in events if event.at and (event.event or "").casefold() == name), default=None)
 
 
-def _last_event(outcome: Outcome) -> datetime | None:
-    return max((event.at for event in outcome.events if event.at), default=None)
+def _last_event(events: Iterable[Event]) -> datetime | None:
+    return max((event.at for event in events if event.at), default=None)
 
 
-def _ended_at(outcome: Outcome) -> datetime:
-    return outcome.disconnected_at or outcome.last_attempt_at or _last_event(outcome) or outcome.received_at
+def _ended_at(
+    disconnected_at: datetime | None,
+    last_attempt_at: datetime | None,
+    events: Iterable[Event],
+    received_at: datetime,
+) -> datetime:
+    return disconnected_at or last_attempt_at or _last_event(events) or received_at
 
 
 def _duration(sent: int | None, connected_at: datetime | None, disconnected_at: datetime | None) -> int | None:
@@ -377,31 +375,35 @@ def _e164(parsed: phonenumbers.PhoneNumber) -> str:
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
 
 
-# What a reading says, as opposed to which delivery said it and when.
-_NOT_CONTENT = {
-    "ended_at",
-    "received_at",
-    "updated_at",
-    "deliveries",
-    "possible_duplicate",
-    "normaliser",
-    "digest",
-}
-_CONTENT = [name for name in Outcome.__slots__ if name not in _NOT_CONTENT]
+def _digest(content: Mapping[str, Json]) -> str:
+    """64 hex digits: the first half is what was read, however encoded; the second tells encodings apart.
+
+    Two readings with the same first half are the same reading. The second half only makes the fold's order total; it
+    is of the values kept as sent, since all others are the same in every encoding.
+    """
+    judged = [content[name] for name in content if name not in _AS_SENT]
+    as_sent = [content[name] for name in _AS_SENT]
+    return _hash(_encode([judged, _canonical(as_sent)])) + _hash(_encode(as_sent))
 
 
-def _json_value(value: object) -> Json:
+_AS_SENT = ("extra", "problems")
+
+
+def _plain(value: object) -> Json:
     if isinstance(value, Event):
-        return {"event": value.event, "at": value.at}
+        return [value.event, value.at]
     if isinstance(value, Problem):
-        return {"field": value.field, "value": value.value, "problem": value.problem}
+        return [value.field, value.value, value.problem]
     return str(value)
+
+
+_encode = json.JSONEncoder(sort_keys=True, default=_plain).encode
 
 
 def _canonical(value: Json) -> Json:
     """Numbers as text and nothing for null: so JSON and a form say the same."""
-    if isinstance(value, Event | Problem):
-        value = _json_value(value)
+    if isinstance(value, Problem):
+        value = _plain(value)
     if isinstance(value, Mapping):
         return {name: _canonical(item) for name, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
@@ -410,4 +412,4 @@ def _canonical(value: Json) -> Json:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -11,10 +11,10 @@ ROOT = Path(__file__).parent.parent / "app"
 
 # Highest first. Parts on one line are strangers to one another.
 LAYERS = [
-    ["factory"],
     ["cli"],
+    ["factory"],
     ["doctor"],
-    ["web"],
+    ["web", "housekeeping"],
     ["intake", "store", "plum"],
     ["interpret"],
     ["normalise", "products"],

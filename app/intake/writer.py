@@ -1,35 +1,128 @@
-"""A delivery handed in is durable when `submit` returns."""
+"""A delivery handed in is durable when `submit` returns: in the store, else in the spool, else it is refused."""
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from app import metrics
+from app.errors import StoreError, StoreUnavailable
+from app.intake.breaker import Breaker
+from app.intake.spool import Spool
 from app.model import Delivery, Receipt, Verdict
+
+MAX_GROUP = 256
+MAX_GROUP_BYTES = 4 << 20
 
 Record = Callable[[Sequence[Delivery]], list[Receipt]]
 
+log = logging.getLogger(__name__)
+
+
+class _Ticket:
+    """A delivery on its way, then its receipt, or what stands against it."""
+
+    __slots__ = ("delivery", "failure", "receipt", "woken")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        self.receipt: Receipt | None = None
+        self.failure: StoreUnavailable | None = None
+        self.woken = threading.Event()
+
 
 class Writer:
-    """Makes deliveries durable through `record`, the one way into the store.
+    """Group commit: deliveries that come while a group is being written form the next one.
 
-    The seam for group commit: callers hand in one delivery and wait; how many share a transaction is decided here.
+    The first to come leads: it writes all that wait, its own among them, and hands the lead to the first that came
+    meanwhile. Nothing here knows whether callers are threads or greenlets.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, breaker: Breaker, spool: Spool) -> None:
         self._record = record
+        self._breaker = breaker
+        self._spool = spool
+        self._waiting: deque[_Ticket] = deque()
+        self._is_led = False
+        self._lock = threading.Lock()  # of the two above
 
     def submit(self, delivery: Delivery) -> Receipt:
-        """Returns once the delivery is durable. Raises `StoreUnavailable` where it is not."""
-        receipts = self._record([delivery])
-        for receipt in receipts:
-            _count(receipt)
-        return receipts[0]
+        """Returns once the delivery is durable. Raises `StoreUnavailable` where neither store nor spool takes it."""
+        ticket = _Ticket(delivery)
+        with self._lock:
+            self._waiting.append(ticket)
+            leads, self._is_led = not self._is_led, True
+        if not leads:
+            ticket.woken.wait()
+        if ticket.receipt is None and ticket.failure is None:
+            self._lead()
+        if ticket.failure:
+            raise ticket.failure
+        assert ticket.receipt is not None  # noqa: S101
+        return ticket.receipt
+
+    def _lead(self) -> None:
+        time.sleep(0)  # whoever is about to hand in joins this group
+        group = self._next_group()
+        try:
+            self._write(group)
+        finally:
+            self._hand_over()
+            for ticket in group:
+                ticket.woken.set()
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting[0].woken.set()
+            else:
+                self._is_led = False
+
+    def _next_group(self) -> list[_Ticket]:
+        group: list[_Ticket] = []
+        size = 0
+        while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
+            group.append(self._waiting.popleft())
+            size += group[-1].delivery.size
+        return group
+
+    def _write(self, group: list[_Ticket]) -> None:
+        deliveries = [ticket.delivery for ticket in group]
+        try:
+            receipts = self._store_or_spool(deliveries)
+        except StoreUnavailable as error:
+            for ticket in group:
+                ticket.failure = error
+            return
+        for ticket, receipt in zip(group, receipts, strict=True):
+            count(receipt)
+            ticket.receipt = receipt
+
+    def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
+        started = time.perf_counter()
+        try:
+            receipts = self._breaker.call(lambda: self._record(deliveries))
+        except StoreError:
+            # Whether the commit came through may be unknown; the spooled copy has the same ids, so it counts once.
+            self._spool.append(deliveries)
+            return [Receipt(delivery.id, Verdict.SPOOLED) for delivery in deliveries]
+        metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
+        metrics.GROUP_SIZE.observe(len(deliveries))
+        return receipts
 
 
-def _count(receipt: Receipt) -> None:
-    metrics.DELIVERIES.labels(verdict=receipt.verdict).inc()
+def count(receipt: Receipt) -> None:
+    """Count a delivery that has become durable just now."""
+    metrics.DELIVERIES.labels(verdict=receipt.verdict.value).inc()
+    count_reading(receipt)
+
+
+def count_reading(receipt: Receipt) -> None:
+    """Count what was understood of it."""
     if receipt.verdict is Verdict.QUARANTINED:
         metrics.QUARANTINED.labels(reason=receipt.reason).inc()
     if receipt.disposition:
-        metrics.OUTCOMES.labels(disposition=receipt.disposition).inc()
+        metrics.OUTCOMES.labels(disposition=receipt.disposition.value).inc()

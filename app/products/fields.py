@@ -57,6 +57,8 @@ def sort_fields(pairs: Pairs, names: Container[str], path: str = "") -> Fields:
 
 
 def _distinct(values: list[Json]) -> list[Json]:
+    if len(values) == 1:
+        return values
     by_text: dict[str, Json] = {}
     for value in values:
         by_text.setdefault(json.dumps(value, sort_keys=True), value)

@@ -68,6 +68,8 @@ def parse_json(text: str) -> Json:
 
 def plain(value: Json) -> Json:
     """The value with dicts for `Pairs`; a name given twice with different values holds the list of them."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, Pairs):
         values: dict[str, list[Json]] = {}
         for name, item in value:
@@ -175,6 +177,8 @@ def _urlencoded(text: str, charset: str | None) -> Iterator[tuple[str, str]]:
 
 def _unescape(text: str, charset: str | None) -> str:
     text = text.replace("+", " ")
+    if "%" not in text:
+        return text
     for name in (charset or "utf-8", "utf-8"):
         try:
             return unquote(text, name, "strict")
@@ -221,7 +225,11 @@ def _nest(pairs: Iterable[tuple[str, str]]) -> Pairs:
     counts: dict[tuple[str, ...], int] = {}
     taken: set[tuple[str, ...]] = set()
     for name, value in pairs:
-        path = _numbered(_path(name), counts, taken)
+        path = _path(name)
+        if len(path) == 1:
+            root.append((name, value))
+            continue
+        path = _numbered(path, counts, taken)
         taken.add(path)
         for depth in range(1, len(path)):
             if path[:depth] not in objects:
@@ -232,7 +240,7 @@ def _nest(pairs: Iterable[tuple[str, str]]) -> Pairs:
 
 
 def _path(name: str) -> tuple[str, ...]:
-    match = _BRACKETED.fullmatch(name)
+    match = _BRACKETED.fullmatch(name) if "[" in name else None
     if match is None:
         return (name,)
     path = (match[1], *match[2][1:-1].split("]["))

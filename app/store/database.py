@@ -16,8 +16,9 @@ from sqlalchemy.engine import make_url
 from app.errors import ConfigError, StoreRefused, StoreUnavailable
 
 CONNECT_SECONDS = 3
-LOCK_SECONDS = 5
+LOCK_SECONDS = 2
 STATEMENT_SECONDS = 10
+KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 
 class Database:
@@ -48,7 +49,7 @@ class Database:
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):
         raise ConfigError(
             "PLUM_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
         ) from None
@@ -68,6 +69,7 @@ def _postgresql(url: str) -> Engine:
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
             "tcp_user_timeout": STATEMENT_SECONDS * 1000,
+            **KEEPALIVES,
             "options": options,
         },
         pool_timeout=CONNECT_SECONDS,
@@ -89,7 +91,7 @@ def _sqlite(url: str, file: str | None) -> Engine:
 
 def _open_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin in _begin_sqlite
-    for pragma in ("busy_timeout=100", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("busy_timeout=2000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=1"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -109,7 +111,7 @@ def _begin_sqlite(connection: Connection) -> None:
         except exc.OperationalError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(random.uniform(0.001, 0.01))  # noqa: S311
+            time.sleep(random.uniform(0.0003, 0.0015))  # noqa: S311
 
 
 # ProgrammingError: a table is missing, which a migration mends; our statements themselves are tested.
@@ -131,12 +133,16 @@ def _own_errors(engine: Engine) -> Iterator[None]:
 def _in_words(engine: Engine, error: exc.SQLAlchemyError) -> str:
     """One line without values: a statement's parameters are what callers sent."""
     cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    if "unable to open database file" in cause:
+        return (
+            f"SQLite cannot open or make {engine.url.database}; make its directory writable or set PLUM_DATABASE_URL"
+        )
     if "no such table" in cause or ("relation" in cause and "does not exist" in cause):
         return "the store has no schema; run: plum-outcomes migrate"
     return f"the store at {engine.url.render_as_string(hide_password=True)} says: {cause}"
 
 
-def reachable(database: Database) -> None:
-    """Raises `StoreUnavailable` where the store does not answer a trivial question."""
-    with database.reading() as connection:
+def writable(database: Database) -> None:
+    """Raises `StoreUnavailable` where a transaction cannot even be begun; on SQLite that takes the write lock."""
+    with database.writing() as connection:
         connection.execute(text("SELECT 1"))

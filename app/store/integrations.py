@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import insert, select, update
 
 from app.errors import Exists, NotFound
-from app.model import Integration, Product
+from app.model import Integration, KnownKey, Product, hashed
 from app.store.database import Database
 from app.store.schema import integration_keys, integrations
-
-
-def hashed(secret: str) -> bytes:
-    """What the store keeps of a key or token."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def add_integration(database: Database, name: str, product: Product | None, now: datetime) -> str:
@@ -76,5 +71,20 @@ def integration_of_key(database: Database, key: str, now: datetime) -> Integrati
     return _integration(row) if row else None
 
 
-def _integration(row: Row[tuple[object, ...]]) -> Integration:
+def active_keys(database: Database, now: datetime) -> dict[str, KnownKey]:
+    """All keys that open something now, by the hex of their hash."""
+    statement = (
+        select(
+            integration_keys.c.key_hash, integration_keys.c.expires_at, integrations.c.name, integrations.c.product
+        )
+        .select_from(integration_keys.join(integrations))
+        .where(integrations.c.disabled_at.is_(None))
+        .where(integration_keys.c.expires_at.is_(None) | (integration_keys.c.expires_at > now))
+    )
+    with database.reading() as connection:
+        rows = connection.execute(statement).all()
+    return {row.key_hash.hex(): KnownKey(_integration(row), row.expires_at) for row in rows}
+
+
+def _integration(row: Any) -> Integration:
     return Integration(row.name, Product(row.product) if row.product else None)

@@ -12,11 +12,11 @@ from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, func, select, text, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.errors import StoreRefused
 from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict
 from app.normalise import fold, rank, same_reading
+from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.rows import delivery_row, outcome_from_row, outcome_row
 from app.store.schema import deliveries, outcomes
@@ -56,17 +56,11 @@ def _save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
         return [receipts.get(reading.delivery.id) or _quarantined(reading) for reading in readings]
 
 
-def _insert(connection: Connection, table: object) -> sqlite.Insert | postgresql.Insert:
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    return insert(table)  # type: ignore[arg-type]
-
-
 def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> set[UUID]:
     """The ids of those that were not there before."""
-    unique = {reading.delivery.id: delivery_row(reading) for reading in readings}
-    statement = _insert(connection, deliveries).on_conflict_do_nothing(index_elements=["id"])
-    inserted = connection.execute(statement.returning(deliveries.c.id), list(unique.values()))
-    return set(inserted.scalars())
+    rows = {reading.delivery.id: delivery_row(reading) for reading in readings}
+    inserted = insert_rows(connection, deliveries, list(rows.values()), "ON CONFLICT (id) DO NOTHING RETURNING id")
+    return {_uuid(row[0]) for row in inserted}
 
 
 def _save_outcomes(connection: Connection, tellings: Tellings) -> dict[UUID, Receipt]:
@@ -86,15 +80,12 @@ def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: T
 
     The upsert itself takes the rows' locks, in the order of their ids, so that two groups cannot deadlock.
     """
-    statement = _insert(connection, outcomes)
-    statement = statement.on_conflict_do_update(
-        index_elements=["id"], set_={"deliveries": outcomes.c.deliveries + statement.excluded.deliveries}
-    )
     rows = [
         outcome_row(candidates[key]) | {"body_sha256": _body_sha256(tellings[key][0])} for key in sorted(candidates)
     ]
-    counts = connection.execute(statement.returning(outcomes.c.id, outcomes.c.deliveries), rows)
-    met = [row.id for row in counts if row.deliveries > candidates[row.id].deliveries]
+    add_up = "ON CONFLICT (id) DO UPDATE SET deliveries = outcomes.deliveries + excluded.deliveries"
+    counts = insert_rows(connection, outcomes, rows, f"{add_up} RETURNING id, deliveries")
+    met = [key for key, total in ((_uuid(row[0]), row[1]) for row in counts) if total > candidates[key].deliveries]
     if not met:
         return {}
     rows_met = connection.execute(select(outcomes).where(outcomes.c.id.in_(met))).mappings()
@@ -212,3 +203,8 @@ def _stored_receipts(connection: Connection, ids: list[UUID]) -> dict[UUID, Rece
     stored = select(deliveries.c.id, deliveries.c.verdict, deliveries.c.outcome_id, deliveries.c.reason)
     rows = connection.execute(stored.where(deliveries.c.id.in_(ids)))
     return {row.id: Receipt(row.id, Verdict(row.verdict), row.outcome_id, row.reason) for row in rows}
+
+
+def _uuid(stored: UUID | str) -> UUID:
+    """SQLite's driver gives the text that it keeps."""
+    return stored if isinstance(stored, UUID) else UUID(stored)

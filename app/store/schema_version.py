@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -24,28 +25,38 @@ def migrate(database: Database, revision: str = "head") -> None:
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         config = _config(connection)
+        script = _script()
         here = _current(connection)
-        script = ScriptDirectory.from_config(config)
-        ahead = (
-            here
-            and revision not in ("head", here)
-            and revision in {earlier.revision for earlier in script.iterate_revisions(here, "base")}
-        )
-        (command.downgrade if revision == "base" or ahead else command.upgrade)(config, revision)
+        _refuse_newer(script, here)
+        earlier = {one.revision for one in script.iterate_revisions(here, "base")} - {here} if here else set()
+        (command.downgrade if revision == "base" or revision in earlier else command.upgrade)(config, revision)
 
 
 def check(database: Database) -> None:
     """Raises `SchemaOutdated` where the store's schema is not this program's."""
     with database.reading() as connection:
         here = _current(connection)
-        wanted = ScriptDirectory.from_config(_config(connection)).get_current_head()
+    script = _script()
+    _refuse_newer(script, here)
+    wanted = script.get_current_head()
     if here != wanted:
         raise SchemaOutdated(
             f"the store's schema is {here or 'missing'}, needed is {wanted}; run: plum-outcomes migrate"
         )
 
 
-def _config(connection: Connection) -> Config:
+def _refuse_newer(script: ScriptDirectory, here: str | None) -> None:
+    known = {one.revision for one in script.walk_revisions()}
+    if here is not None and here not in known:
+        raise SchemaOutdated(f"the store's schema {here} is of a newer program; start that, or restore a backup")
+
+
+@cache
+def _script() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _config(connection: Connection | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -8,9 +8,8 @@ from datetime import datetime
 from sqlalchemy import insert, select, update
 
 from app.errors import Exists, NotFound
-from app.model import Scope
+from app.model import Scope, hashed
 from app.store.database import Database
-from app.store.integrations import hashed
 from app.store.schema import tokens
 
 

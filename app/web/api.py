@@ -54,21 +54,21 @@ def _granted() -> Scope:
 @needs(Scope.READ)
 def list_outcomes() -> Response:
     asked = question(request.args, schema := OutcomeSchema(reveal=g.reveal), "ended_at")
-    page = questions.list_outcomes(parts().database, asked)
+    page = questions.list_outcomes(parts().answers, asked)
     return _listed(page, asked, schema, "ended_at", questions.count_outcomes)
 
 
 @blueprint.get("/outcomes/<outcome_id>")
 @needs(Scope.READ)
 def get_outcome(outcome_id: str) -> Response:
-    row = questions.get_outcome_record(parts().database, _id(outcome_id))
+    row = questions.get_outcome_record(parts().answers, _id(outcome_id))
     return jsonify(OutcomeSchema(reveal=g.reveal).record(row))
 
 
 @blueprint.get("/outcomes/<outcome_id>/deliveries")
 @needs(Scope.READ)
 def list_deliveries_of(outcome_id: str) -> Response:
-    questions.get_outcome_record(parts().database, _id(outcome_id))
+    questions.get_outcome_record(parts().answers, _id(outcome_id))
     return _deliveries(MultiDict([*request.args.items(multi=True), ("outcome_id", outcome_id)]))
 
 
@@ -81,7 +81,7 @@ def list_deliveries() -> Response:
 @blueprint.get("/deliveries/<delivery_id>")
 @needs(Scope.READ)
 def get_delivery(delivery_id: str) -> Response:
-    row = questions.get_delivery_record(parts().database, _id(delivery_id))
+    row = questions.get_delivery_record(parts().answers, _id(delivery_id))
     return jsonify(DeliverySchema(reveal=g.reveal).record(row))
 
 
@@ -89,7 +89,7 @@ def get_delivery(delivery_id: str) -> Response:
 @needs(Scope.REVEAL)
 def get_body(delivery_id: str) -> Response:
     """The exact bytes, under a type that no browser runs."""
-    body = questions.get_delivery(parts().database, _id(delivery_id)).body
+    body = questions.get_delivery(parts().answers, _id(delivery_id)).body
     headers = {
         "X-Content-Type-Options": "nosniff",
         "Content-Disposition": f'attachment; filename="{delivery_id}.body"',
@@ -99,7 +99,7 @@ def get_body(delivery_id: str) -> Response:
 
 def _deliveries(args: MultiDict[str, str]) -> Response:
     asked = question(args, schema := DeliverySchema(reveal=g.reveal), "received_at")
-    page = questions.list_deliveries(parts().database, asked)
+    page = questions.list_deliveries(parts().answers, asked)
     return _listed(page, asked, schema, "received_at", questions.count_deliveries)
 
 
@@ -119,7 +119,7 @@ def _listed(page: Page, asked: Question, schema: RecordSchema, moment: str, coun
     first, last = (page.rows[0], page.rows[-1]) if page.rows else (None, None)
     links = {"next": link("after", page.more_after, last), "prev": link("before", page.more_before, first)}
     exact = request.args.get("count") == "exact"
-    counted = {"value": count(parts().database, asked) if exact else None, "kind": "exact" if exact else "none"}
+    counted = {"value": count(parts().answers, asked) if exact else None, "kind": "exact" if exact else "none"}
     answer = jsonify({"data": [schema.record(row) for row in page.rows], **links, "count": counted})
     answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
     return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from app.errors import StoreUnavailable
@@ -14,6 +15,12 @@ FRESH_SECONDS = 3.0  # a key that is disabled opens nothing anywhere within 5 s
 _T = TypeVar("_T")
 
 
+@dataclass(slots=True)
+class _Known(Generic[_T]):
+    opens: _T
+    fresh_until: float
+
+
 class Remembered(Generic[_T]):
     """Answers of `look_up`, kept while fresh, and beyond that while the store is away.
 
@@ -22,23 +29,26 @@ class Remembered(Generic[_T]):
 
     def __init__(self, look_up: Callable[[str], _T | None]) -> None:
         self._look_up = look_up
-        self._known: dict[str, tuple[_T, float]] = {}
+        self._known: dict[str, _Known[_T]] = {}
 
     def get(self, secret: str) -> _T | None:
         """What the secret opens, or None. Raises `StoreUnavailable` if that cannot be known."""
         known = self._known.get(secret)
-        if known and time.monotonic() < known[1]:
-            return known[0]
+        now = time.monotonic()
+        if known:
+            if now < known.fresh_until:
+                return known.opens
+            known.fresh_until = now + 1  # the others do not ask as well
         try:
             found = self._look_up(secret)
         except StoreUnavailable:
             if known is None:
                 raise
-            return known[0]
+            return known.opens
         if found is None:
             self._known.pop(secret, None)
         else:
-            self._known[secret] = (found, time.monotonic() + FRESH_SECONDS)
+            self._known[secret] = _Known(found, time.monotonic() + FRESH_SECONDS)
         return found
 
 

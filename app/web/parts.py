@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flask import current_app
 
 from app.config import Settings
+from app.intake.spool import Spool
 from app.intake.writer import Writer
 from app.store.database import Database
 from app.web.auth import Keyring
@@ -16,9 +18,12 @@ from app.web.auth import Keyring
 @dataclass(frozen=True, slots=True)
 class Parts:
     settings: Settings
-    database: Database
+    database: Database  # where deliveries go
+    answers: Database  # where questions go
     keyring: Keyring
     writer: Writer
+    spool: Spool
+    is_kept: Callable[[], bool]  # whether housekeeping runs
 
 
 def parts() -> Parts:

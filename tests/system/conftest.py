@@ -1,4 +1,4 @@
-"""A running service, and verbs to talk with it. System tests import nothing of the program: HTTP, SQL, command line."""
+"""A running service, and verbs to talk with it by HTTP, SQL and command line; nothing of the program is imported."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import psycopg
 import pytest
@@ -202,12 +201,12 @@ class Service(Installation):
         """SIGTERM ends all of it in time, and nothing secret was logged."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            assert self.process.wait(STOP_SECONDS) == 0, self.stderr
-            assert self._group() == []
+            wait_until(lambda: self.process.poll() is not None and not self._group(), STOP_SECONDS)
         finally:
             if self._group():
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        assert self.process.returncode == 0, self.stderr
         assert [secret for secret in self.secrets if secret in self.stderr] == []
         assert "Traceback" not in self.stderr
 
@@ -226,7 +225,14 @@ class Service(Installation):
         return [int(pid) for pid, group, state in rows if int(group) == self.process.pid and state[0] != "Z"]
 
     def workers(self) -> list[int]:
-        return [pid for pid in self._group() if pid != self.process.pid]
+        """The web workers: forks of the one that was started, whatever else runs beside them."""
+        first = command_line(self.process.pid)
+        return [pid for pid in self._group() if pid != self.process.pid and command_line(pid) == first]
+
+    def wait_for_workers(self, count: int, without: int) -> None:
+        """So many again, one having died."""
+        wait_until(lambda: len(self.workers()) == count and without not in self.workers(), 30)
+        self.through_each_worker("GET", "/livez")
 
     @contextmanager
     def only(self, worker: int) -> Iterator[None]:
@@ -291,21 +297,31 @@ class Service(Installation):
         path = path if path.startswith("/api/") else f"/api/v1/{path}"
         return self.request("GET", path + query, None, {"Authorization": f"Bearer {token or self.token}"})
 
-    def pages(self, path: str, direction: str = "next", **filters: object) -> Iterator[dict[str, Any]]:
+    def pages(
+        self, path: str, direction: str = "next", token: str | None = None, **filters: object
+    ) -> Iterator[dict[str, Any]]:
         """This page and those that follow in the direction, at most 1000 of them."""
         for _ in range(1000):
-            answer = self.get(path, **filters)
+            answer = self.get(path, token, **filters)
             assert answer.status == 200, answer.body
             page = answer.json()
             yield page
             if page[direction] is None:
                 return
             parts = urlsplit(page[direction])
-            path, filters = parts.path, dict(parse_qsl(parts.query, keep_blank_values=True))
+            path, filters = parts.path, dict(parse_qs(parts.query, keep_blank_values=True))
         raise AssertionError("the pages never end")
 
     def records(self, path: str, **filters: object) -> list[dict[str, Any]]:
         return [record for page in self.pages(path, **({"limit": 1000} | filters)) for record in page["data"]]
+
+
+def command_line(pid: int) -> bytes:
+    """Nothing for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def exchange(
@@ -370,28 +386,42 @@ class Sender:
         assert answer.status == 200
         return answer.body
 
+    def forget(self) -> None:
+        """As if it had never posted."""
+        with self.service.sql() as connection:
+            for table in ("outcomes", "deliveries"):
+                connection.execute(f"DELETE FROM {table} WHERE integration = '{self.name}'")
+
     def assert_nothing_stored(self) -> None:
         assert self.deliveries() == []
         assert self.outcomes() == []
 
 
-# --- fixtures. Here a store lasts as long as its file of tests: starting real processes takes seconds.
+# --- fixtures. Here a store and its service last for all tests of an engine: starting real processes takes seconds.
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def engine_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def database_url(engine_name: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="session")
+def new_database_url(
+    engine_name: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[[], str]:
+    """Makes an empty store."""
     if engine_name == "sqlite":
-        return f"sqlite:///{tmp_path_factory.mktemp('store') / 'outcomes.db'}"
+        return lambda: f"sqlite:///{tmp_path_factory.mktemp('store') / 'outcomes.db'}"
     cluster: Cluster = request.getfixturevalue("cluster")
-    return cluster.create()
+    return cluster.create
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def database_url(new_database_url: Callable[[], str]) -> str:
+    return new_database_url()
+
+
+@pytest.fixture(scope="session")
 def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Two workers on each engine in turn."""
     made = Service(database_url, tmp_path_factory.mktemp("service")).prepare()
@@ -402,21 +432,19 @@ def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         made.stop()
 
 
+@pytest.fixture(scope="session")
+def one_sender(service: Service) -> Sender:
+    return service.sender("one")
+
+
 @pytest.fixture
-def sender(service: Service, request: pytest.FixtureRequest) -> Sender:
-    """A sender that no other test knows."""
-    return new_sender(service, request)
+def sender(one_sender: Sender) -> Sender:
+    """A sender of which nothing is stored. Only what it sent is deleted: making another takes a second."""
+    one_sender.forget()
+    return one_sender
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_sender(service: Service) -> Sender:
+    """Another sender, of which something may be stored."""
     return service.sender("shared")
-
-
-def new_sender(service: Service, request: pytest.FixtureRequest, product: str = "auto") -> Sender:
-    name = re.sub(r"\W+", "-", request.node.name)[-50:].strip("-")
-    return service.sender(f"{name}-{time.monotonic_ns() % 10**9}", product)
-
-
-def flat(lists: Sequence[Sequence[T]]) -> list[T]:
-    return [item for inner in lists for item in inner]

@@ -1,0 +1,130 @@
+"""What runs beside the web workers: it brings the spool into the store and keeps the known keys up to date.
+
+One at a time for each spool directory; a second one waits until the first is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from app import metrics
+from app.errors import StoreRefused, StoreUnavailable
+from app.intake.known_keys import KnownKeys
+from app.intake.spool import Spool
+from app.intake.writer import Record, count_reading
+from app.model import Delivery, KnownKey
+
+LOCK = "housekeeping.lock"
+PAUSE_SECONDS = 0.5
+MAX_DRAINED_AT_ONCE = 200
+
+log = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """The chores, and the loop that does them until `stop` is set."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        record: Record,
+        known_keys: KnownKeys,
+        active_keys: Callable[[], Mapping[str, KnownKey]],
+    ) -> None:
+        self._spool = spool
+        self._record = record
+        self._known_keys = known_keys
+        self._active_keys = active_keys
+
+    def run(self, stop: threading.Event) -> None:
+        with _alone(self._spool.directory, stop) as alone:
+            while alone and not stop.is_set():
+                if not self._tidy():
+                    stop.wait(PAUSE_SECONDS)
+
+    def _tidy(self) -> int:
+        """How many deliveries were drained."""
+        try:
+            self._known_keys.replace(self._active_keys())
+            return self.drain()
+        except StoreUnavailable as error:
+            log.warning("waiting for the store: %s", error)
+        except OSError as error:
+            log.error("the spool directory cannot be used: %s", error)
+        return 0
+
+    def drain(self) -> int:
+        """Bring the oldest files into the store; how many deliveries. Raises `StoreUnavailable`."""
+        files: list[Path] = []
+        deliveries: list[Delivery] = []
+        for file in self._spool.files():
+            found, whole = self._spool.read(file)
+            if not whole:
+                return self._drain_torn(file, found)
+            files.append(file)
+            deliveries.extend(found)
+            if len(deliveries) >= MAX_DRAINED_AT_ONCE:
+                break
+        if files:
+            self._store(files, deliveries)
+        return len(deliveries)
+
+    def _drain_torn(self, file: Path, readable: list[Delivery]) -> int:
+        if readable:
+            self._count(readable)
+        self._spool.set_aside(file)
+        return len(readable)
+
+    def _store(self, files: list[Path], deliveries: list[Delivery]) -> None:
+        try:
+            self._count(deliveries)
+        except StoreRefused as error:
+            if len(files) > 1:
+                for file in files:
+                    self._store([file], self._spool.read(file)[0])
+                return
+            log.error("the store refuses what %s holds: %s", files[0].name, error)
+            self._spool.set_aside(files[0])
+            return
+        self._spool.remove(files)
+
+    def _count(self, deliveries: list[Delivery]) -> None:
+        for receipt in self._record(deliveries):
+            count_reading(receipt)
+        metrics.DRAINED.inc(len(deliveries))
+
+
+def is_running(directory: Path) -> bool:
+    """Whether some process keeps house for this spool."""
+    try:
+        with (directory / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+@contextmanager
+def _alone(directory: Path, stop: threading.Event) -> Iterator[bool]:
+    """Holds the lock within; True once it is had, False where `stop` came first."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / LOCK).open("w") as lock:
+        while not stop.is_set():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stop.wait(PAUSE_SECONDS)
+                continue
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield True
+            return
+        yield False

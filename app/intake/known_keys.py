@@ -1,0 +1,68 @@
+"""The keys that open something, kept beside the spool: so deliveries are taken while the store is away.
+
+Only the keys' hashes are written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from app.model import Integration, KnownKey, Product, hashed
+
+FILE = "keys.json"
+
+
+class KnownKeys:
+    """A file that is replaced whole, and read again when it changed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / FILE
+        self._keys: dict[str, KnownKey] = {}
+        self._read_at: int | None = None
+
+    def find(self, key: str, now: datetime) -> Integration | None:
+        """Whom the key opened for when the store was last asked."""
+        known = self._current().get(hashed(key).hex())
+        if known is None or (known.expires_at and known.expires_at <= now):
+            return None
+        return known.integration
+
+    def __contains__(self, key: str) -> bool:
+        return hashed(key).hex() in self._current()
+
+    def __len__(self) -> int:
+        return len(self._current())
+
+    def replace(self, keys: Mapping[str, KnownKey]) -> None:
+        """Write them where they changed. Raises `OSError`."""
+        if keys == self._current():
+            return
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._file.with_name(f"{FILE}.{os.getpid()}")
+        fresh.write_text(json.dumps({digest: _written(known) for digest, known in keys.items()}))
+        fresh.rename(self._file)
+
+    def _current(self) -> dict[str, KnownKey]:
+        try:
+            changed_at = self._file.stat().st_mtime_ns
+        except FileNotFoundError:
+            return {}
+        if changed_at != self._read_at:
+            self._keys = {digest: _read(known) for digest, known in json.loads(self._file.read_text()).items()}
+            self._read_at = changed_at
+        return self._keys
+
+
+def _written(known: KnownKey) -> list[str | None]:
+    expires_at = known.expires_at.isoformat() if known.expires_at else None
+    return [known.integration.name, known.integration.product, expires_at]
+
+
+def _read(written: list[str | None]) -> KnownKey:
+    name, product, expires_at = written
+    integration = Integration(str(name), Product(product) if product else None)
+    return KnownKey(integration, datetime.fromisoformat(expires_at) if expires_at else None)

@@ -1,0 +1,146 @@
+"""What the operator sees: health, and metrics that are right over all workers."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import skip_or_fail
+from tests.system.conftest import PHONE, Sender, Service, dev_body, together
+
+SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
+
+POSTS = [  # body, how often, its verdict
+    (dev_body(call_id="busy", result="Failed", callee_type="busy"), 30),
+    (dev_body(call_id="human", attempts="2"), 10),
+    (dev_body(call_id="human", attempts="1"), 10),
+    (b"hello=world", 20),
+    (b'{"status":"canceled"}', 10),
+]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that has counted nothing yet."""
+    directory = tmp_path_factory.mktemp("fresh")
+    service = Service(f"sqlite:///{directory / 'outcomes.db'}", directory).prepare()
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def posted(fresh: Service) -> Sender:
+    """80 posts through both workers, each over a connection of its own; and a few that are not counted."""
+    sender = fresh.sender("counted")
+    bodies = [body for body, times in POSTS for _ in range(times)]
+    for first in range(0, len(bodies), 16):
+        together(16, lambda n, first=first: sender.post(bodies[first + n]).assert_completed())
+    for answer in fresh.through_each_worker("POST", sender.path, dev_body(call_id="each")):
+        answer.assert_completed()
+    for path in (sender.path, f"{sender.path}/call/{PHONE}", "/result/nonsense"):
+        fresh.through_each_worker("GET", path)
+    fresh.through_each_worker("POST", "/result/nonsense", dev_body())
+    return sender
+
+
+def samples(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(dict)
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            match = SAMPLE.match(line)
+            assert match, line
+            labels = tuple(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match["labels"] or ""))
+            found[match["name"]][labels] = float(match["value"])
+    return found
+
+
+def test_every_worker_counts_the_deliveries_of_all_by_verdict(fresh: Service, posted: Sender) -> None:
+    for answer in fresh.through_each_worker("GET", "/metrics") * 2:
+        assert answer.headers["Content-Type"].startswith("text/plain")
+        counted = {
+            dict(labels)["verdict"]: n for labels, n in samples(answer.body.decode())["plum_deliveries_total"].items()
+        }
+        assert sum(counted.values()) == 82
+        assert counted["quarantined"] == 20
+        for verdict in ("applied", "duplicate", "superseded", "quarantined"):
+            assert counted.get(verdict, 0) == len(posted.deliveries(verdict=verdict))
+
+
+def test_outcomes_are_counted_by_disposition(fresh: Service, posted: Sender) -> None:
+    for answer in fresh.through_each_worker("GET", "/metrics"):
+        found = samples(answer.body.decode())
+        [counts] = [
+            values for name, values in found.items() if name.startswith("plum_outcomes") and name.endswith("_total")
+        ]
+        assert {dict(labels)["disposition"]: n for labels, n in counts.items()} == {
+            "busy": 1,
+            "answered": 2,
+            "canceled": 10,
+        }
+    assert len(posted.outcomes()) == 13
+
+
+def test_acknowledgements_are_timed_each_once(fresh: Service, posted: Sender) -> None:
+    for answer in fresh.through_each_worker("GET", "/metrics"):
+        found = samples(answer.body.decode())
+        assert found["plum_ack_seconds_count"] == {(): len(posted.deliveries())}
+        assert found["plum_ack_seconds_bucket"][(("le", "+Inf"),)] == len(posted.deliveries())
+        assert found["plum_ack_seconds_sum"][()] > 0
+
+
+def test_metrics_are_plums_own_and_name_nothing_that_a_sender_chooses(fresh: Service, posted: Sender) -> None:
+    text = fresh.request("GET", "/metrics").body.decode()
+    names = set(samples(text))
+    assert {"plum_deliveries_total", "plum_ack_seconds_count"} <= names
+    assert all(name.startswith("plum_") for name in names)
+    for chosen in (PHONE, PHONE[1:], posted.key, "/result", "nonsense", "hello", "human"):
+        assert chosen not in text
+
+
+def test_promtool_finds_no_fault_with_the_metrics(fresh: Service, posted: Sender) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        skip_or_fail("promtool is not here; install it: apt-get install prometheus")
+    text = fresh.request("GET", "/metrics").body
+    assert b"plum_deliveries_total" in text
+    done = subprocess.run([str(promtool), "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_counts_survive_a_worker_that_dies_and_it_is_replaced(fresh: Service, posted: Sender) -> None:
+    killed, other = fresh.workers()
+    subprocess.run(["kill", "-KILL", str(killed)], check=True)
+    fresh.wait_for_workers(2, without=killed)
+    for answer in fresh.through_each_worker("GET", "/metrics"):
+        assert sum(samples(answer.body.decode())["plum_deliveries_total"].values()) == len(posted.deliveries())
+    assert other in fresh.workers()
+
+
+def test_livez_and_readyz_answer_without_a_token(fresh: Service) -> None:
+    for path in ("/livez", "/readyz"):
+        for answer in fresh.through_each_worker("GET", path):
+            assert answer.status == 200
+            assert answer.headers["Content-Type"].split(";")[0] == "text/plain"
+    assert "store" in fresh.request("GET", "/readyz").body.decode()
+
+
+def test_without_its_schema_the_service_is_alive_but_not_ready(tmp_path: Path) -> None:
+    service = Service(f"sqlite:///{tmp_path / 'outcomes.db'}", tmp_path).prepare()
+    service.start()
+    try:
+        with service.sql() as connection:
+            connection.execute("DROP TABLE alembic_version")
+        ready = service.request("GET", "/readyz")
+        assert (service.request("GET", "/livez").status, ready.status) == (200, 503)
+        assert "schema" in ready.body.decode()
+    finally:
+        service.stop()
