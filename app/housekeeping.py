@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app import metrics
-from app.errors import StoreRefused, StoreUnavailable
+from app.errors import StoreUnavailable
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.intake.writer import Record, count_reading
@@ -84,12 +84,14 @@ class Housekeeping:
     def _store(self, files: list[Path], deliveries: list[Delivery]) -> None:
         try:
             self._count(deliveries)
-        except StoreRefused as error:
+        except StoreUnavailable:
+            raise
+        except Exception as error:
             if len(files) > 1:
                 for file in files:
                     self._store([file], self._spool.read(file)[0])
                 return
-            log.error("the store refuses what %s holds: %s", files[0].name, error)
+            log.error("what %s holds cannot be stored", files[0].name, exc_info=error)
             self._spool.set_aside(files[0])
             return
         self._spool.remove(files)

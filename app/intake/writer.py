@@ -105,7 +105,9 @@ class Writer:
         started = time.perf_counter()
         try:
             receipts = self._breaker.call(lambda: self._record(deliveries))
-        except StoreError:
+        except Exception as error:
+            if not isinstance(error, StoreError):
+                log.error("an unexpected failure while storing a group, which is spooled", exc_info=error)
             # Whether the commit came through may be unknown; the spooled copy has the same ids, so it counts once.
             self._spool.append(deliveries)
             return [Receipt(delivery.id, Verdict.SPOOLED) for delivery in deliveries]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from tests.conftest import skip_or_fail, wait_until
@@ -56,7 +58,9 @@ def test_what_the_first_start_prints_works_and_the_second_keeps_it(
         service.stop()
 
 
-def test_a_port_already_taken_leaves_the_first_start_for_the_next_time(service: Service, tmp_path: Path) -> None:
+def test_a_port_already_taken_leaves_the_first_start_for_the_next_time(tmp_path: Path) -> None:
     fresh = Service(f"sqlite:///{tmp_path / 'outcomes.db'}", tmp_path)
-    fresh.assert_one_line("serve", "--welcome", "--bind", f"127.0.0.1:{service.port}", says=f"{service.port}")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        fresh.assert_one_line("serve", "--welcome", "--bind", address, says=address)
     assert fresh.json("integration", "list") == fresh.json("token", "list") == []

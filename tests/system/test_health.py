@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -133,14 +132,14 @@ def test_livez_and_readyz_answer_without_a_token(fresh: Service) -> None:
     assert "store" in fresh.request("GET", "/readyz").body.decode()
 
 
-def test_without_its_schema_the_service_is_alive_but_not_ready(tmp_path: Path) -> None:
-    service = Service(f"sqlite:///{tmp_path / 'outcomes.db'}", tmp_path).prepare()
-    service.start()
+def test_without_its_schema_the_service_is_alive_but_not_ready(fresh: Service) -> None:
+    with fresh.sql() as connection:
+        connection.execute("ALTER TABLE alembic_version RENAME TO away")
     try:
-        with service.sql() as connection:
-            connection.execute("DROP TABLE alembic_version")
-        ready = service.request("GET", "/readyz")
-        assert (service.request("GET", "/livez").status, ready.status) == (200, 503)
+        ready = fresh.request("GET", "/readyz")
+        assert (fresh.request("GET", "/livez").status, ready.status) == (200, 503)
         assert "schema" in ready.body.decode()
     finally:
-        service.stop()
+        with fresh.sql() as connection:
+            connection.execute("ALTER TABLE away RENAME TO alembic_version")
+    assert fresh.request("GET", "/readyz").status == 200

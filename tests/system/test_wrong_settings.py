@@ -18,6 +18,15 @@ def fresh(tmp_path: Path) -> Installation:
     return Installation(f"sqlite:///{tmp_path / 'outcomes.db'}", tmp_path)
 
 
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """A store that is up to date."""
+    directory = tmp_path_factory.mktemp("migrated")
+    made = Installation(f"sqlite:///{directory / 'outcomes.db'}", directory)
+    made.ok("migrate")
+    return made
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
@@ -99,17 +108,15 @@ def test_a_database_that_is_not_there_is_named(fresh: Installation, cluster: Clu
     fresh.assert_one_line("serve", says='"nowhere" does not exist')
 
 
-def test_a_port_already_taken_is_one_line(fresh: Installation) -> None:
-    fresh.ok("migrate")
+def test_a_port_already_taken_is_one_line(migrated: Installation) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        fresh.assert_one_line("serve", "--bind", f"127.0.0.1:{port}", says=f"{port}.*(another|--bind)")
+        migrated.assert_one_line("serve", "--bind", f"127.0.0.1:{port}", says=f"{port}.*(another|--bind)")
 
 
 @pytest.mark.parametrize("bind", ["8000", "127.0.0.1:x", "127.0.0.1:99999", "nowhere.invalid:8000"])
-def test_a_wrong_address_is_one_line(fresh: Installation, bind: str) -> None:
-    fresh.ok("migrate")
-    fresh.assert_one_line("serve", "--bind", bind, says=bind.replace(".", r"\."))
+def test_a_wrong_address_is_one_line(migrated: Installation, bind: str) -> None:
+    migrated.assert_one_line("serve", "--bind", bind, says=bind.replace(".", r"\."))
 
 
 @pytest.mark.parametrize(
@@ -124,13 +131,11 @@ def test_a_wrong_address_is_one_line(fresh: Installation, bind: str) -> None:
         (("nonsense",), "nonsense.*--help"),
     ],
 )
-def test_a_command_that_cannot_be_done_says_why(fresh: Installation, command: tuple[str, ...], says: str) -> None:
-    fresh.ok("migrate")
-    fresh.assert_one_line(*command, says=says)
+def test_a_command_that_cannot_be_done_says_why(migrated: Installation, command: tuple[str, ...], says: str) -> None:
+    migrated.assert_one_line(*command, says=says)
 
 
-def test_a_name_can_be_given_once(fresh: Installation) -> None:
-    fresh.ok("migrate")
+def test_a_name_can_be_given_once(migrated: Installation) -> None:
     for kind in ("integration", "token"):
-        fresh.ok(kind, "add", "first")
-        fresh.assert_one_line(kind, "add", "first", says="first")
+        migrated.ok(kind, "add", "first")
+        migrated.assert_one_line(kind, "add", "first", says="first")

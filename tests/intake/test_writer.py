@@ -1,0 +1,168 @@
+"""Acknowledged means durable: in the store, else in the spool, else refused; and many share one commit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from app.errors import StoreRefused, StoreUnavailable
+from app.intake import breaker as breaker_module
+from app.intake.breaker import Breaker, within
+from app.intake.spool import Spool
+from app.intake.writer import MAX_GROUP, Writer
+from app.model import Delivery, Receipt, Verdict
+from tests.conftest import wait_until
+
+
+def delivery(size: int = 10) -> Delivery:
+    return Delivery(id=uuid4(), integration="i", received_at=datetime(2026, 3, 8, tzinfo=UTC), body=b"x" * size)
+
+
+class Store:
+    """Remembers its groups; fails, hangs or works on command."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[Delivery]] = []
+        self.failure: Exception | None = None
+        self.works = threading.Event()
+        self.works.set()
+
+    def record(self, deliveries):
+        assert self.works.wait(10)
+        if self.failure:
+            raise self.failure
+        self.groups.append(list(deliveries))
+        return [Receipt(one.id, Verdict.APPLIED) for one in deliveries]
+
+    def probe(self) -> None:
+        assert self.works.wait(10)
+        if self.failure:
+            raise self.failure
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def spool(tmp_path) -> Spool:
+    return Spool(tmp_path)
+
+
+@pytest.fixture
+def breaker(store, monkeypatch) -> Breaker:
+    monkeypatch.setattr(breaker_module, "HANG_SECONDS", 0.2)
+    monkeypatch.setattr(breaker_module, "PROBE_SECONDS", 0.02)
+    return Breaker(store.probe)
+
+
+@pytest.fixture
+def writer(store, breaker, spool) -> Writer:
+    return Writer(store.record, breaker, spool)
+
+
+def submit_all(writer: Writer, deliveries: list[Delivery]) -> list[Receipt | Exception]:
+    results: dict = {}
+
+    def submit(one: Delivery) -> None:
+        try:
+            results[one.id] = writer.submit(one)
+        except Exception as error:  # noqa: BLE001
+            results[one.id] = error
+
+    threads = [threading.Thread(target=submit, args=(one,)) for one in deliveries]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return [results[one.id] for one in deliveries]
+
+
+def test_each_gets_its_own_receipt_and_few_commits_serve_many(writer, store) -> None:
+    sent = [delivery() for _ in range(120)]
+    real, store.record = store.record, lambda group: (time.sleep(0.01), real(group))[1]
+    writer._record = store.record
+    receipts = submit_all(writer, sent)
+    assert [receipt.delivery_id for receipt in receipts] == [one.id for one in sent]
+    assert sorted(one.id for group in store.groups for one in group) == sorted(one.id for one in sent)
+    assert len(store.groups) < len(sent) / 3
+
+
+def test_a_group_is_bounded_in_count_and_bytes(writer, store) -> None:
+    for _ in range(MAX_GROUP + 50):
+        writer._waiting.append(type("Ticket", (), {"delivery": delivery()})())
+    assert len(writer._next_group()) == MAX_GROUP
+    writer._waiting.clear()
+    for _ in range(8):
+        writer._waiting.append(type("Ticket", (), {"delivery": delivery(1 << 20)})())
+    assert len(writer._next_group()) == 4
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailable("away"), StoreRefused("not this")])
+def test_what_the_store_does_not_take_is_spooled_and_acknowledged(writer, store, spool, failure) -> None:
+    store.failure = failure
+    sent = [delivery() for _ in range(10)]
+    receipts = submit_all(writer, sent)
+    assert {receipt.verdict for receipt in receipts} == {Verdict.SPOOLED}
+    kept = [one.id for file in spool.files() for one in spool.read(file)[0]]
+    assert sorted(kept) == sorted(one.id for one in sent)
+
+
+def test_where_neither_takes_it_it_is_refused(writer, store, spool, monkeypatch) -> None:
+    def full(_):
+        raise StoreUnavailable("full")
+
+    store.failure = StoreUnavailable("away")
+    monkeypatch.setattr(spool, "append", full)
+    results = submit_all(writer, [delivery() for _ in range(10)])
+    assert all(isinstance(result, StoreUnavailable) for result in results)
+    monkeypatch.undo()
+    assert submit_all(writer, [delivery()])[0].verdict is Verdict.SPOOLED
+
+
+def test_an_unforeseen_failure_of_the_store_leaves_nobody_waiting(writer, store) -> None:
+    store.failure = ZeroDivisionError()
+    results = submit_all(writer, [delivery() for _ in range(10)])
+    assert {getattr(result, "verdict", None) for result in results} == {Verdict.SPOOLED}
+
+
+def test_a_store_that_hangs_delays_only_those_under_way(writer, store, breaker) -> None:
+    store.works.clear()
+    assert submit_all(writer, [delivery()])[0].verdict is Verdict.SPOOLED
+    assert breaker.is_open
+    calls = len(store.groups)
+    assert {receipt.verdict for receipt in submit_all(writer, [delivery() for _ in range(50)])} == {Verdict.SPOOLED}
+    assert len(store.groups) == calls
+    store.works.set()
+    wait_until(lambda: not breaker.is_open)
+    assert submit_all(writer, [delivery()])[0].verdict is Verdict.APPLIED
+
+
+def test_the_breaker_closes_when_the_store_is_back(store, breaker) -> None:
+    store.failure = StoreUnavailable("away")
+    with pytest.raises(StoreUnavailable):
+        breaker.call(lambda: store.record([]))
+    assert breaker.is_open
+    store.failure = None
+    wait_until(lambda: not breaker.is_open)
+    assert breaker.call(lambda: 5) == 5
+
+
+def test_a_refusal_of_content_does_not_open_the_breaker(store, breaker) -> None:
+    store.failure = StoreRefused("not this")
+    with pytest.raises(StoreRefused):
+        breaker.call(lambda: store.record([]))
+    assert not breaker.is_open
+
+
+def test_work_within_a_time_limit_gives_its_result_or_its_failure() -> None:
+    assert within(5, lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        within(5, lambda: 1 / 0)
+    with pytest.raises(StoreUnavailable, match="not answered"):
+        within(0.05, lambda: time.sleep(0.3))

@@ -1,0 +1,154 @@
+"""What waits in the spool gets into the store: once, whatever lies in its way, and by one process at a time."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import select
+
+from app.config import Settings
+from app.errors import StoreRefused, StoreUnavailable
+from app.factory import recorder
+from app.housekeeping import Housekeeping, is_running
+from app.intake.known_keys import KnownKeys
+from app.intake.spool import ASIDE, Spool
+from app.model import Delivery, Integration, KnownKey, Product, Receipt, Verdict, hashed
+from app.store import schema_version
+from app.store.database import Database
+from app.store.schema import deliveries, outcomes
+from tests.conftest import wait_until
+
+NOW = datetime(2026, 3, 8, tzinfo=UTC)
+
+
+def delivery(body: bytes = b"result=Completed&call_id=1") -> Delivery:
+    return Delivery(id=uuid4(), integration="i", received_at=NOW, body=body)
+
+
+@pytest.fixture
+def spool(tmp_path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+@pytest.fixture
+def database(database_url):
+    database = Database(database_url)
+    schema_version.migrate(database)
+    yield database
+    database.close()
+
+
+def keeping(spool: Spool, record, active_keys=dict) -> Housekeeping:
+    return Housekeeping(spool, record, KnownKeys(spool.directory), active_keys)
+
+
+def rows(database: Database) -> list:
+    with database.reading() as connection:
+        return connection.execute(select(deliveries.c.id, deliveries.c.via, deliveries.c.received_at)).all()
+
+
+def test_the_spool_goes_into_the_store_with_ids_and_times_as_they_were(spool, database) -> None:
+    record = recorder(database, Settings())
+    sent = [delivery(b"result=Completed&call_id=%d" % number) for number in range(500)]
+    for start in range(0, 500, 7):
+        spool.append(sent[start : start + 7])
+    house = keeping(spool, record)
+    while house.drain():
+        pass
+    assert {row.id for row in rows(database)} == {one.id for one in sent}
+    assert {(row.via, row.received_at) for row in rows(database)} == {("spool", NOW)}
+    assert spool.files() == []
+
+
+def test_what_was_stored_although_the_commits_answer_was_lost_counts_once(spool, database) -> None:
+    record = recorder(database, Settings())
+    sent = [delivery() for _ in range(5)]
+    record(sent[:3])
+    spool.append(sent)
+    keeping(spool, record).drain()
+    spool.append(sent)
+    keeping(spool, record).drain()
+    with database.reading() as connection:
+        [outcome] = connection.execute(select(outcomes)).all()
+    assert (len(rows(database)), outcome.deliveries) == (5, 5)
+
+
+def test_a_torn_file_gives_what_can_be_read_and_is_set_aside(spool, database) -> None:
+    spool.append([delivery(), delivery()])
+    [file] = spool.files()
+    file.write_bytes(file.read_bytes()[:-5])
+    spool.append([delivery()])
+    house = keeping(spool, recorder(database, Settings()))
+    while house.drain():
+        pass
+    assert len(rows(database)) == 2
+    assert [path.name for path in (spool.directory / ASIDE).iterdir()] == [file.name]
+    assert spool.backlog().aside == 1
+
+
+@pytest.mark.parametrize("failure", [StoreRefused("no"), ZeroDivisionError()])
+def test_a_file_that_cannot_be_stored_does_not_block_the_others(spool, failure) -> None:
+    bad, stored = delivery(), []
+    for one in (delivery(), bad, delivery()):
+        spool.append([one])
+
+    def record(group):
+        if any(one.id == bad.id for one in group):
+            raise failure
+        stored.extend(group)
+        return [Receipt(one.id, Verdict.APPLIED) for one in group]
+
+    house = keeping(spool, record)
+    while house.drain():
+        pass
+    assert len(stored) == 2
+    assert spool.backlog().aside == 1
+
+
+def test_while_the_store_is_away_everything_stays(spool) -> None:
+    def record(_):
+        raise StoreUnavailable("away")
+
+    spool.append([delivery()])
+    with pytest.raises(StoreUnavailable):
+        keeping(spool, record).drain()
+    assert spool.backlog().deliveries == 1
+
+
+def test_one_keeps_house_at_a_time_and_the_next_takes_over(spool) -> None:
+    turns: list[int] = []
+    stops = [threading.Event(), threading.Event()]
+
+    def keep(number: int) -> None:
+        keeping(spool, lambda _: [], lambda: turns.append(number) or {}).run(stops[number])
+
+    threads = [threading.Thread(target=keep, args=(number,)) for number in (0, 1)]
+    threads[0].start()
+    wait_until(lambda: 0 in turns)
+    threads[1].start()
+    wait_until(lambda: len(turns) > 3)
+    assert is_running(spool.directory)
+    assert 1 not in turns
+    stops[0].set()
+    wait_until(lambda: 1 in turns)
+    stops[1].set()
+    for thread in threads:
+        thread.join()
+    assert not is_running(spool.directory)
+
+
+def test_known_keys_are_kept_hashed_and_forgotten_when_they_end(tmp_path) -> None:
+    keys = KnownKeys(tmp_path)
+    assert keys.find("secret", NOW) is None
+    integration = Integration("i", Product.FUSE)
+    keys.replace(
+        {hashed("secret").hex(): KnownKey(integration, None), hashed("old").hex(): KnownKey(integration, NOW)}
+    )
+    assert KnownKeys(tmp_path).find("secret", NOW) == integration
+    assert KnownKeys(tmp_path).find("old", NOW) is None
+    assert "secret" not in (tmp_path / "keys.json").read_text()
+    keys.replace({})
+    assert KnownKeys(tmp_path).find("secret", NOW) is None
