@@ -1,0 +1,195 @@
+"""Acknowledged callbacks per second, as a share of a view that does nothing and as a multiple of a plain receiver."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from tests.conftest import free_port, new_cluster
+
+ROOT = Path(__file__).parent.parent
+COMMAND = str(Path(sys.executable).parent / "plum-outcomes")
+CONNECTIONS, WORKERS = 32, 2
+
+
+@dataclass
+class Server:
+    """Something that answers POST /result/KEY."""
+
+    url: str
+    process: subprocess.Popen
+
+    def cpu_seconds(self) -> float:
+        """Of all its processes, so far."""
+        pids = [self.process.pid, *_children(self.process.pid)]
+        return sum(_cpu_seconds(pid) for pid in pids)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+
+
+@dataclass
+class Round:
+    answers: int
+    per_second: float
+    p99_ms: float
+    refused: int
+    cpu_ms: float  # of the server, each answer
+
+
+def run(seconds: float, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        os.chmod(directory, 0o755)
+        for engine, url in _stores(directory):
+            with _servers(engine, url, directory) as servers:
+                found = {name: [] for name in servers}
+                for turn in range(rounds + 1):
+                    for name, server in servers.items():
+                        measured = load(server, seconds if turn else 1, f"{engine}{turn}{name}")
+                        if turn:  # the first is to warm up
+                            found[name].append(measured)
+                _report(engine, found, servers["ours"])
+                half = statistics.median(one.per_second for one in found["ours"]) / 2
+                print(f"  p99 at half that load: {paced(servers['ours'], half, seconds):.1f} ms")
+                _check_counts(url, sum(one.answers for one in found["ours"]), servers["ours"])
+
+
+def load(server: Server, seconds: float, label: str) -> Round:
+    """One run of wrk with as many connections as a busy sender has."""
+    before = server.cpu_seconds()
+    script = str(Path(__file__).parent / "post.lua")
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", "-s", script, server.url, "--", label]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    answers = int(re.search(r"(\d+) requests in", text)[1])
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    return Round(
+        answers=answers,
+        per_second=float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1]),
+        p99_ms=_milliseconds(re.search(r"99%\s+(\S+)", text)[1]),
+        refused=int(refused[1]) if refused else 0,
+        cpu_ms=(server.cpu_seconds() - before) / answers * 1000,
+    )
+
+
+def paced(server: Server, per_second: float, seconds: float) -> float:
+    """The 99th percentile in ms of posts at a steady rate, each counted from when it was due."""
+    command = [sys.executable, "-m", "bench.paced", server.url, f"{per_second:.0f}", f"{seconds:g}"]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+
+
+def _report(engine: str, found: dict[str, list[Round]], ours: Server) -> None:
+    print(f"\n{engine}: {CONNECTIONS} connections, {WORKERS} workers, {len(found['ours'])} rounds, medians (min to max)")
+    for name, rounds in found.items():
+        rates = [one.per_second for one in rounds]
+        cpu = statistics.median(one.cpu_ms for one in rounds)
+        p99 = statistics.median(one.p99_ms for one in rounds)
+        refused = sum(one.refused for one in rounds)
+        print(
+            f"  {name:6} {statistics.median(rates):8.0f}/s ({min(rates):.0f} to {max(rates):.0f})"
+            f"  p99 {p99:6.1f} ms  cpu {cpu:.3f} ms each  refused {refused}"
+        )
+    for other in ("noop", "plain"):
+        ratios = [a.per_second / b.per_second for a, b in zip(found["ours"], found[other], strict=True)]
+        print(f"  ours / {other}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    metrics = urllib.request.urlopen(ours.url.split("/result")[0] + "/metrics").read().decode()
+    commits = float(re.search(r"plum_group_deliveries_count (\S+)", metrics)[1])
+    grouped = float(re.search(r"plum_group_deliveries_sum (\S+)", metrics)[1])
+    print(f"  deliveries per commit: {grouped / commits:.1f}")
+
+
+def _check_counts(url: str, acknowledged: int, ours: Server) -> None:
+    """Every 2xx is in the store. Posts whose answer wrk did not wait for may be there as well."""
+    if url.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            stored = connection.execute("SELECT count(*) FROM deliveries").fetchone()[0]
+    else:
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
+            stored = connection.execute("SELECT count(*) FROM deliveries").fetchone()[0]
+    print(f"  acknowledged in the rounds: {acknowledged}, stored in all: {stored}")
+    assert stored >= acknowledged, "an acknowledged delivery is missing"
+    assert ours.process.poll() is None
+
+
+def _stores(directory: Path) -> Iterator[tuple[str, str]]:
+    yield "sqlite", f"sqlite:///{directory / 'outcomes.db'}"
+    cluster = new_cluster(directory)
+    try:
+        yield "postgresql", cluster.create()
+    finally:
+        cluster.stop()
+
+
+@contextlib.contextmanager
+def _servers(engine: str, url: str, directory: Path) -> Iterator[dict[str, Server]]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLUM_")}
+    environment |= {"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(directory / f"spool-{engine}")}
+    subprocess.run([COMMAND, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    made = subprocess.check_output([COMMAND, "integration", "add", "bench", "--json"], env=environment)
+    path = f"/result/{json.loads(made)['key']}"
+    other = f"sqlite:///{directory / 'plain.db'}" if engine == "sqlite" else url
+    servers = {
+        "noop": _start_reference("noop", environment, other, path),
+        "plain": _start_reference("plain", environment, other, path),
+        "ours": _start([COMMAND, "serve", "--workers", str(WORKERS), "--bind"], environment, path),
+    }
+    try:
+        yield servers
+    finally:
+        for server in servers.values():
+            server.stop()
+
+
+def _start_reference(name: str, environment: dict[str, str], url: str, path: str) -> Server:
+    command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", str(WORKERS), "--keep-alive", "75"]
+    command += ["--no-control-socket", "bench.references:app", "-b"]
+    return _start(command, environment | {"BENCH_APP": name, "BENCH_DATABASE_URL": url}, path)
+
+
+def _start(command: list[str], environment: dict[str, str], path: str) -> Server:
+    port = free_port()
+    process = subprocess.Popen(
+        [*command, f"127.0.0.1:{port}"], env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            assert time.monotonic() < deadline, command
+            time.sleep(0.05)
+    time.sleep(1.5)  # the workers' own start
+    return Server(f"http://127.0.0.1:{port}{path}", process)
+
+
+def _children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(child) for child in found.stdout.split()]
+
+
+def _cpu_seconds(pid: int) -> float:
+    values = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _milliseconds(text: str) -> float:
+    value, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()
+    return float(value) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60000}[unit]
