@@ -23,9 +23,10 @@ from app.store import readings
 from app.store.database import Database, writable
 from app.store.integrations import active_keys, integration_of_key
 from app.store.tokens import scope_of_token
-from app.web import api, errors, ops, result
+from app.web import api, errors, ops
 from app.web.auth import Keyring
 from app.web.parts import Parts, now
+from app.web.result import ResultFace
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -85,10 +86,12 @@ def _flask(parts: Parts) -> Flask:
     app.extensions["plum"] = parts
     app.json.sort_keys = False  # type: ignore[attr-defined]  # records keep the contract's order
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    app.url_map.merge_slashes = False  # a redirect fails Plum's probe
-    app.url_map.converters["anything"] = result.Anything
-    faces = {"receiver": result.blueprint, "analyst": api.blueprint, "metrics": ops.scrape}
-    for blueprint in [ops.health, *(faces[role] for role in sorted(parts.settings.roles))]:
-        app.register_blueprint(blueprint)
+    app.register_blueprint(ops.health)
+    if "metrics" in parts.settings.roles:
+        app.register_blueprint(ops.scrape)
+    if "analyst" in parts.settings.roles:
+        app.register_blueprint(api.blueprint)
+    if "receiver" in parts.settings.roles:
+        app.wsgi_app = ResultFace(app.wsgi_app, parts)  # type: ignore[method-assign]
     errors.register(app)
     return app

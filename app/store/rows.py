@@ -22,6 +22,7 @@ from app.model import (
     Verdict,
     Via,
 )
+from app.normalise import storable
 
 # A row of SQLAlchemy's by its columns' names, or one made here.
 Row = RowMapping | dict[str, Any]
@@ -51,8 +52,8 @@ def delivery_row(reading: Reading) -> dict[str, Any]:
         "verdict": (Verdict.APPLIED if outcome else Verdict.QUARANTINED).value,
         "reason": reading.reason,
         "outcome_id": outcome.id if outcome else None,
-        "reference": delivery.reference,
-        "batch": delivery.batch,
+        "reference": storable(delivery.reference),
+        "batch": storable(delivery.batch),
         "content_type": delivery.content_type,
         "headers": delivery.headers,
         "query": delivery.query,

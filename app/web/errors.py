@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 from app import metrics
 from app.errors import NotFound, PlumError, StoreRefused, StoreUnavailable
 
-RETRY_AFTER_SECONDS = "5"
+RETRY_AFTER = ("Retry-After", "5")
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,12 @@ class BodyTooLarge(PlumError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body is larger than {limit} bytes")
         metrics.REFUSED.labels(reason="too_large").inc()
+
+
+class Overloaded(PlumError):
+    """More at once than memory allows for."""
+
+    code = "overload"
 
 
 class Unauthorised(PlumError):
@@ -41,15 +47,24 @@ class Invalid(PlumError):
         self.errors = errors
 
 
-STATUS: dict[type[PlumError], tuple[int, str, dict[str, str]]] = {
-    Unauthorised: (401, "Unauthorized", {"WWW-Authenticate": "Bearer"}),
-    Forbidden: (403, "Forbidden", {}),
-    NotFound: (404, "Not Found", {}),
-    BodyTooLarge: (413, "Content Too Large", {}),
-    Invalid: (422, "Unprocessable Content", {}),
-    StoreUnavailable: (503, "Service Unavailable", {"Retry-After": RETRY_AFTER_SECONDS}),
-    StoreRefused: (503, "Service Unavailable", {"Retry-After": RETRY_AFTER_SECONDS}),
+STATUS: dict[type[PlumError], tuple[int, str, list[tuple[str, str]]]] = {
+    Unauthorised: (401, "Unauthorized", [("WWW-Authenticate", "Bearer")]),
+    Forbidden: (403, "Forbidden", []),
+    NotFound: (404, "Not Found", []),
+    BodyTooLarge: (413, "Content Too Large", []),
+    Invalid: (422, "Unprocessable Content", []),
+    Overloaded: (503, "Service Unavailable", [RETRY_AFTER]),
+    StoreUnavailable: (503, "Service Unavailable", [RETRY_AFTER]),
+    StoreRefused: (503, "Service Unavailable", [RETRY_AFTER]),
 }
+
+
+def status_of(error: PlumError) -> tuple[str, list[tuple[str, str]]]:
+    """The status line and headers for Plum's face; a failure without a row is ours, so it may be tried again."""
+    status, title, headers = next(
+        (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), STATUS[Overloaded]
+    )
+    return f"{status} {title}", headers
 
 
 def register(app: Flask) -> None:
@@ -64,30 +79,24 @@ def _known(error: PlumError) -> Response:
     status, title, headers = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if status == 503:
         log.error("unavailable: %s", error)
-        if request.blueprint == "result":
-            metrics.REFUSED.labels(reason="store_unavailable").inc()
     return _answer(status, title, str(error), getattr(error, "errors", None), headers)
 
 
 def _http(error: HTTPException) -> Response:
-    answer = _answer(error.code or 500, error.name, error.description or error.name, None, {})
+    answer = _answer(error.code or 500, error.name, error.description or error.name, None, [])
     if allowed := getattr(error, "valid_methods", None):
         answer.headers["Allow"] = ", ".join(sorted(allowed))
     return answer
 
 
 def _unknown(error: Exception) -> Response:
-    """A fault of ours: the sender may try again, and the log has the trace, without the URL and its key."""
+    """A fault of ours; the log has the trace."""
     log.error("unexpected failure in %s", request.endpoint, exc_info=error)
-    if request.blueprint == "result":
-        return _answer(
-            503, "Service Unavailable", "an unexpected failure", None, {"Retry-After": RETRY_AFTER_SECONDS}
-        )
-    return _answer(500, "Internal Server Error", "an unexpected failure; the log has its trace", None, {})
+    return _answer(500, "Internal Server Error", "an unexpected failure; the log has its trace", None, [])
 
 
 def _answer(
-    status: int, title: str, detail: str, errors: dict[str, list[str]] | None, headers: dict[str, str]
+    status: int, title: str, detail: str, errors: dict[str, list[str]] | None, headers: list[tuple[str, str]]
 ) -> Response:
     if not request.path.startswith("/api/"):
         return Response(f"{detail}\n", status, mimetype="text/plain", headers=headers)

@@ -1,128 +1,184 @@
 """Plum's face: the probe, and each call's result.
 
 Plum may post a result exactly once and takes only a plain 200 for an answer, so nothing is refused for its content.
+This is plain WSGI, in front of the framework: on the path of a callback its hooks would cost more than the commit.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any
-from urllib.parse import unquote_to_bytes
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
 from uuid import UUID
-
-from flask import Blueprint, Response, request
-from werkzeug.routing import BaseConverter
 
 from app import metrics
 from app.config import Network
-from app.errors import NotFound
-from app.model import Delivery, Integration, Receipt
+from app.errors import NotFound, PlumError
+from app.model import Delivery, Integration
 from app.normalise import storable
-from app.web.errors import BodyTooLarge
-from app.web.parts import now, parts
+from app.web.errors import RETRY_AFTER, BodyTooLarge, Overloaded, status_of
+from app.web.parts import Parts, now
 
-ACKNOWLEDGEMENT = "completed"
+PREFIX = "/result/"
+ACKNOWLEDGEMENT = b"completed"
 MAX_REFERENCE = 255
 CHUNK_BYTES = 65536
 # A sender that is still writing does not see a 413 before it is done, so this much is read and thrown away.
 DRAIN_BYTES = 16 * 1048576
+# Of all bodies that a process is reading or keeps while they wait for their commit.
+MAX_HELD_BYTES = 64 * 1048576
 
-_LABEL = re.compile(r"/result/[^/]+/(?:call|batch)/(.+?)/?$", re.S)
-_SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "x-api-key", "x-auth-token"}
+_URL = re.compile(r"/result/([^/]+)(?:/(call|batch)/(.+?))?/?$", re.S)
+_SECRET_HEADERS = {"Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key", "X-Auth-Token"}
+_METHODS = "GET, HEAD, POST"
 
-blueprint = Blueprint("result", __name__)
+log = logging.getLogger(__name__)
 
-
-class Anything(BaseConverter):
-    """The rest of the path, slashes, line ends and all."""
-
-    regex = r"[\s\S]+"
-    part_isolating = False
-
-
-@blueprint.route("/result/<key>", methods=["GET", "POST"], strict_slashes=False)
-@blueprint.route("/result/<key>/<any(call, batch):kind>/<anything:tail>", methods=["GET", "POST"])
-def receive(key: str, kind: str | None = None, tail: str | None = None) -> Response:
-    """Acknowledge a probe at once, and a result when it is durable."""
-    started = time.perf_counter()
-    integration = parts().keyring.integrations.get(key)
-    if integration is None:
-        metrics.REFUSED.labels(reason="unknown_key").inc()
-        raise NotFound("no integration has this key; see: plum-outcomes integration list")
-    label = _label(request.environ) if kind else None
-    if request.method != "POST":
-        return _probed()
-    body, whole = _read_body(request.environ, parts().settings.max_body_bytes)
-    if whole and not body:
-        return _probed()
-    delivery = replace(
-        _delivery(integration, key, body, cut_short=not whole),
-        reference=label if kind == "call" else None,
-        batch=label if kind == "batch" else None,
-    )
-    receipt = parts().writer.submit(delivery)
-    if not whole:
-        metrics.REFUSED.labels(reason="cut_short").inc()
-        return Response("the body ended before its declared length; post it again", 400, mimetype="text/plain")
-    metrics.ACK_SECONDS.observe(time.perf_counter() - started)
-    return _acknowledged(receipt)
+Environ = dict[str, Any]
+Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
-def _probed() -> Response:
+class Answer(NamedTuple):
+    status: str
+    text: bytes
+    headers: Sequence[tuple[str, str]] = ()
+
+
+class Address(NamedTuple):
+    """What a result_url says: whose key, and of `call/REFERENCE` or `batch/NAME` the one that is there."""
+
+    key: str
+    reference: str | None
+    batch: str | None
+
+
+class ResultFace:
+    """WSGI: answers below `/result/`, and leaves all else to `rest`."""
+
+    def __init__(self, rest: Wsgi, parts: Parts) -> None:
+        self._rest = rest
+        self._parts = parts
+        self._held_bytes = 0
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        found = _URL.search(_path(environ)) if environ["PATH_INFO"].startswith(PREFIX) else None
+        if found is None:
+            return self._rest(environ, start_response)
+        status, text, headers = self._answer(environ, found)
+        plain = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
+        start_response(status, [*plain, *headers])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]
+
+    def _answer(self, environ: Environ, found: re.Match[str]) -> Answer:
+        try:
+            return self._receive(environ, _address(found))
+        except PlumError as error:
+            status, headers = status_of(error)
+            if status.startswith("503"):
+                log.error("a post is refused: %s", error)
+                metrics.REFUSED.labels(reason=str(getattr(error, "code", "store_unavailable"))).inc()
+            return Answer(status, f"{error}\n".encode(), headers)
+        except Exception as error:
+            log.exception("unexpected failure of a post", exc_info=error)
+            metrics.REFUSED.labels(reason="unexpected").inc()
+            return Answer("503 Service Unavailable", b"an unexpected failure\n", [RETRY_AFTER])
+
+    def _receive(self, environ: Environ, address: Address) -> Answer:
+        """Acknowledge a probe at once, and a result when it is durable."""
+        started = time.perf_counter()
+        integration = self._parts.keyring.integrations.get(address.key)
+        if integration is None:
+            metrics.REFUSED.labels(reason="unknown_key").inc()
+            raise NotFound("no integration has this key; see: plum-outcomes integration list")
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return _probed()
+        if environ["REQUEST_METHOD"] != "POST":
+            return Answer("405 Method Not Allowed", b"GET, HEAD or POST\n", [("Allow", _METHODS)])
+        body, whole = self._read_body(environ)
+        try:
+            if whole and not body:
+                return _probed()
+            delivery = _delivery(environ, integration, address, body, whole, self._parts.settings.trusted_proxies)
+            receipt = self._parts.writer.submit(delivery)
+        finally:
+            self._held_bytes -= len(body)
+        if not whole:
+            metrics.REFUSED.labels(reason="cut_short").inc()
+            return Answer("400 Bad Request", b"the body ended before its declared length; post it again\n")
+        metrics.ACK_SECONDS.observe(time.perf_counter() - started)
+        headers = [("X-Delivery-Id", str(receipt.delivery_id)), ("X-Delivery-Verdict", receipt.verdict.value)]
+        return Answer("200 OK", ACKNOWLEDGEMENT, headers)
+
+    def _read_body(self, environ: Environ) -> tuple[bytes, bool]:
+        """The body's bytes, and whether they are all; they count as held. Raises `BodyTooLarge`, `Overloaded`.
+
+        Counted while reading: a chunked body has no Content-Length.
+        """
+        limit = self._parts.settings.max_body_bytes
+        declared = int(environ["CONTENT_LENGTH"]) if environ.get("CONTENT_LENGTH", "").isdecimal() else None
+        if declared is None and not environ.get("wsgi.input_terminated"):
+            return b"", True
+        if declared is not None and declared > limit + DRAIN_BYTES:
+            raise BodyTooLarge(limit)
+        chunks: list[bytes] = []
+        size = held = 0
+        whole = True
+        try:
+            for chunk in _chunks(environ["wsgi.input"], limit + DRAIN_BYTES):
+                if chunk is None:
+                    whole = False
+                    break
+                size += len(chunk)
+                if size > limit:
+                    continue
+                if self._held_bytes + len(chunk) > MAX_HELD_BYTES:
+                    raise Overloaded("too many bodies at once; post it again")
+                self._held_bytes += len(chunk)
+                held += len(chunk)
+                chunks.append(chunk)
+            if size > limit:
+                raise BodyTooLarge(limit)
+        except PlumError:
+            self._held_bytes -= held
+            raise
+        return b"".join(chunks), whole and (declared is None or size == declared)
+
+
+def _probed() -> Answer:
     metrics.PROBES.inc()
-    return Response(ACKNOWLEDGEMENT, mimetype="text/plain")
+    return Answer("200 OK", ACKNOWLEDGEMENT)
 
 
-def _acknowledged(receipt: Receipt) -> Response:
-    headers = {"X-Delivery-Id": str(receipt.delivery_id), "X-Delivery-Verdict": receipt.verdict}
-    return Response(ACKNOWLEDGEMENT, mimetype="text/plain", headers=headers)
+def _path(environ: Environ) -> str:
+    """The path as it stands in the request, escaped: decoded, it has lost which slashes belong to a reference."""
+    raw = str(environ.get("RAW_URI", "")).partition("?")[0]
+    return raw if PREFIX in raw else quote(environ["PATH_INFO"].encode("latin-1"))
 
 
-def _label(environ: dict[str, Any]) -> str:
-    """REFERENCE of `call/REFERENCE`, NAME of `batch/NAME`. Raises `NotFound`.
-
-    Read from the request line where the server keeps it: the framework's path has lost what was escaped (a slash at
-    the end), and replaces what is no UTF-8, so that two references would become one.
-    """
-    sent = _LABEL.search(environ.get("RAW_URI", "").partition("?")[0])
-    decoded = environ["PATH_INFO"].encode("latin-1").split(b"/", 4)[4].removesuffix(b"/")
-    raw = unquote_to_bytes(sent[1]) if sent else decoded
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    if not 1 <= len(text) <= MAX_REFERENCE:
+def _address(found: re.Match[str]) -> Address:
+    """Raises `NotFound` for a reference or name that is too long."""
+    key, kind, tail = found.groups()
+    if kind is None:
+        return Address(_decoded(key), None, None)
+    label = _decoded(tail)
+    if len(label) > MAX_REFERENCE:
         raise NotFound(f"a reference or batch name must have 1 to {MAX_REFERENCE} characters")
-    return storable(text) or ""
+    return Address(_decoded(key), *((label, None) if kind == "call" else (None, label)))
 
 
-def _read_body(environ: dict[str, Any], limit: int) -> tuple[bytes, bool]:
-    """The body's bytes, and whether they are all. Raises `BodyTooLarge`.
-
-    Counted while reading: a chunked body has no Content-Length.
-    """
-    declared = int(environ["CONTENT_LENGTH"]) if environ.get("CONTENT_LENGTH", "").isdecimal() else None
-    if declared is None and not environ.get("wsgi.input_terminated"):
-        return b"", True
-    if declared is not None and declared > limit + DRAIN_BYTES:
-        raise BodyTooLarge(limit)
-    chunks: list[bytes] = []
-    size = 0
-    for chunk in _chunks(environ["wsgi.input"], limit + DRAIN_BYTES):
-        if chunk is None:
-            return b"".join(chunks), False
-        size += len(chunk)
-        if size <= limit:
-            chunks.append(chunk)
-    if size > limit:
-        raise BodyTooLarge(limit)
-    return b"".join(chunks), declared is None or size == declared
+def _decoded(escaped: str) -> str:
+    raw = unquote_to_bytes(escaped)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _chunks(stream: Any, most: int) -> Iterator[bytes | None]:
@@ -139,20 +195,29 @@ def _chunks(stream: Any, most: int) -> Iterator[bytes | None]:
         yield chunk
 
 
-def _delivery(integration: Integration, key: str, body: bytes, *, cut_short: bool) -> Delivery:
+def _delivery(
+    environ: Environ,
+    integration: Integration,
+    address: Address,
+    body: bytes,
+    whole: bool,
+    trusted: tuple[Network, ...],
+) -> Delivery:
     received_at = now()
-    forwarded = request.headers.getlist("X-Forwarded-For")
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR")
     return Delivery(
         id=delivery_id(received_at),
         integration=integration.name,
         product=integration.product,
         received_at=received_at,
-        content_type=storable(request.headers.get("Content-Type")),
-        headers=tuple(_kept_header(name, value, key) for name, value in request.headers.items()),
-        query=storable(request.environ.get("QUERY_STRING")) or "",
-        remote_addr=peer(request.remote_addr, forwarded, parts().settings.trusted_proxies),
+        content_type=storable(environ.get("CONTENT_TYPE")),
+        headers=_kept_headers(environ, address.key),
+        query=storable(environ.get("QUERY_STRING")) or "",
+        remote_addr=peer(environ.get("REMOTE_ADDR"), forwarded, trusted),
+        reference=address.reference,
+        batch=address.batch,
         body=body,
-        cut_short=cut_short,
+        cut_short=not whole,
     )
 
 
@@ -165,15 +230,29 @@ def delivery_id(moment: datetime) -> UUID:
     return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
 
 
-def _kept_header(name: str, value: str, key: str) -> tuple[str, str]:
-    if name.lower() in _SECRET_HEADERS:
-        return name, "(secret, not kept)"
-    return name, re.sub(re.escape(key), "(key)", value)
+def _kept_headers(environ: Environ, key: str) -> tuple[tuple[str, str], ...]:
+    """All that were sent, without what is secret: credentials, and the URL's key wherever it stands."""
+    return tuple(
+        (_header_name(name), _kept_value(_header_name(name), value, key))
+        for name, value in environ.items()
+        if name.startswith("HTTP_") or name in ("CONTENT_TYPE", "CONTENT_LENGTH")
+    )
 
 
-def peer(address: str | None, forwarded: list[str], trusted: tuple[Network, ...]) -> str | None:
+def _kept_value(name: str, value: str, key: str) -> str:
+    if name in _SECRET_HEADERS:
+        return "(secret, not kept)"
+    return value.replace(key, "(key)") if key in value else value
+
+
+@lru_cache(maxsize=512)
+def _header_name(name: str) -> str:
+    return name.removeprefix("HTTP_").replace("_", "-").title()
+
+
+def peer(address: str | None, forwarded: str | None, trusted: tuple[Network, ...]) -> str | None:
     """The sender's address: the last one in X-Forwarded-For that no trusted proxy of ours has."""
-    hops = [hop.strip() for header in forwarded for hop in header.split(",")]
+    hops = [hop.strip() for hop in (forwarded or "").split(",")] if trusted else []
     while address and hops and _is_in(address, trusted):
         if not _is_address(hops[-1]):
             break
