@@ -383,10 +383,13 @@ def _digest(content: Mapping[str, Json]) -> str:
     """
     judged = [content[name] for name in content if name not in _AS_SENT]
     as_sent = [content[name] for name in _AS_SENT]
+    if not any(as_sent):
+        return _hash(_encode([judged, _NOTHING])) + _hash(_encode(_NOTHING))
     return _hash(_encode([judged, _canonical(as_sent)])) + _hash(_encode(as_sent))
 
 
 _AS_SENT = ("extra", "problems")
+_NOTHING: list[Json] = [{}, []]  # what `_canonical` makes of nulls alone
 
 
 def _plain(value: object) -> Json:

@@ -76,7 +76,18 @@ def load(server: Server, seconds: float, label: str) -> Round:
     """One run of wrk with as many connections as a busy sender has."""
     before = server.cpu_seconds()
     script = str(Path(__file__).parent / "post.lua")
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", "-s", script, server.url, "--", label]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{seconds:g}s",
+        "--latency",
+        "-s",
+        script,
+        server.url,
+        "--",
+        label,
+    ]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     answers = int(re.search(r"(\d+) requests in", text)[1])
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
@@ -96,7 +107,9 @@ def paced(server: Server, per_second: float, seconds: float) -> float:
 
 
 def _report(engine: str, found: dict[str, list[Round]], ours: Server) -> None:
-    print(f"\n{engine}: {CONNECTIONS} connections, {WORKERS} workers, {len(found['ours'])} rounds, medians (min to max)")
+    print(
+        f"\n{engine}: {CONNECTIONS} connections, {WORKERS} workers, {len(found['ours'])} rounds, medians (min to max)"
+    )
     for name, rounds in found.items():
         rates = [one.per_second for one in rounds]
         cpu = statistics.median(one.cpu_ms for one in rounds)
@@ -166,7 +179,11 @@ def _start_reference(name: str, environment: dict[str, str], url: str, path: str
 def _start(command: list[str], environment: dict[str, str], path: str) -> Server:
     port = free_port()
     process = subprocess.Popen(
-        [*command, f"127.0.0.1:{port}"], env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, f"127.0.0.1:{port}"],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 20
     while True:

@@ -65,7 +65,7 @@ class Writer:
         return ticket.receipt
 
     def _lead(self) -> None:
-        time.sleep(0)  # whoever is about to hand in joins this group
+        self._gather()
         group = self._next_group()
         try:
             self._write(group)
@@ -73,6 +73,13 @@ class Writer:
             self._hand_over()
             for ticket in group:
                 ticket.woken.set()
+
+    def _gather(self) -> None:
+        """Let whoever is about to hand in join this group: yield until nobody more comes."""
+        waiting = 0
+        while waiting < len(self._waiting) < MAX_GROUP:
+            waiting = len(self._waiting)
+            time.sleep(0)
 
     def _hand_over(self) -> None:
         with self._lock:
