@@ -17,7 +17,7 @@ from app import metrics
 from app.errors import StoreUnavailable
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
-from app.intake.writer import Record, count_reading
+from app.intake.writer import Record, count_readings
 from app.model import Delivery, KnownKey
 
 LOCK = "housekeeping.lock"
@@ -97,8 +97,7 @@ class Housekeeping:
         self._spool.remove(files)
 
     def _count(self, deliveries: list[Delivery]) -> None:
-        for receipt in self._record(deliveries):
-            count_reading(receipt)
+        count_readings(self._record(deliveries))
         metrics.DRAINED.inc(len(deliveries))
 
 

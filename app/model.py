@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 Json = Any  # what `json.loads` gives
@@ -94,8 +94,7 @@ class Via(StrEnum):
     POLL = "poll"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """A value that could not be taken as it stands; it never costs the row.
 
     `field` is Plum's name as sent (`events[2].timestamp` where nested), `value` as sent.
@@ -133,8 +132,7 @@ class Delivery:
         return hashlib.sha256(self.body).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """A value together with the name under which Plum sent it."""
 
     name: str
@@ -154,8 +152,7 @@ class Report:
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     event: str | None
     at: datetime | None
 

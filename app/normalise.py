@@ -392,21 +392,11 @@ _AS_SENT = ("extra", "problems")
 _NOTHING: list[Json] = [{}, []]  # what `_canonical` makes of nulls alone
 
 
-def _plain(value: object) -> Json:
-    if isinstance(value, Event):
-        return [value.event, value.at]
-    if isinstance(value, Problem):
-        return [value.field, value.value, value.problem]
-    return str(value)
-
-
-_encode = json.JSONEncoder(sort_keys=True, default=_plain).encode
+_encode = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
 def _canonical(value: Json) -> Json:
     """Numbers as text and nothing for null: so JSON and a form say the same."""
-    if isinstance(value, Problem):
-        value = _plain(value)
     if isinstance(value, Mapping):
         return {name: _canonical(item) for name, item in value.items() if item is not None}
     if isinstance(value, list | tuple):

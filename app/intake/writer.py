@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Sequence
 
 from app import metrics
 from app.errors import StoreError, StoreUnavailable
@@ -105,8 +105,10 @@ class Writer:
                 ticket.failure = error
             return
         for ticket, receipt in zip(group, receipts, strict=True):
-            count(receipt)
             ticket.receipt = receipt
+        for verdict, number in Counter(receipt.verdict for receipt in receipts).items():
+            metrics.DELIVERIES.labels(verdict.value).inc(number)
+        count_readings(receipts)
 
     def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
         started = time.perf_counter()
@@ -123,15 +125,9 @@ class Writer:
         return receipts
 
 
-def count(receipt: Receipt) -> None:
-    """Count a delivery that has become durable just now."""
-    metrics.DELIVERIES.labels(verdict=receipt.verdict.value).inc()
-    count_reading(receipt)
-
-
-def count_reading(receipt: Receipt) -> None:
-    """Count what was understood of it."""
-    if receipt.verdict is Verdict.QUARANTINED:
-        metrics.QUARANTINED.labels(reason=receipt.reason).inc()
-    if receipt.disposition:
-        metrics.OUTCOMES.labels(disposition=receipt.disposition.value).inc()
+def count_readings(receipts: Collection[Receipt]) -> None:
+    """Count what was understood of deliveries that have come into the store just now."""
+    for reason, number in Counter(one.reason for one in receipts if one.verdict is Verdict.QUARANTINED).items():
+        metrics.QUARANTINED.labels(reason).inc(number)
+    for disposition, number in Counter(one.disposition for one in receipts if one.disposition).items():
+        metrics.OUTCOMES.labels(disposition.value).inc(number)

@@ -27,7 +27,9 @@ class Fields:
         ours: dict[str, Sent] = {}
         for table in tables:
             for name in table.keys() & self.known.keys():
-                sent = Sent(self.known[name].name, plain(self.known[name].value))
+                sent = self.known[name]
+                if not isinstance(sent.value, str):
+                    sent = Sent(sent.name, plain(sent.value))
                 if ours.setdefault(table[name], sent) != sent:
                     self.extra[sent.name] = sent.value
         return ours
@@ -41,14 +43,17 @@ def sort_fields(pairs: Pairs, names: Container[str], path: str = "") -> Fields:
     given: dict[str, list[Sent]] = {}
     for name, value in pairs:
         # Plum's own pages spell start_timestamp in two ways, so known names are compared without case.
-        key = name.casefold() if name.casefold() in names else name
+        folded = name.casefold()
+        key = folded if folded in names else name
         given.setdefault(key, []).append(Sent(path + name, value))
     fields = Fields()
     for key, sent in given.items():
-        values = _distinct([plain(one.value) for one in sent])
         if key in names:
             fields.known[key] = sent[0]
-        else:
+            if len(sent) == 1:
+                continue
+        values = _distinct([plain(one.value) for one in sent])
+        if key not in names:
             fields.extra[sent[0].name] = values[0]
         if len(values) > 1:
             fields.extra[sent[0].name] = values
@@ -57,8 +62,6 @@ def sort_fields(pairs: Pairs, names: Container[str], path: str = "") -> Fields:
 
 
 def _distinct(values: list[Json]) -> list[Json]:
-    if len(values) == 1:
-        return values
     by_text: dict[str, Json] = {}
     for value in values:
         by_text.setdefault(json.dumps(value, sort_keys=True), value)

@@ -60,7 +60,7 @@ def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> s
     """The ids of those that were not there before."""
     rows = {reading.delivery.id: delivery_row(reading) for reading in readings}
     inserted = insert_rows(connection, deliveries, list(rows.values()), "ON CONFLICT (id) DO NOTHING RETURNING id")
-    return {_uuid(row[0]) for row in inserted}
+    return set(rows) if len(inserted) == len(rows) else {_uuid(row[0]) for row in inserted}
 
 
 def _save_outcomes(connection: Connection, tellings: Tellings) -> dict[UUID, Receipt]:
@@ -85,7 +85,8 @@ def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: T
     ]
     add_up = "ON CONFLICT (id) DO UPDATE SET deliveries = outcomes.deliveries + excluded.deliveries"
     counts = insert_rows(connection, outcomes, rows, f"{add_up} RETURNING id, deliveries")
-    met = [key for key, total in ((_uuid(row[0]), row[1]) for row in counts) if total > candidates[key].deliveries]
+    several = {_uuid(row[0]): row[1] for row in counts if row[1] > 1}
+    met = [key for key, total in several.items() if total > candidates[key].deliveries]
     if not met:
         return {}
     rows_met = connection.execute(select(outcomes).where(outcomes.c.id.in_(met))).mappings()

@@ -232,27 +232,27 @@ def delivery_id(moment: datetime) -> UUID:
 
 def _kept_headers(environ: Environ, key: str) -> tuple[tuple[str, str], ...]:
     """All that were sent, without what is secret: credentials, and the URL's key wherever it stands."""
-    return tuple(
-        (_header_name(name), _kept_value(_header_name(name), value, key))
-        for name, value in environ.items()
-        if name.startswith("HTTP_") or name in ("CONTENT_TYPE", "CONTENT_LENGTH")
-    )
+    kept = []
+    for variable, value in environ.items():
+        if name := _header_name(variable):
+            secret = name in _SECRET_HEADERS
+            kept.append((name, "(secret, not kept)" if secret else value.replace(key, "(key)")))
+    return tuple(kept)
 
 
-def _kept_value(name: str, value: str, key: str) -> str:
-    if name in _SECRET_HEADERS:
-        return "(secret, not kept)"
-    return value.replace(key, "(key)") if key in value else value
-
-
-@lru_cache(maxsize=512)
-def _header_name(name: str) -> str:
-    return name.removeprefix("HTTP_").replace("_", "-").title()
+@lru_cache(maxsize=1024)
+def _header_name(variable: str) -> str | None:
+    """The header of a CGI variable, or None for one that is no header."""
+    if not variable.startswith("HTTP_") and variable not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        return None
+    return variable.removeprefix("HTTP_").replace("_", "-").title()
 
 
 def peer(address: str | None, forwarded: str | None, trusted: tuple[Network, ...]) -> str | None:
     """The sender's address: the last one in X-Forwarded-For that no trusted proxy of ours has."""
-    hops = [hop.strip() for hop in (forwarded or "").split(",")] if trusted else []
+    if not trusted:
+        return address or None
+    hops = [hop.strip() for hop in (forwarded or "").split(",")]
     while address and hops and _is_in(address, trusted):
         if not _is_address(hops[-1]):
             break
