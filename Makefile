@@ -10,7 +10,7 @@ help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 run: .venv/run ## set up what is missing and serve on http://127.0.0.1:8000 (PORT=8001 for another port)
-	@PLUM_PUBLIC_URL=$${PLUM_PUBLIC_URL:-http://127.0.0.1:$(PORT)} exec $(BIN)/plum-outcomes serve --welcome --bind 127.0.0.1:$(PORT)
+	@exec $(BIN)/plum-outcomes serve --welcome --bind 127.0.0.1:$(PORT)
 
 test: .venv/test lint ## check style and types, then run all tests
 	$(BIN)/pytest

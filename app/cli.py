@@ -25,6 +25,7 @@ from app import factory, logs
 from app.config import Settings, from_environment
 from app.errors import PlumError, StoreUnavailable
 from app.intake.known_keys import KnownKeys
+from app.intake.spool import Spool
 from app.model import Product, Scope
 from app.plum import simulator
 from app.store import integrations, questions, schema_version, tokens
@@ -37,6 +38,7 @@ SAMPLE_BODY = (
     "phone_number=16175551234&message_reference=appt-42&call_id=112850593&result=Completed&callee_type=voice"
     "&attempts=1&last_attempt_timestamp=Mon%2C+19+Jul+2004+13%3A46%3A03+-0400&duration=37"
 )
+ADDRESS = "address"  # beside the spool: where `serve` listened last
 _DURATIONS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -124,7 +126,9 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
         if welcome:
             schema_version.migrate(database)
         _check_schema(settings, database)
+        Spool(settings.spool_dir).check()
         listening = _listen(bind)
+        (settings.spool_dir / ADDRESS).write_text(f"http://{bind}")
         if welcome:
             _welcome(settings, database)
     sys.stdout.flush()
@@ -166,7 +170,7 @@ def _listen(bind: str) -> socket.socket:
 def _welcome(settings: Settings, database: Database) -> None:
     if integrations.list_integrations(database):
         click.echo(
-            f"Serving {settings.public_url} with what is there; for a new URL: plum-outcomes integration add NAME"
+            f"Serving {_public_url(settings)} with what is there; for a new URL: plum-outcomes integration add NAME"
         )
         return
     now = datetime.now(UTC)
@@ -175,13 +179,13 @@ def _welcome(settings: Settings, database: Database) -> None:
     click.echo(
         f"""
   result_url for Plum   {url}
-  outcomes              {settings.public_url}/api/v1/outcomes
+  outcomes              {_public_url(settings)}/api/v1/outcomes
   token                 {token}
 
 Neither is shown again. Post a sample result, then see its outcome:
 
   curl -d '{SAMPLE_BODY}' '{url}'
-  curl -H 'Authorization: Bearer {token}' '{settings.public_url}/api/v1/outcomes'
+  curl -H 'Authorization: Bearer {token}' '{_public_url(settings)}/api/v1/outcomes'
 """
     )
 
@@ -448,7 +452,17 @@ def _name(name: str) -> str:
 
 
 def _result_url(settings: Settings, key: str) -> str:
-    return f"{settings.public_url}/result/{key}"
+    return f"{_public_url(settings)}/result/{key}"
+
+
+def _public_url(settings: Settings) -> str:
+    """As set, else where `serve` listened last."""
+    if settings.public_url:
+        return settings.public_url
+    try:
+        return (settings.spool_dir / ADDRESS).read_text()
+    except OSError:
+        return "http://127.0.0.1:8000"
 
 
 def _print_integration(settings: Settings, name: str, product: Product | None, key: str, as_json: bool) -> None:

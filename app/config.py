@@ -81,7 +81,7 @@ class Settings:
     database_url: str = _setting("where the store is", _text, "sqlite:///var/outcomes.db")
     read_database_url: str | None = _setting("a replica for analysts' questions", _text, None)
     spool_dir: Path = _setting("where deliveries wait while the store is away", Path, Path("var/spool"))
-    public_url: str = _setting("the address that Plum reaches, for result_url", _url, "http://127.0.0.1:8000")
+    public_url: str | None = _setting("the address that Plum reaches, for result_url", _url, None)
     roles: frozenset[str] = _setting("which faces this process serves", _roles, frozenset(ROLES))
     max_body_bytes: int = _setting("larger bodies are answered 413", _size, 1048576)
     trusted_proxies: tuple[Network, ...] = _setting("whose X-Forwarded-For is believed", _networks, ())

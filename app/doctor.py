@@ -45,7 +45,7 @@ def _checks(settings: Settings, database: Database) -> Iterator[Check]:
     schema = _asked("schema", lambda: _schema(database))
     yield schema
     if schema.ok:
-        yield _integrations(settings, database)
+        yield _integrations(database)
         yield _tokens(database)
 
 
@@ -82,11 +82,11 @@ def _schema(database: Database) -> str:
     return "up to date"
 
 
-def _integrations(settings: Settings, database: Database) -> Check:
+def _integrations(database: Database) -> Check:
     active = [one for one in integrations.list_integrations(database) if not one["disabled_at"]]
     if not active:
         return Check("integrations", False, "none is active; run: plum-outcomes integration add NAME")
-    return Check("integrations", True, f"{len(active)} active, under {settings.public_url}")
+    return Check("integrations", True, f"{len(active)} active")
 
 
 def _tokens(database: Database) -> Check:

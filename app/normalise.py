@@ -190,10 +190,8 @@ def phone(value: Json, region: str) -> str | None:
 
     Raises `Odd` for what is no full number: local only, too short or long, junk.
     """
-    if value is None or value == "":
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Odd("not_a_phone_number")
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        return None  # nothing, or no text, which has its problem already
     text = str(value)
     before = _BEFORE_NUMBER.match(text)
     start = before.end() if before else 0
@@ -384,7 +382,7 @@ def _digest(content: Mapping[str, Json]) -> str:
     judged = [content[name] for name in content if name not in _AS_SENT]
     as_sent = [content[name] for name in _AS_SENT]
     if not any(as_sent):
-        return _hash(_encode([judged, _NOTHING])) + _hash(_encode(_NOTHING))
+        return _hash(_encode([judged, _NOTHING])) + _HASH_OF_NOTHING
     return _hash(_encode([judged, _canonical(as_sent)])) + _hash(_encode(as_sent))
 
 
@@ -406,3 +404,6 @@ def _canonical(value: Json) -> Json:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+_HASH_OF_NOTHING = _hash(_encode(_NOTHING))

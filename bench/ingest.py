@@ -94,7 +94,7 @@ def load(server: Server, seconds: float, label: str) -> Round:
     return Round(
         answers=answers,
         per_second=float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1]),
-        p99_ms=_milliseconds(re.search(r"99%\s+(\S+)", text)[1]),
+        p99_ms=_milliseconds(re.search(r"^\s+99%\s+(\S+)", text, re.M)[1]),
         refused=int(refused[1]) if refused else 0,
         cpu_ms=(server.cpu_seconds() - before) / answers * 1000,
     )

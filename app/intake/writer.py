@@ -15,6 +15,7 @@ from app.intake.spool import Spool
 from app.model import Delivery, Receipt, Verdict
 
 MAX_GROUP = 256
+GATHER_SECONDS = 0.004
 MAX_GROUP_BYTES = 4 << 20
 
 Record = Callable[[Sequence[Delivery]], list[Receipt]]
@@ -46,6 +47,7 @@ class Writer:
         self._breaker = breaker
         self._spool = spool
         self._waiting: deque[_Ticket] = deque()
+        self._under_way = 0
         self._is_led = False
         self._lock = threading.Lock()  # of the two above
 
@@ -70,16 +72,20 @@ class Writer:
         try:
             self._write(group)
         finally:
+            self._under_way = min(len(group) + len(self._waiting), MAX_GROUP) if len(group) > 1 else 0
             self._hand_over()
             for ticket in group:
                 ticket.woken.set()
 
     def _gather(self) -> None:
-        """Let whoever is about to hand in join this group: yield until nobody more comes."""
-        waiting = 0
-        while waiting < len(self._waiting) < MAX_GROUP:
-            waiting = len(self._waiting)
-            time.sleep(0)
+        """Wait for as many as were under way a moment ago: those just answered are about to come again.
+
+        A sender on its own waits for nobody.
+        """
+        time.sleep(0)
+        deadline = time.monotonic() + GATHER_SECONDS
+        while len(self._waiting) < self._under_way and time.monotonic() < deadline:
+            time.sleep(GATHER_SECONDS / 8)
 
     def _hand_over(self) -> None:
         with self._lock:

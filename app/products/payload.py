@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from email.message import Message
 from email.parser import BytesParser
+from email.policy import Compat32
 from typing import Any
 from urllib.parse import unquote
 from xml.etree.ElementTree import Element, ParseError
@@ -34,6 +35,13 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _FORM_START = re.compile(r"[\w.\[\]%+\- ]+=", re.A)
 _NAME = re.compile(r";\s*name\s*=\s*(?:\"([^\"]+)\"|([^\s;\"]+))", re.I)
 _BRACKETED = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])+)")
+
+
+class _AsSent(Compat32):
+    """Headers whose bytes can be had back; the parser's own way replaces what is not ASCII."""
+
+    def header_fetch_parse(self, name: str, value: str) -> str:
+        return value
 
 
 class Pairs(list[tuple[str, Any]]):
@@ -201,7 +209,7 @@ def _multipart(body: bytes, boundary: str) -> Pairs:
     quoted = boundary.replace("\\", "\\\\").replace('"', '\\"')
     head = f'Content-Type: multipart/form-data; boundary="{quoted}"\r\n\r\n'
     try:
-        message = BytesParser().parsebytes(head.encode("latin-1", "replace") + body.lstrip())
+        message = BytesParser(policy=_AsSent()).parsebytes(head.encode("latin-1", "replace") + body.lstrip())
         parts = [pair for part in message.walk() if (pair := _part(part))]
     except RecursionError:
         raise Unreadable("too_deep") from None
@@ -211,11 +219,13 @@ def _multipart(body: bytes, boundary: str) -> Pairs:
 
 
 def _part(part: Message) -> tuple[str, str] | None:
-    name = _NAME.search(str(part.get("content-disposition", "")))
+    name = _NAME.search(part.get("content-disposition", ""))
     content = part.get_payload(decode=True)
     if name is None or not isinstance(content, bytes):
         return None
-    return name[1] or name[2], decode(content, _charset(str(part.get("content-type", ""))))
+    charset = _charset(part.get("content-type", ""))
+    written = (name[1] or name[2]).encode("ascii", "surrogateescape")
+    return decode(written, charset), decode(content, charset)
 
 
 def _nest(pairs: Iterable[tuple[str, str]]) -> Pairs:
