@@ -30,6 +30,7 @@ from app.model import Product, Scope
 from app.plum import simulator
 from app.store import integrations, questions, schema_version, tokens
 from app.store.database import Database
+from app.web.errors import Forbidden
 from app.web.filters import question
 from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
 
@@ -48,6 +49,9 @@ class OneLine(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             result = super().main(*args, **kwargs | {"standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            raise SystemExit(error.exit_code) from None
         except click.UsageError as error:
             help_hint = f"; see: {error.ctx.command_path} --help" if error.ctx else ""
             _fail(f"{error.format_message().rstrip('.')}{help_hint}", error.exit_code)
@@ -127,6 +131,7 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
             schema_version.migrate(database)
         _check_schema(settings, database)
         Spool(settings.spool_dir).check()
+        factory.questions_database(settings).close()
         listening = _listen(bind)
         (settings.spool_dir / ADDRESS).write_text(f"http://{bind}")
         if welcome:
@@ -342,7 +347,7 @@ reveal = click.option("--reveal", is_flag=True, help="Show phone numbers whole."
 def outcomes(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     """List outcomes; the same filters, sort and limit as the API's."""
     columns = ["ended_at", "integration", "phone_number", "status", "disposition", "answered_by", "attempts", "id"]
-    schema = OutcomeSchema(reveal=reveal)
+    schema = OutcomeSchema(reveal=reveal, region=from_environment().default_region)
     _print_page(filters, schema, "ended_at", questions.list_outcomes, columns, as_json)
 
 
@@ -354,7 +359,7 @@ def outcomes(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
 def deliveries(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     """List deliveries; the same filters, sort and limit as the API's."""
     columns = ["received_at", "integration", "product", "verdict", "reason", "size", "id", "outcome_id"]
-    schema = DeliverySchema(reveal=reveal)
+    schema = DeliverySchema(reveal=reveal, region=from_environment().default_region)
     _print_page(filters, schema, "received_at", questions.list_deliveries, columns, as_json)
 
 
@@ -369,9 +374,11 @@ def _print_page(
     pairs = [text.partition("=") for text in filters]
     if wrong := [name for name, equals, _ in pairs if not equals]:
         raise click.UsageError(f"{wrong[0]} is no filter; write FIELD=VALUE")
-    asked = question(MultiDict([(name, value) for name, _, value in pairs]), schema, moment)
-    with opened() as (_, database):
-        page = ask(database, asked)
+    try:
+        asked = question(MultiDict([(name, value) for name, _, value in pairs]), schema, moment)
+    except Forbidden:
+        raise click.UsageError("filtering by phone number would give masked numbers away; add --reveal") from None
+    page = ask(factory.questions_database(from_environment()), asked)
     records = [schema.record(row) for row in page.rows]
     if as_json:
         _print_json(records)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -26,21 +27,27 @@ def _text(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(value)
+        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of the port, or of an IPv6 address
+        right = False
+    if not right or "?" in value or "#" in value:
         raise ValueError("an address like https://calls.example.com")
     return value.rstrip("/")
 
 
 def _size(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 2**30:
-        raise ValueError("a number of bytes from 1 to 1073741824")
-    return int(value)
+    return _number(value, 2**30, "bytes")
 
 
 def _days(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 36500:
-        raise ValueError("a number of days from 1 to 36500")
+    return _number(value, 36500, "days")
+
+
+def _number(value: str, most: int, unit: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", value) or not 1 <= int(value) <= most:
+        raise ValueError(f"a number of {unit} from 1 to {most}")
     return int(value)
 
 

@@ -28,6 +28,8 @@ def examine(environment: Mapping[str, str]) -> list[Check]:
     try:
         settings = from_environment(environment)
         database = Database(settings.database_url)
+        if settings.read_database_url:
+            Database(settings.read_database_url, "PLUM_READ_DATABASE_URL")
     except PlumError as error:
         return [Check("settings", False, str(error))]
     try:

@@ -34,9 +34,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or from_environment()
     database = Database(settings.database_url)
     # Analysts have connections of their own, so that no question keeps a delivery waiting.
-    answers = Database(settings.read_database_url or settings.database_url)
+    answers = questions_database(settings)
     spool = Spool(settings.spool_dir)
-    breaker = Breaker(probe=lambda: writable(database))
+    breaker = Breaker(probe=lambda: writable(database), forget=database.close)
     keyring = Keyring(
         integration=_key_finder(database, breaker, KnownKeys(settings.spool_dir)),
         scope=lambda token: breaker.call(lambda: scope_of_token(database, token)),
@@ -53,7 +53,15 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         record=recorder(database, settings),
         known_keys=KnownKeys(settings.spool_dir),
         active_keys=lambda: active_keys(database, now()),
+        forget=database.close,
     )
+
+
+def questions_database(settings: Settings) -> Database:
+    """Where questions go: the replica, if there is one."""
+    if settings.read_database_url:
+        return Database(settings.read_database_url, "PLUM_READ_DATABASE_URL")
+    return Database(settings.database_url)
 
 
 def recorder(database: Database, settings: Settings) -> Record:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from app import metrics
 from app.errors import StoreUnavailable
+from app.intake.breaker import within
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.intake.writer import Record, count_readings
@@ -22,6 +23,7 @@ from app.model import Delivery, KnownKey
 
 LOCK = "housekeeping.lock"
 PAUSE_SECONDS = 0.5
+PATIENCE_SECONDS = 20.0  # with a store that hangs
 MAX_DRAINED_AT_ONCE = 200
 
 log = logging.getLogger(__name__)
@@ -36,11 +38,14 @@ class Housekeeping:
         record: Record,
         known_keys: KnownKeys,
         active_keys: Callable[[], Mapping[str, KnownKey]],
+        forget: Callable[[], None],
     ) -> None:
+        """`forget` gives up the store's connections, some of which may hang for ever."""
         self._spool = spool
         self._record = record
         self._known_keys = known_keys
         self._active_keys = active_keys
+        self._forget = forget
 
     def run(self, stop: threading.Event) -> None:
         with _alone(self._spool.directory, stop) as alone:
@@ -51,10 +56,11 @@ class Housekeeping:
     def _tidy(self) -> int:
         """How many deliveries were drained."""
         try:
-            self._known_keys.replace(self._active_keys())
+            self._known_keys.replace(within(PATIENCE_SECONDS, self._active_keys))
             return self.drain()
         except StoreUnavailable as error:
             log.warning("waiting for the store: %s", error)
+            self._forget()
         except OSError as error:
             log.error("the spool directory cannot be used: %s", error)
         return 0
@@ -97,7 +103,7 @@ class Housekeeping:
         self._spool.remove(files)
 
     def _count(self, deliveries: list[Delivery]) -> None:
-        count_readings(self._record(deliveries))
+        count_readings(within(PATIENCE_SECONDS, lambda: self._record(deliveries)))
         metrics.DRAINED.inc(len(deliveries))
 
 

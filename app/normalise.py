@@ -109,6 +109,12 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
     identity, key = _identity(delivery, report, call_id, message_reference, phone_raw, queued_at)
     disposition, answered_by = _disposition(report.status, report.callee_type)
     problems += _contradiction(report)
+    extra = _clean(report.extra)
+    problems += [
+        Problem(name, value, "unstorable_character")
+        for name, value in report.extra.items()
+        if _clean({name: value}) != {name: value}
+    ]
     events = tuple(Event(storable(_text(name, problems)), _judged(at, time, problems)) for name, at in report.events)
     connected_at, disconnected_at = _latest(events, "connected"), _latest(events, "disconnected")
     values: dict[str, Any] = dict(
@@ -139,7 +145,7 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
         connected_at=connected_at,
         disconnected_at=disconnected_at,
         events=events,
-        extra=_clean(report.extra),
+        extra=extra,
         problems=tuple(Problem(_clean(one.field), _clean(one.value), one.problem) for one in problems),
     )
     received_at = delivery.received_at
@@ -219,7 +225,13 @@ def _clean(value: Json) -> Json:
     if isinstance(value, list):
         return [_clean(item) for item in value]
     if isinstance(value, Mapping):
-        return {_clean(name): _clean(item) for name, item in value.items()}
+        cleaned: dict[str, Json] = {}
+        for name, item in value.items():
+            name = _clean(name)
+            while name in cleaned:  # two names that differed in what cannot be stored
+                name += "\ufffd"
+            cleaned[name] = _clean(item)
+        return cleaned
     return value
 
 

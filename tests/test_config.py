@@ -25,6 +25,9 @@ def test_defaults_are_the_contracts() -> None:
         ("PLUM_MAX_BODY_BYTES", "1e6"),
         ("PLUM_MAX_BODY_BYTES", "٣"),
         ("PLUM_PUBLIC_URL", "calls.example.com"),
+        ("PLUM_PUBLIC_URL", "http://[x"),
+        ("PLUM_PUBLIC_URL", "https://h:99999/x"),
+        ("PLUM_MAX_BODY_BYTES", "9" * 5000),
         ("PLUM_ROLES", "receiver,anyone"),
         ("PLUM_TRUSTED_PROXIES", "10.0.0.0/99"),
         ("PLUM_RETAIN_OUTCOMES_DAYS", "-1"),
@@ -37,6 +40,8 @@ def test_a_wrong_setting_is_named_in_one_line(variable, value) -> None:
     with pytest.raises(ConfigError, match=variable.removesuffix("_FILE")) as refusal:
         from_environment({variable: value})
     assert "\n" not in str(refusal.value)
+    assert "Invalid IPv6" not in str(refusal.value)
+    assert len(str(refusal.value)) < 400
 
 
 def test_a_setting_can_come_from_a_file(tmp_path) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
+from app import housekeeping
 from app.config import Settings
 from app.errors import StoreRefused, StoreUnavailable
 from app.factory import recorder
@@ -42,7 +43,7 @@ def database(database_url):
 
 
 def keeping(spool: Spool, record, active_keys=dict) -> Housekeeping:
-    return Housekeeping(spool, record, KnownKeys(spool.directory), active_keys)
+    return Housekeeping(spool, record, KnownKeys(spool.directory), active_keys, forget=lambda: None)
 
 
 def rows(database: Database) -> list:
@@ -116,6 +117,42 @@ def test_while_the_store_is_away_everything_stays(spool) -> None:
     with pytest.raises(StoreUnavailable):
         keeping(spool, record).drain()
     assert spool.backlog().deliveries == 1
+
+
+def test_an_answer_that_never_comes_does_not_stop_the_draining_for_ever(spool, monkeypatch) -> None:
+    monkeypatch.setattr(housekeeping, "PATIENCE_SECONDS", 0.1)
+    hung, stored, forgotten = threading.Event(), [], []
+
+    def record(group):
+        if not forgotten:
+            hung.wait(20)
+        stored.extend(group)
+        return [Receipt(one.id, Verdict.APPLIED) for one in group]
+
+    spool.append([delivery()])
+    stop = threading.Event()
+    house = Housekeeping(spool, record, KnownKeys(spool.directory), dict, forget=lambda: forgotten.append(1))
+    thread = threading.Thread(target=house.run, args=(stop,))
+    thread.start()
+    wait_until(lambda: spool.files() == [])
+    stop.set()
+    hung.set()
+    thread.join()
+    assert forgotten
+    assert len(stored) >= 1
+
+
+def test_a_file_with_a_name_of_nobodys_blocks_neither_backlog_nor_drain(spool) -> None:
+    stored: list[Delivery] = []
+    spool.append([delivery()])
+    (spool.directory / "garbage.spool").write_bytes(b"garbage")
+    (spool.directory / "1-2.spool").write_bytes(b"")
+    assert spool.backlog().deliveries == 1
+    house = keeping(spool, lambda group: stored.extend(group) or [Receipt(one.id, Verdict.APPLIED) for one in group])
+    for _ in range(5):
+        house.drain()
+    assert len(stored) == 1
+    assert spool.files() == []
 
 
 def test_one_keeps_house_at_a_time_and_the_next_takes_over(spool) -> None:

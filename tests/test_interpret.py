@@ -161,6 +161,10 @@ def test_any_xml_gives_a_reading(tree) -> None:
         (b"a[]=1&" * 150_000, "no_known_field"),
         (b"=" * 1_000_000, "not_form"),
         (b"--B\r\n" * 100_000, "not_form"),
+        (b'{"status":"x","o":{' + b",".join(b'"k":%d' % number for number in range(100_000)) + b"}}", None),
+        (b"status=x" + b"".join(b"&o[k]=%d" % number for number in range(80_000)), None),
+        (b"<r><status>x</status><o>" + b"<k>0</k><k>1</k>" * 60_000 + b"</o></r>", None),
+        (b'{"status":"x","events":[{' + b",".join(b'"k":%d' % number for number in range(90_000)) + b"}]}", None),
         (b"status=" + b"(" * 1_000_000, None),
         (b"phone_number=" + b"1" * 1_000_000, None),
         (b"phone_number=" + b"' " * 500_000, None),
@@ -298,3 +302,39 @@ def test_understanding_knows_no_clock_no_log_no_store_and_no_web() -> None:
     calls = "".join(file.read_text() for file in files)
     assert ".now(" not in calls
     assert "utcnow" not in calls
+
+
+@pytest.mark.parametrize("start", ["&", "flag&", "é=1&", "$x=1&", "a:b=1&", "'s'=x&", "&&=3&"])
+def test_a_form_is_read_however_its_first_name_looks(start) -> None:
+    assert read(f"{start}status=completed&attempts=1".encode()).outcome.attempts == 1
+
+
+def test_a_name_given_twice_within_an_unknown_object_keeps_both_values() -> None:
+    outcome = read(b'{"status":"completed","foo":[{"a":1,"a":2,"a":true,"a":1}]}').outcome
+    assert outcome.extra == {"foo": [{"a": [1, 2, True]}]}
+    assert [(problem.field, problem.value) for problem in outcome.problems] == [("foo[0].a", [1, 2, True])]
+
+
+def test_an_unknown_field_of_an_event_does_not_hide_another_of_that_name() -> None:
+    outcome = read(b'{"status":"x","events[0].who":"top","events":[{"event":"a","who":"x"}]}').outcome
+    assert sorted(outcome.extra["events[0].who"]) == ["top", "x"]
+    assert [problem.problem for problem in outcome.problems] == ["given_twice"]
+
+
+def test_names_that_differ_in_what_cannot_be_stored_stay_two() -> None:
+    outcome = read(rb'{"status":"x","a\ud800":1,"a\ud801":"\u0000"}').outcome
+    assert list(outcome.extra.values()) == [1, "\ufffd"]
+    assert {problem.problem for problem in outcome.problems} == {"unstorable_character"}
+
+
+def test_escapes_are_not_read_in_a_charset_that_the_body_is_not_in() -> None:
+    body = b"status=failed&foo=%C3%BC"
+    outcome = read(body, "application/x-www-form-urlencoded; charset=utf-16").outcome
+    assert outcome.extra == {"foo": "ü"}
+    assert read(body.decode().encode("utf-16"), "text/plain; charset=utf-16").outcome.extra == {"foo": "ü"}
+
+
+def test_a_parts_name_may_be_of_any_script() -> None:
+    part = 'Content-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    body = f"--B\r\n{part.format('Ünknown', 'ü')}--B\r\n{part.format('status', 'failed')}--B--"
+    assert read(body.encode(), "multipart/form-data; boundary=B").outcome.extra == {"Ünknown": "ü"}

@@ -35,7 +35,7 @@ OWNERS = {
     "defusedxml": {"products"},
     "click": {"cli"},
     "gunicorn": set(),
-    "gevent": set(),
+    "gevent": {"store"},
 }
 
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -47,8 +47,10 @@ def within(seconds: float, work: Callable[[], _T]) -> _T:
 class Breaker:
     """Closed while the store answers. Once it fails it opens, and a look in the background closes it again."""
 
-    def __init__(self, probe: Callable[[], None]) -> None:
+    def __init__(self, probe: Callable[[], None], forget: Callable[[], None]) -> None:
+        """`probe` raises while the store is away; `forget` gives up connections, some of which may hang for ever."""
         self._probe = probe
+        self._forget = forget
         self._open = threading.Lock()  # held by the one that looks
         metrics.BREAKER_OPEN.set(0)
 
@@ -70,6 +72,7 @@ class Breaker:
         if self._open.acquire(blocking=False):
             log.error("the store is away, deliveries go to the spool: %s", error)
             metrics.BREAKER_OPEN.set(1)
+            self._forget()
             threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:

@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import struct
 import time
 import zlib
@@ -32,6 +33,7 @@ ASIDE = "aside"
 ABANDONED_SECONDS = 60
 MIN_FREE_BYTES = 1 << 20
 
+_NAME = re.compile(r"(?P<at>\d{20})-\d+-\d+-(?P<count>\d{1,9})\.")
 _HEADER = struct.Struct(">4sIII")
 _MAGIC = b"PLM1"
 _numbers = itertools.count()
@@ -102,12 +104,14 @@ class Spool:
         log.error("a spool file cannot be drained and is set aside: %s", self.directory / ASIDE / file.name)
 
     def backlog(self) -> Backlog:
+        """What waits; a file that has no name of ours counts by its size alone."""
         files = self.files()
-        now = time.time_ns()
+        named = [match for file in files if (match := _NAME.match(file.name))]
+        oldest = min((int(match["at"]) for match in named), default=time.time_ns())
         return Backlog(
-            deliveries=sum(int(file.stem.rsplit("-", 1)[-1]) for file in files),
+            deliveries=sum(int(match["count"]) for match in named),
             size_bytes=sum(_size(file) for file in files),
-            oldest_seconds=max((now - int(file.stem.split("-", 1)[0])) / 1e9 for file in files) if files else 0.0,
+            oldest_seconds=max(0.0, (time.time_ns() - oldest) / 1e9),
             aside=sum(1 for _ in (self.directory / ASIDE).glob("*")),
         )
 

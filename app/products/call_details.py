@@ -96,7 +96,8 @@ def _event(fields: Fields, path: str, item: Json) -> tuple[Sent, Sent] | None:
         fields.problems.append(Problem(path, plain(item), "not_an_event"))
         return None
     within = sort_fields(item, EVENT_FIELDS, f"{path}.")
-    fields.extra.update(within.extra)
+    for stranger, value in within.extra.items():
+        fields.keep(stranger, value)
     fields.problems.extend(within.problems)
     event = within.renamed([{name: name for name in EVENT_FIELDS}])
     name, at = (event.get(name, Sent(f"{path}.{name}", None)) for name in EVENT_FIELDS)

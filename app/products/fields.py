@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from app.model import Json, Problem, Sent
-from app.products.payload import Pairs, plain
+from app.products.payload import Pairs, distinct, plain
 
 
 @dataclass(slots=True)
@@ -22,6 +21,23 @@ class Fields:
         """Whichever of these was sent first."""
         return next((sent for name, sent in self.known.items() if name in names), None)
 
+    def keep(self, name: str, value: Json) -> None:
+        """Put aside what nobody knows; two of one name are both kept."""
+        values = distinct([self.extra.get(name, value), value])
+        if len(values) > 1:
+            self.given_twice(name, values)
+        else:
+            self.extra[name] = value
+
+    def note_twice(self, name: str, values: list[Json]) -> None:
+        """The same within a field that nobody knows: its own value holds them all."""
+        self.problems.append(Problem(name, values, "given_twice"))
+
+    def given_twice(self, name: str, values: list[Json]) -> None:
+        """Of several values the first counts; all are kept, and a problem says so."""
+        self.extra[name] = values
+        self.problems.append(Problem(name, values, "given_twice"))
+
     def renamed(self, tables: Iterable[Mapping[str, str]]) -> dict[str, Sent]:
         """The known fields by our names. Of two that mean the same, the earlier table's counts."""
         ours: dict[str, Sent] = {}
@@ -31,38 +47,26 @@ class Fields:
                 if not isinstance(sent.value, str):
                     sent = Sent(sent.name, plain(sent.value))
                 if ours.setdefault(table[name], sent) != sent:
-                    self.extra[sent.name] = sent.value
+                    self.keep(sent.name, sent.value)
         return ours
 
 
 def sort_fields(pairs: Pairs, names: Container[str], path: str = "") -> Fields:
-    """Tell the known fields from the others. `path` stands before each name that is reported.
-
-    A name given twice with different values: the first counts, all are kept in `extra`, and a problem says so.
-    """
+    """Tell the known fields from the others. `path` stands before each name that is reported."""
     given: dict[str, list[Sent]] = {}
     for name, value in pairs:
         # Plum's own pages spell start_timestamp in two ways, so known names are compared without case.
         folded = name.casefold()
-        key = folded if folded in names else name
-        given.setdefault(key, []).append(Sent(path + name, value))
+        given.setdefault(folded if folded in names else name, []).append(Sent(path + name, value))
     fields = Fields()
     for key, sent in given.items():
         if key in names:
             fields.known[key] = sent[0]
             if len(sent) == 1:
                 continue
-        values = _distinct([plain(one.value) for one in sent])
-        if key not in names:
-            fields.extra[sent[0].name] = values[0]
+        values = distinct([plain(one.value, one.name, fields.note_twice) for one in sent])
         if len(values) > 1:
-            fields.extra[sent[0].name] = values
-            fields.problems.append(Problem(sent[0].name, values, "given_twice"))
+            fields.given_twice(sent[0].name, values)
+        elif key not in names:
+            fields.keep(sent[0].name, values[0])
     return fields
-
-
-def _distinct(values: list[Json]) -> list[Json]:
-    by_text: dict[str, Json] = {}
-    for value in values:
-        by_text.setdefault(json.dumps(value, sort_keys=True), value)
-    return list(by_text.values())

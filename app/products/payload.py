@@ -11,7 +11,7 @@ import codecs
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import Compat32
@@ -30,11 +30,21 @@ MAX_DEPTH = 64
 # Python calls these encodings, but they transform text; two of them take quadratic time.
 _NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([^\s;\"']+)", re.I)
+_MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WIDE = ("utf-16", "utf-32")
 _BOUNDARY = re.compile(r"boundary\s*=\s*(?:\"([^\"]+)\"|([^\s;]+))", re.I)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _FORM_START = re.compile(r"[\w.\[\]%+\- ]+=", re.A)
 _NAME = re.compile(r";\s*name\s*=\s*(?:\"([^\"]+)\"|([^\s;\"]+))", re.I)
 _BRACKETED = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])+)")
+
+
+Twice = Callable[[str, list[Json]], None]
 
 
 class _AsSent(Compat32):
@@ -74,36 +84,58 @@ def parse_json(text: str) -> Json:
     return value
 
 
-def plain(value: Json) -> Json:
-    """The value with dicts for `Pairs`; a name given twice with different values holds the list of them."""
-    if isinstance(value, str):
-        return value
+def plain(value: Json, path: str = "", twice: Twice | None = None) -> Json:
+    """The value with dicts for `Pairs`; a name given twice with different values holds the list of them.
+
+    `twice` is told of each such name, as it stands below `path`, and its values.
+    """
     if isinstance(value, Pairs):
-        values: dict[str, list[Json]] = {}
+        given: dict[str, list[Json]] = {}
         for name, item in value:
-            kept = values.setdefault(name, [])
-            if (item := plain(item)) not in kept:
-                kept.append(item)
-        return {name: kept[0] if len(kept) == 1 else kept for name, kept in values.items()}
+            given.setdefault(name, []).append(plain(item, f"{path}.{name}", twice))
+        return {name: _one_or_all(f"{path}.{name}", items, twice) for name, items in given.items()}
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [plain(item, f"{path}[{at}]", twice) for at, item in enumerate(value)]
     return value
+
+
+def distinct(values: list[Json]) -> list[Json]:
+    """Each different value once, in order; 1 and true differ, as they do in JSON."""
+    if len(values) == 1:
+        return values
+    by_text: dict[str, Json] = {}
+    for value in values:
+        by_text.setdefault(json.dumps(value, sort_keys=True), value)
+    return list(by_text.values())
 
 
 def decode(raw: bytes, charset: str | None) -> str:
     """Text by its declared charset if that works, else UTF-8, else Latin-1; a BOM is skipped."""
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        charset = "utf-16"
-    for name in (charset or "utf-8", "utf-8", "latin-1"):
+    return _decoded(raw, charset)[0]
+
+
+def _decoded(raw: bytes, charset: str | None) -> tuple[str, str]:
+    """The text, and the charset that worked."""
+    marked = next((name for mark, name in _MARKS if raw.startswith(mark)), None)
+    for name in filter(None, (charset, marked, "utf-8")):
         try:
-            return raw.decode(name).removeprefix("\ufeff")
+            return raw.decode(name).removeprefix("\ufeff"), name
         except UnicodeError:
             continue
-    raise AssertionError("Latin-1 decodes every byte")
+    return raw.decode("latin-1"), "latin-1"
+
+
+def _one_or_all(path: str, values: list[Json], twice: Twice | None) -> Json:
+    different = distinct(values)
+    if len(different) == 1:
+        return different[0]
+    if twice:
+        twice(path, different)
+    return different
 
 
 def _read(body: bytes, content_type: str, charset: str | None) -> Pairs:
-    text = decode(body, charset)
+    text, worked = _decoded(body, charset)
     look = text.lstrip()[:1]
     if not look:
         raise Unreadable("empty")
@@ -113,10 +145,10 @@ def _read(body: bytes, content_type: str, charset: str | None) -> Pairs:
         return _xml(text.strip())
     if boundary := _boundary(body, content_type):
         return _multipart(body, boundary)
-    if _FORM_START.match(text.lstrip()):
-        return _nest(_urlencoded(text.strip("\r\n"), charset))
-    if _CONTROL.search(text):
+    if _CONTROL.search(text) and not _FORM_START.match(text.lstrip()):
         raise Unreadable("not_text")
+    if "=" in text:
+        return _form(text, worked)
     if "json" in content_type.lower():
         return _object(parse_json(text))
     raise Unreadable("not_xml" if "xml" in content_type.lower() else "not_form")
@@ -176,18 +208,26 @@ def _children(parent: list[Any]) -> Iterable[Json]:
 # --- forms
 
 
-def _urlencoded(text: str, charset: str | None) -> Iterator[tuple[str, str]]:
+def _form(text: str, charset: str) -> Pairs:
+    # Escapes are of ASCII; what they hold is not in a charset of two bytes a character.
+    fields = list(_urlencoded(text.strip("\r\n"), "utf-8" if charset.startswith(_WIDE) else charset))
+    if not fields:
+        raise Unreadable("not_form")
+    return _nest(fields)
+
+
+def _urlencoded(text: str, charset: str) -> Iterator[tuple[str, str]]:
     for part in text.split("&"):
         name, _, value = part.partition("=")
         if name:
             yield _unescape(name, charset), _unescape(value, charset)
 
 
-def _unescape(text: str, charset: str | None) -> str:
+def _unescape(text: str, charset: str) -> str:
     text = text.replace("+", " ")
     if "%" not in text:
         return text
-    for name in (charset or "utf-8", "utf-8"):
+    for name in (charset, "utf-8"):
         try:
             return unquote(text, name, "strict")
         except UnicodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gevent import get_hub, monkey
 from sqlalchemy import Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
 
@@ -18,14 +20,20 @@ from app.errors import ConfigError, StoreRefused, StoreUnavailable
 CONNECT_SECONDS = 3
 LOCK_SECONDS = 2
 STATEMENT_SECONDS = 10
+_FORMS = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+MIN_FREE_BYTES = 1 << 20
 KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 
 class Database:
     """The store's engine. All SQL runs within `reading()` or `writing()`, whose errors are the store's own."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+    def __init__(self, url: str, setting: str = "PLUM_DATABASE_URL") -> None:
+        """`setting` is where the URL comes from, for the error that names it. Raises `ConfigError`."""
+        try:
+            self.engine = _engine(url)
+        except ConfigError as error:
+            raise ConfigError(f"{setting}: {error}") from None
         self.is_sqlite = self.engine.dialect.name == "sqlite"
 
     @contextmanager
@@ -43,6 +51,7 @@ class Database:
                 yield connection
 
     def close(self) -> None:
+        """Give up all connections; those in use are closed by their users, new ones are opened when needed."""
         self.engine.dispose()
 
 
@@ -50,16 +59,12 @@ def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError):
-        raise ConfigError(
-            "PLUM_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
-        ) from None
+        raise ConfigError(f"this is not a database URL; use {_FORMS}") from None
     if parsed.drivername == "sqlite":
         return _sqlite(url, parsed.database)
     if parsed.drivername == "postgresql+psycopg":
         return _postgresql(url)
-    raise ConfigError(
-        f"PLUM_DATABASE_URL: no store for {parsed.drivername}; use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
-    )
+    raise ConfigError(f"there is no store for {parsed.drivername}; use {_FORMS}")
 
 
 def _postgresql(url: str) -> Engine:
@@ -78,15 +83,25 @@ def _postgresql(url: str) -> Engine:
 
 def _sqlite(url: str, file: str | None) -> Engine:
     if not file or file == ":memory:":
-        raise ConfigError("PLUM_DATABASE_URL: SQLite needs a file that outlives the process; use sqlite:///FILE")
+        raise ConfigError("SQLite needs a file that outlives the process; use sqlite:///FILE")
     try:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"PLUM_DATABASE_URL: {Path(file).parent} cannot be made: {error.strerror}") from None
-    engine = create_engine(url, pool_timeout=CONNECT_SECONDS)
+        raise ConfigError(f"{Path(file).parent} cannot be made: {error.strerror}") from None
+    engine = create_engine(url, pool_timeout=CONNECT_SECONDS, connect_args={"factory": _CommitAside})
     event.listen(engine, "connect", _open_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+class _CommitAside(sqlite3.Connection):
+    """Under gevent waits for the disk in a thread of its own; else every request of the process would wait too."""
+
+    def commit(self) -> None:
+        if monkey.is_module_patched("threading"):
+            get_hub().threadpool.apply(super().commit)
+        else:
+            super().commit()
 
 
 def _open_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
@@ -139,7 +154,18 @@ def _in_words(engine: Engine, error: exc.SQLAlchemyError) -> str:
         )
     if "no such table" in cause or ("relation" in cause and "does not exist" in cause):
         return "the store has no schema; run: plum-outcomes migrate"
-    return f"the store at {engine.url.render_as_string(hide_password=True)} says: {cause}"
+    where = engine.url.render_as_string(hide_password=True)
+    return f"the store at {where} says: {cause}; see that it runs and that PLUM_DATABASE_URL is right"
+
+
+def check_space(database: Database) -> None:
+    """Raises `StoreUnavailable` where the disk of SQLite's file is full; PostgreSQL looks after its own."""
+    if not database.is_sqlite:
+        return
+    directory = Path(database.engine.url.database or "").parent
+    found = os.statvfs(directory)
+    if found.f_bavail * found.f_frsize < MIN_FREE_BYTES:
+        raise StoreUnavailable(f"{directory} has less than 1 MiB free; make room")
 
 
 def writable(database: Database) -> None:

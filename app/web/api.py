@@ -15,7 +15,7 @@ from app.errors import NotFound
 from app.model import Scope
 from app.store import questions
 from app.store.questions import Page, Question
-from app.web.errors import Forbidden, Unauthorised
+from app.web.errors import Forbidden, Invalid, Unauthorised
 from app.web.filters import cursor, question
 from app.web.parts import parts
 from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
@@ -53,7 +53,7 @@ def _granted() -> Scope:
 @blueprint.get("/outcomes")
 @needs(Scope.READ)
 def list_outcomes() -> Response:
-    asked = question(request.args, schema := OutcomeSchema(reveal=g.reveal), "ended_at")
+    asked = question(request.args, schema := _schema(OutcomeSchema), "ended_at")
     page = questions.list_outcomes(parts().answers, asked)
     return _listed(page, asked, schema, "ended_at", questions.count_outcomes)
 
@@ -62,13 +62,15 @@ def list_outcomes() -> Response:
 @needs(Scope.READ)
 def get_outcome(outcome_id: str) -> Response:
     row = questions.get_outcome_record(parts().answers, _id(outcome_id))
-    return jsonify(OutcomeSchema(reveal=g.reveal).record(row))
+    return jsonify(_schema(OutcomeSchema).record(row))
 
 
 @blueprint.get("/outcomes/<outcome_id>/deliveries")
 @needs(Scope.READ)
 def list_deliveries_of(outcome_id: str) -> Response:
     questions.get_outcome_record(parts().answers, _id(outcome_id))
+    if "outcome_id" in request.args:
+        raise Invalid({"outcome_id": ["the URL says it already"]})
     return _deliveries(MultiDict([*request.args.items(multi=True), ("outcome_id", outcome_id)]))
 
 
@@ -82,7 +84,7 @@ def list_deliveries() -> Response:
 @needs(Scope.READ)
 def get_delivery(delivery_id: str) -> Response:
     row = questions.get_delivery_record(parts().answers, _id(delivery_id))
-    return jsonify(DeliverySchema(reveal=g.reveal).record(row))
+    return jsonify(_schema(DeliverySchema).record(row))
 
 
 @blueprint.get("/deliveries/<delivery_id>/body")
@@ -98,9 +100,13 @@ def get_body(delivery_id: str) -> Response:
 
 
 def _deliveries(args: MultiDict[str, str]) -> Response:
-    asked = question(args, schema := DeliverySchema(reveal=g.reveal), "received_at")
+    asked = question(args, schema := _schema(DeliverySchema), "received_at")
     page = questions.list_deliveries(parts().answers, asked)
     return _listed(page, asked, schema, "received_at", questions.count_deliveries)
+
+
+def _schema(kind: type[RecordSchema]) -> RecordSchema:
+    return kind(reveal=g.reveal, region=parts().settings.default_region)
 
 
 def _id(text: str) -> UUID:

@@ -11,6 +11,7 @@ from app.errors import StoreError
 from app.intake.breaker import within
 from app.intake.spool import Spool
 from app.store import schema_version
+from app.store.database import check_space
 from app.web.parts import parts
 
 LOOK_SECONDS = 3.0
@@ -29,7 +30,7 @@ def livez() -> Response:
 def readyz() -> Response:
     """200 while a delivery can be made durable; the text names each part that is wrong."""
     database = parts().database
-    store = _wrong(lambda: schema_version.check(database))
+    store = _wrong(lambda: schema_version.check(database)) or _wrong(lambda: check_space(database))
     spool = _wrong(parts().spool.check)
     lines = [f"store: {store or 'ok'}", f"spool: {spool or 'ok'}"]
     if not parts().is_kept():

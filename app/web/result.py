@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 from uuid import UUID
 
 from app import metrics
@@ -35,8 +35,8 @@ DRAIN_BYTES = 16 * 1048576
 # Of all bodies that a process is reading or keeps while they wait for their commit.
 MAX_HELD_BYTES = 64 * 1048576
 
-_URL = re.compile(r"/result/([^/]+)(?:/(call|batch)/(.+?))?/?$", re.S)
-_SECRET_HEADERS = {"Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key", "X-Auth-Token"}
+_URL = re.compile(r"/result/([^/]+)(?:/(call|batch)/(.+?))?/?", re.S)
+_SECRET_HEADER = re.compile(r"auth|cookie|token|secret|password|api-?key|signature", re.I)
 _METHODS = "GET, HEAD, POST"
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class ResultFace:
         self._held_bytes = 0
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        found = _URL.search(_path(environ)) if environ["PATH_INFO"].startswith(PREFIX) else None
+        found = _URL.fullmatch(_path(environ)) if environ["PATH_INFO"].startswith(PREFIX) else None
         if found is None:
             return self._rest(environ, start_response)
         status, text, headers = self._answer(environ, found)
@@ -159,7 +159,10 @@ def _probed() -> Answer:
 def _path(environ: Environ) -> str:
     """The path as it stands in the request, escaped: decoded, it has lost which slashes belong to a reference."""
     raw = str(environ.get("RAW_URI", "")).partition("?")[0]
-    return raw if PREFIX in raw else quote(environ["PATH_INFO"].encode("latin-1"))
+    if not raw.startswith("/"):  # the absolute form, as sent to proxies
+        raw = urlsplit(raw).path
+    raw = raw.removeprefix(environ.get("SCRIPT_NAME", ""))
+    return raw if raw.startswith(PREFIX) else quote(environ["PATH_INFO"].encode("latin-1"))
 
 
 def _address(found: re.Match[str]) -> Address:
@@ -231,11 +234,11 @@ def delivery_id(moment: datetime) -> UUID:
 
 
 def _kept_headers(environ: Environ, key: str) -> tuple[tuple[str, str], ...]:
-    """All that were sent, without what is secret: credentials, and the URL's key wherever it stands."""
+    """All that the server passes on, without what is secret: credentials, and the URL's key wherever it stands."""
     kept = []
     for variable, value in environ.items():
         if name := _header_name(variable):
-            secret = name in _SECRET_HEADERS
+            secret = _SECRET_HEADER.search(name)
             kept.append((name, "(secret, not kept)" if secret else value.replace(key, "(key)")))
     return tuple(kept)
 

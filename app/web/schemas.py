@@ -19,7 +19,7 @@ from app.model import AnsweredBy, CalleeType, Disposition, Identity, Product, St
 MASK = "•••"
 PHONE_FIELDS = frozenset({"phone_number", "phone_number_raw"})
 
-_PHONE_NAME = re.compile(r"phone|\bani\b|msisdn|destination|caller|callee|\btel\b|mobile", re.I)
+_PHONE_NAME = re.compile(r"phone|\bani\b|msisdn|destination|caller|callee|\btel\b|mobile|\bcell|\bfax", re.I)
 _NUMBER_LIKE = re.compile(r"\+?\(?\d[\d\s().\-/]{5,}\d")
 
 
@@ -54,16 +54,17 @@ class Nested(fields.Raw):
 
 
 class RecordSchema(Schema):
-    """A record from a row. `read` in the context masks."""
+    """A record from a row. `region` is where national phone numbers belong, for telling them when masking."""
 
-    def __init__(self, *, reveal: bool) -> None:
+    def __init__(self, *, reveal: bool, region: str = "US") -> None:
         super().__init__()
         self.reveal = reveal
+        self.region = region
 
     def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The row as analysts see it."""
         shown: dict[str, Any] = self.dump(row)
-        return shown if self.reveal else masked(shown)
+        return shown if self.reveal else masked(shown, self.region)
 
 
 class OutcomeSchema(RecordSchema):
@@ -129,22 +130,16 @@ class DeliverySchema(RecordSchema):
     normaliser = fields.String()
 
 
-def masked(record: dict[str, Any]) -> dict[str, Any]:
+def masked(record: dict[str, Any], region: str) -> dict[str, Any]:
     """The record with only the ends of phone numbers."""
+    mask = _Mask(region)
     shown = dict(record)
     for name in PHONE_FIELDS & shown.keys():
         shown[name] = mask_e164(shown[name]) if name == "phone_number" else mask_text(shown[name])
-    if "extra" in shown:
-        shown["extra"] = _mask_within(shown["extra"])
-    if "query" in shown:
-        shown["query"] = _mask_within(shown["query"])
+    for name in {"extra", "query"} & shown.keys():
+        shown[name] = mask.within(shown[name])
     shown["problems"] = [
-        problem
-        | {
-            "value": _mask_all(problem["value"])
-            if _is_phone_name(problem["field"])
-            else _mask_within(problem["value"])
-        }
+        problem | {"field": mask.within(problem["field"]), "value": mask.under(problem["field"], problem["value"])}
         for problem in shown["problems"]
     ]
     return shown
@@ -164,40 +159,42 @@ def mask_text(text: str | None) -> str | None:
     return MASK + "".join(character for character in text if character.isdigit())[-4:]
 
 
-def _is_phone_name(name: str) -> bool:
-    return _PHONE_NAME.search(name) is not None
+class _Mask:
+    """Hides phones wherever they stand: all that is under a phone's name, elsewhere what looks like one."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+
+    def under(self, name: str, value: Any) -> Any:
+        return self._whole(value) if _PHONE_NAME.search(name) else self.within(value)
+
+    def within(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self.within(item) for item in value]
+        if isinstance(value, dict):
+            return {self.within(name): self.under(name, item) for name, item in value.items()}
+        if isinstance(value, str):
+            return _NUMBER_LIKE.sub(self._if_phone, value)
+        if _is_number(value) and self._looks_like_phone(f"{value:.0f}"):
+            return mask_text(f"{value:.0f}")
+        return value
+
+    def _whole(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._whole(item) for item in value]
+        if isinstance(value, dict):
+            return {mask_text(name): self._whole(item) for name, item in value.items()}
+        return mask_text(str(value)) if isinstance(value, str) or _is_number(value) else value
+
+    def _if_phone(self, match: re.Match[str]) -> str:
+        return mask_text(match[0]) or "" if self._looks_like_phone(match[0]) else match[0]
+
+    def _looks_like_phone(self, text: str) -> bool:
+        try:
+            return phonenumbers.is_valid_number(phonenumbers.parse(text, self.region))
+        except phonenumbers.NumberParseException:
+            return False
 
 
-def _mask_all(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_mask_all(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _mask_all(item) for name, item in value.items()}
-    return mask_text(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else value
-
-
-def _mask_within(value: Any) -> Any:
-    """Phones wherever they stand: under a phone's name, or by their look."""
-    if isinstance(value, list):
-        return [_mask_within(item) for item in value]
-    if isinstance(value, dict):
-        return {
-            _mask_within(name): _mask_all(item) if _is_phone_name(name) else _mask_within(item)
-            for name, item in value.items()
-        }
-    if isinstance(value, str):
-        return _NUMBER_LIKE.sub(_mask_if_phone, value)
-    if isinstance(value, int) and not isinstance(value, bool) and _looks_like_phone(str(value)):
-        return mask_text(str(value))
-    return value
-
-
-def _mask_if_phone(match: re.Match[str]) -> str:
-    return mask_text(match[0]) or "" if _looks_like_phone(match[0]) else match[0]
-
-
-def _looks_like_phone(text: str) -> bool:
-    try:
-        return phonenumbers.is_valid_number(phonenumbers.parse(text, "US"))
-    except phonenumbers.NumberParseException:
-        return False
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

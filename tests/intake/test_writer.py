@@ -58,7 +58,7 @@ def spool(tmp_path) -> Spool:
 def breaker(store, monkeypatch) -> Breaker:
     monkeypatch.setattr(breaker_module, "HANG_SECONDS", 0.2)
     monkeypatch.setattr(breaker_module, "PROBE_SECONDS", 0.02)
-    return Breaker(store.probe)
+    return Breaker(store.probe, forget=lambda: None)
 
 
 @pytest.fixture
