@@ -110,6 +110,7 @@ def opened() -> Iterator[tuple[Settings, Database]]:
 @click.version_option(package_name="plum-outcomes")
 def main() -> None:
     """Receives Plum Voice call results, keeps them, and answers questions about them."""
+    os.umask(0o077)  # what is kept holds phone numbers
 
 
 # --- running
@@ -404,7 +405,11 @@ def _print_page(
 @click.option("--seed", type=int, help="Repeat exactly.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=16, show_default=True)
 @click.option("--misbehave", is_flag=True, help="Also duplicates, late ones, garbage, shared call ids.")
-@click.option("--expect", type=click.Path(dir_okay=False, path_type=Path), help="Write what was sent, as NDJSON.")
+@click.option(
+    "--expect",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what was sent; a null ended_at only the receiver knows.",
+)
 @as_json
 @example("simulate --calls 1000 --result-url http://127.0.0.1:8000/result/KEY --seed 7")
 def simulate(

@@ -37,6 +37,7 @@ worker_class = "gevent"
 worker_connections = 1000
 workers = 2
 timeout = 60
+umask = 0o077  # what is kept holds phone numbers
 graceful_timeout = 12
 keepalive = 75
 control_socket_disable = True

@@ -338,3 +338,24 @@ def test_a_parts_name_may_be_of_any_script() -> None:
     part = 'Content-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
     body = f"--B\r\n{part.format('Ünknown', 'ü')}--B\r\n{part.format('status', 'failed')}--B--"
     assert read(body.encode(), "multipart/form-data; boundary=B").outcome.extra == {"Ünknown": "ü"}
+
+
+@pytest.mark.parametrize(
+    "events", ["<event><event>queued</event><timestamp>1475095892</timestamp></event>" * 2, "\n  ", "", "<item/>"]
+)
+def test_xml_events_are_read_whatever_their_items_are_called(events) -> None:
+    outcome = read(f"<result><status>failed</status><events>{events}</events></result>".encode()).outcome
+    assert [event.event for event in outcome.events] == ["queued"] * events.count("<timestamp>")
+
+
+def test_a_multipart_charset_and_escaped_quotes_in_names_are_read() -> None:
+    body = '--B\r\nContent-Disposition: form-data; name="a\\"b"\r\n\r\né\r\n'
+    body += '--B\r\nContent-Disposition: form-data; name="status"\r\n\r\nfailed\r\n--B--'
+    read_as = "multipart/form-data; boundary=B; charset=iso-8859-1"
+    assert read(body.encode("latin-1"), read_as).outcome.extra == {'a"b': "é"}
+
+
+@pytest.mark.parametrize("empty", ["null", '""'])
+def test_an_empty_duration_does_not_make_an_insight_call_one_of_fuse(empty) -> None:
+    outcome = read(b'{"status":"failed","duration":%s}' % empty.encode(), product=Product.INSIGHT).outcome
+    assert (outcome.product, outcome.problems) == (Product.INSIGHT, ())

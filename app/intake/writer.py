@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 
 from app import metrics
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreError
 from app.intake.breaker import Breaker
 from app.intake.spool import Spool
 from app.model import Delivery, Receipt, Verdict
@@ -31,7 +31,7 @@ class _Ticket:
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
         self.receipt: Receipt | None = None
-        self.failure: StoreUnavailable | None = None
+        self.failure: Exception | None = None
         self.woken = threading.Event()
 
 
@@ -106,7 +106,7 @@ class Writer:
         deliveries = [ticket.delivery for ticket in group]
         try:
             receipts = self._store_or_spool(deliveries)
-        except StoreUnavailable as error:
+        except Exception as error:  # noqa: BLE001  of whatever kind: else the group would wait for ever
             for ticket in group:
                 ticket.failure = error
             return

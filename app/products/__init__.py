@@ -51,6 +51,8 @@ def _recognise(fields: Fields, declared: Product | None) -> Product:
 def _recognised(fields: Fields, declared: Product | None) -> tuple[Product, Sent | None]:
     of_dev, of_details = fields.first_of(dev.MARKS), fields.first_of(call_details.MARKS)
     of_fuse, of_insight = fields.first_of(fuse.MARKS), fields.first_of(insight.MARKS)
+    if declared is Product.INSIGHT and of_fuse and of_fuse.value in (None, ""):
+        of_fuse = None  # an empty field is no clear sign
     if declared is Product.DEV and (of_dev or not of_details):
         return Product.DEV, None
     if of_dev and not (declared and of_details):

@@ -66,7 +66,7 @@ def unwrap(pairs: Pairs) -> Pairs:
 def events(fields: Fields) -> tuple[tuple[Sent, Sent], ...]:
     """The events as (name, timestamp), in the order sent; what does not fit goes to `problems` and `extra`."""
     sent = fields.known.get("events")
-    if sent is None or sent.value is None or sent.value == "":
+    if sent is None or sent.value is None or (isinstance(sent.value, str) and not sent.value.strip()):
         return ()
     items = _items(_from_text(sent.value))
     if items is None:
@@ -86,9 +86,11 @@ def _from_text(value: Json) -> Json:
 
 
 def _items(value: Json) -> list[Json] | None:
-    if isinstance(value, Pairs):  # an XML list of something other than <item>, or {"0": …} from PHP
-        return [value] if set(EVENT_FIELDS) & {name.casefold() for name, _ in value} else [item for _, item in value]
-    return value if isinstance(value, list) else None
+    if not isinstance(value, Pairs):
+        return value if isinstance(value, list) else None
+    # One event that is no list, or a list whose items have names: XML's, or PHP's {"0": …}.
+    items = [item for _, item in value]
+    return items if all(isinstance(item, Pairs) for item in items) else [value]
 
 
 def _event(fields: Fields, path: str, item: Json) -> tuple[Sent, Sent] | None:

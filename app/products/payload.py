@@ -40,7 +40,8 @@ _WIDE = ("utf-16", "utf-32")
 _BOUNDARY = re.compile(r"boundary\s*=\s*(?:\"([^\"]+)\"|([^\s;]+))", re.I)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _FORM_START = re.compile(r"[\w.\[\]%+\- ]+=", re.A)
-_NAME = re.compile(r";\s*name\s*=\s*(?:\"([^\"]+)\"|([^\s;\"]+))", re.I)
+_NAME = re.compile(r";\s*name\s*=\s*(?:\"((?:[^\"\\]|\\.)+)\"|([^\s;\"]+))", re.I)
+_QUOTED_PAIR = re.compile(r"\\(.)")
 _BRACKETED = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])+)")
 
 
@@ -144,7 +145,7 @@ def _read(body: bytes, content_type: str, charset: str | None) -> Pairs:
     if look == "<":
         return _xml(text.strip())
     if boundary := _boundary(body, content_type):
-        return _multipart(body, boundary)
+        return _multipart(body, boundary, charset)
     if _CONTROL.search(text) and not _FORM_START.match(text.lstrip()):
         raise Unreadable("not_text")
     if "=" in text:
@@ -245,12 +246,12 @@ def _boundary(body: bytes, content_type: str) -> str | None:
     return first[2:].decode("latin-1") if first.startswith(b"--") and len(first) > 2 else None
 
 
-def _multipart(body: bytes, boundary: str) -> Pairs:
+def _multipart(body: bytes, boundary: str, charset: str | None) -> Pairs:
     quoted = boundary.replace("\\", "\\\\").replace('"', '\\"')
     head = f'Content-Type: multipart/form-data; boundary="{quoted}"\r\n\r\n'
     try:
         message = BytesParser(policy=_AsSent()).parsebytes(head.encode("latin-1", "replace") + body.lstrip())
-        parts = [pair for part in message.walk() if (pair := _part(part))]
+        parts = [pair for part in message.walk() if (pair := _part(part, charset))]
     except RecursionError:
         raise Unreadable("too_deep") from None
     if not parts:
@@ -258,13 +259,13 @@ def _multipart(body: bytes, boundary: str) -> Pairs:
     return _nest(parts)
 
 
-def _part(part: Message) -> tuple[str, str] | None:
+def _part(part: Message, charset: str | None) -> tuple[str, str] | None:
     name = _NAME.search(part.get("content-disposition", ""))
     content = part.get_payload(decode=True)
     if name is None or not isinstance(content, bytes):
         return None
-    charset = _charset(part.get("content-type", ""))
-    written = (name[1] or name[2]).encode("ascii", "surrogateescape")
+    charset = _charset(part.get("content-type", "")) or charset
+    written = _QUOTED_PAIR.sub(r"\1", name[1] or name[2]).encode("ascii", "surrogateescape")
     return decode(written, charset), decode(content, charset)
 
 
