@@ -1,4 +1,4 @@
-"""What holds for every product: phones, times, numbers, disposition, identity, and the fold.
+"""What holds for every product: disposition, identity, digest, and the fold.
 
 Pure: no clock, no log, no store. A value that does not read becomes None and a problem beside it.
 """
@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from uuid import UUID, uuid5
-
-import phonenumbers
 
 from app.model import (
     AnsweredBy,
@@ -32,6 +28,7 @@ from app.model import (
     Sent,
     Status,
 )
+from app.values import Odd, clean, number, phone, storable, time
 
 VERSION = "1"
 
@@ -68,26 +65,10 @@ CONTRADICTIONS: Mapping[Status, frozenset[CalleeType | None]] = {
     Status.FAILED: frozenset({CalleeType.VOICE, CalleeType.ANSWERINGMACHINE, CalleeType.FAXMACHINE}),
 }
 
-MAX_NUMBER = 2**31 - 1
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _NAMESPACE = UUID("5f0d3bd6-6e2b-4b0c-9d7e-0d1f6a3c9b52")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL's text holds neither
-_BEFORE_NUMBER = re.compile(r"[\s'\"‘’“”]*(?:tel:)?[\s'\"‘’“”]*", re.I)
-_DATE = re.compile(  # RFC 2822, section 3.3, with the obsolete year and zone names of 4.3
-    r"(?:(?:mon|tue|wed|thu|fri|sat|sun),\s*)?\d{1,2}\s+"
-    r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\s+(?:\d{4}|\d{2})\s+"
-    r"\d{2}:\d{2}(?::\d{2})?\s+(?P<zone>[+-]\d{4}|[a-z]+)(?:\s*\([^()]*\))?",
-    re.I | re.A,
-)
-
 _T = TypeVar("_T")
-
-
-class Odd(ValueError):
-    """A value that does not read; the text is the problem's code."""
 
 
 # --- one delivery
@@ -109,11 +90,11 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
     identity, key = _identity(delivery, report, call_id, message_reference, phone_raw, queued_at)
     disposition, answered_by = _disposition(report.status, report.callee_type)
     problems += _contradiction(report)
-    extra = _clean(report.extra)
+    extra = clean(report.extra)
     problems += [
         Problem(name, value, "unstorable_character")
         for name, value in report.extra.items()
-        if _clean({name: value}) != {name: value}
+        if clean({name: value}) != {name: value}
     ]
     events = tuple(Event(storable(_text(name, problems)), _judged(at, time, problems)) for name, at in report.events)
     connected_at, disconnected_at = _latest(events, "connected"), _latest(events, "disconnected")
@@ -146,7 +127,7 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
         disconnected_at=disconnected_at,
         events=events,
         extra=extra,
-        problems=tuple(Problem(_clean(one.field), _clean(one.value), one.problem) for one in problems),
+        problems=tuple(Problem(clean(one.field), clean(one.value), one.problem) for one in problems),
     )
     received_at = delivery.received_at
     return Outcome(
@@ -159,80 +140,6 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
         normaliser=VERSION,
         digest=_digest(values),
     )
-
-
-def number(value: Json) -> int | None:
-    """A count or seconds: trimmed ASCII digits or an integer, 0 to 2³¹−1. Raises `Odd`."""
-    digits = value.strip() if isinstance(value, str) else value
-    if digits is None or digits == "":
-        return None
-    if isinstance(digits, str):
-        digits = _digits(digits)
-    if type(digits) is not int or not 0 <= digits <= MAX_NUMBER:
-        raise Odd("not_a_number")
-    return digits
-
-
-def time(value: Json) -> datetime | None:
-    """Unix seconds as number or digits, or RFC 2822 text; nothing and 0 are None. Raises `Odd`."""
-    sent = value.strip() if isinstance(value, str) else value
-    if sent is None or sent == "":
-        return None
-    digits = _digits(sent) if isinstance(sent, str) else None
-    seconds: Json = sent if digits is None else digits
-    if type(seconds) in (int, float):
-        if seconds == 0:
-            return None
-        moment = _from_unix(seconds)
-    else:
-        moment = _rfc2822(sent) if isinstance(sent, str) else None
-    if moment is None or not EARLIEST <= moment <= LATEST:
-        raise Odd("not_a_time")
-    return moment
-
-
-def phone(value: Json, region: str) -> str | None:
-    """E.164 of a number as dialled: `6175551234`, `tel:+16175551234;ani=…;postd=2`, `"'6173720293'"`.
-
-    Raises `Odd` for what is no full number: local only, too short or long, junk.
-    """
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        return None  # nothing, or no text, which has its problem already
-    text = str(value)
-    before = _BEFORE_NUMBER.match(text)
-    start = before.end() if before else 0
-    dialled = text[start:].partition(";")[0].rstrip(" \t\r\n'\"‘’“”")
-    # A sender that forgets to escape +1617… in a urlencoded body delivers " 1617…".
-    if text[:start].strip("'\"‘’“”") != text[:start].strip("'\"‘’“” \t\r\n"):
-        international = _parsed(f"+{dialled}", region)
-        if international and phonenumbers.is_valid_number(international):
-            return _e164(international)
-    parsed = _parsed(dialled, region)
-    if not parsed or phonenumbers.is_possible_number_with_reason(parsed) != phonenumbers.ValidationResult.IS_POSSIBLE:
-        raise Odd("not_a_phone_number")
-    return _e164(parsed)
-
-
-def storable(text: str | None) -> str | None:
-    """Text without NUL and lone surrogates, which PostgreSQL's text does not hold; empty is None."""
-    return _UNSTORABLE.sub("\ufffd", text) if text else None
-
-
-def _clean(value: Json) -> Json:
-    """The same with every text and name storable."""
-    if isinstance(value, str):
-        return _UNSTORABLE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    if isinstance(value, Mapping):
-        cleaned: dict[str, Json] = {}
-        for name, item in value.items():
-            name = _clean(name)
-            while name in cleaned:  # two names that differed in what cannot be stored
-                name += "\ufffd"
-            cleaned[name] = _clean(item)
-        return cleaned
-    return value
 
 
 def same_reading(one: str, other: str) -> bool:
@@ -287,7 +194,7 @@ def _text(sent: Sent | None, problems: list[Problem]) -> str | None:
     if sent is None or sent.value is None or sent.value == "":
         return None
     if isinstance(sent.value, str):
-        if _UNSTORABLE.search(sent.value):
+        if storable(sent.value) != sent.value:
             problems.append(Problem(sent.name, sent.value, "unstorable_character"))
         return sent.value
     if type(sent.value) is not int:
@@ -347,42 +254,6 @@ def _duration(sent: int | None, connected_at: datetime | None, disconnected_at: 
         return sent
     seconds = int((disconnected_at - connected_at).total_seconds())
     return seconds if seconds >= 0 else None
-
-
-def _digits(text: str) -> int | None:
-    if not (text.isascii() and text.isdigit()):
-        return None
-    return int(text.lstrip("0")[:20] or "0")  # beyond 20 digits every bound is passed already
-
-
-def _from_unix(seconds: float) -> datetime | None:
-    if not EARLIEST.timestamp() <= seconds <= LATEST.timestamp():
-        return None
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _rfc2822(text: str) -> datetime | None:
-    match = _DATE.fullmatch(text)
-    if match is None:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    if moment.tzinfo is None:  # Python's word for -0000, and for a zone that it does not know
-        return moment.replace(tzinfo=UTC) if match["zone"] == "-0000" else None
-    return moment.astimezone(UTC)
-
-
-def _parsed(text: str, region: str) -> phonenumbers.PhoneNumber | None:
-    try:
-        return phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException:
-        return None
-
-
-def _e164(parsed: phonenumbers.PhoneNumber) -> str:
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
 
 
 def _digest(content: Mapping[str, Json]) -> str:

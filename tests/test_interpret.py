@@ -289,7 +289,10 @@ def test_any_order_and_grouping_folds_to_the_same_outcome(outcomes, random, at) 
 
 def test_understanding_knows_no_clock_no_log_no_store_and_no_web() -> None:
     root = Path(__file__).parent.parent / "app"
-    files = [root / "interpret.py", root / "normalise.py", root / "model.py", *(root / "products").glob("*.py")]
+    files = [
+        *(root / f"{name}.py" for name in ("interpret", "normalise", "values", "model")),
+        *(root / "products").glob("*.py"),
+    ]
     imported = {
         alias.name if isinstance(node, ast.Import) else node.module
         for file in files

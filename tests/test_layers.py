@@ -18,6 +18,7 @@ LAYERS = [
     ["intake", "store", "plum"],
     ["interpret"],
     ["normalise", "products"],
+    ["values"],
     ["metrics", "config", "logs"],
     ["model", "errors"],
 ]
@@ -31,7 +32,7 @@ OWNERS = {
     "alembic": {"store"},
     "psycopg": {"store"},
     "prometheus_client": {"metrics"},
-    "phonenumbers": {"normalise", "config", "web"},
+    "phonenumbers": {"values", "config", "web"},
     "defusedxml": {"products"},
     "click": {"cli"},
     "gunicorn": set(),

@@ -11,6 +11,7 @@ from app.errors import Unreadable
 from app.model import Json, Problem, Product, Report, Sent, Status
 from app.products import call_details, dev, fuse, insight, payload
 from app.products.fields import Fields, sort_fields
+from app.products.pairs import plain
 
 _NAMES = dev.FIELDS.keys() | call_details.FIELDS.keys()
 _FIELDS = {
@@ -44,7 +45,7 @@ def _recognise(fields: Fields, declared: Product | None) -> Product:
     """The product that the body shows. Where a product is declared, only a clear sign of another overrules it."""
     product, mark = _recognised(fields, declared)
     if declared and mark and product is not declared:
-        fields.problems.append(Problem(mark.name, payload.plain(mark.value), f"belongs_to_{product}"))
+        fields.problems.append(Problem(mark.name, plain(mark.value), f"belongs_to_{product}"))
     return product
 
 

@@ -7,7 +7,8 @@ call_details element". Neither the encoding nor the words for busy, no answer an
 from app.errors import Unreadable
 from app.model import Json, Problem, Sent, Status
 from app.products.fields import Fields, sort_fields
-from app.products.payload import Pairs, parse_json, plain
+from app.products.pairs import Pairs, plain
+from app.products.payload import parse_json
 
 FIELDS = {
     "status": "status",

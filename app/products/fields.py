@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from app.model import Json, Problem, Sent
-from app.products.payload import Pairs, distinct, plain
+from app.products.pairs import Pairs, distinct, plain
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from app.model import (
     Verdict,
     Via,
 )
-from app.normalise import storable
+from app.values import storable
 
 # A row of SQLAlchemy's by its columns' names, or one made here.
 Row = RowMapping | dict[str, Any]

@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 from marshmallow import fields
 from werkzeug.datastructures import MultiDict
 
-from app.normalise import MAX_NUMBER, storable
 from app.store.questions import Edge, Question
+from app.values import MAX_NUMBER, storable
 from app.web.errors import Forbidden, Invalid
 from app.web.schemas import PHONE_FIELDS, Digest, Moment, Nested, Number, RecordSchema, Word
 

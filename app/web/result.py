@@ -22,7 +22,7 @@ from app import metrics
 from app.config import Network
 from app.errors import NotFound, PlumError
 from app.model import Delivery, Integration
-from app.normalise import storable
+from app.values import storable
 from app.web.errors import RETRY_AFTER, BodyTooLarge, Overloaded, status_of
 from app.web.parts import Parts, now
 
