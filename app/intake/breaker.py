@@ -77,6 +77,7 @@ class Breaker:
 
     def _look(self) -> None:
         try:
+            time.sleep(PROBE_SECONDS)
             while not self._is_back():
                 time.sleep(PROBE_SECONDS)
         finally:

@@ -22,6 +22,8 @@ LOCK_SECONDS = 2
 STATEMENT_SECONDS = 10
 _FORMS = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 MIN_FREE_BYTES = 1 << 20
+# Fewer, larger checkpoints: each copies the pages that changed and waits for the disk twice.
+CHECKPOINT_PAGES = 4000
 KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 
@@ -98,15 +100,29 @@ class _CommitAside(sqlite3.Connection):
     """Under gevent waits for the disk in a thread of its own; else every request of the process would wait too."""
 
     def commit(self) -> None:
-        if monkey.is_module_patched("threading"):
-            get_hub().threadpool.apply(super().commit)
-        else:
+        failure = get_hub().threadpool.apply(self._try) if monkey.is_module_patched("threading") else self._try()
+        if failure:
+            raise failure
+
+    def _try(self) -> sqlite3.Error | None:
+        """A failure is handed over: one raised in the thread would be printed there as well."""
+        try:
             super().commit()
+        except sqlite3.Error as error:
+            return error
+        return None
 
 
 def _open_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin in _begin_sqlite
-    for pragma in ("busy_timeout=2000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=1"):
+    for pragma in (
+        "busy_timeout=2000",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"wal_autocheckpoint={CHECKPOINT_PAGES}",
+        "busy_timeout=1",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -169,6 +185,7 @@ def check_space(database: Database) -> None:
 
 
 def writable(database: Database) -> None:
-    """Raises `StoreUnavailable` where a transaction cannot even be begun; on SQLite that takes the write lock."""
+    """Raises `StoreUnavailable` where a transaction cannot even be begun; on SQLite that takes lock and space."""
+    check_space(database)
     with database.writing() as connection:
         connection.execute(text("SELECT 1"))

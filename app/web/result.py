@@ -35,6 +35,8 @@ DRAIN_BYTES = 16 * 1048576
 # Of all bodies that a process is reading or keeps while they wait for their commit.
 MAX_HELD_BYTES = 64 * 1048576
 
+QUIET_SECONDS = 5.0  # between two log lines about refused posts
+
 _URL = re.compile(r"/result/([^/]+)(?:/(call|batch)/(.+?))?/?", re.S)
 _SECRET_HEADER = re.compile(r"auth|cookie|token|secret|password|api-?key|signature", re.I)
 _METHODS = "GET, HEAD, POST"
@@ -66,6 +68,7 @@ class ResultFace:
         self._rest = rest
         self._parts = parts
         self._held_bytes = 0
+        self._quiet_until = 0.0
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         found = _URL.fullmatch(_path(environ)) if environ["PATH_INFO"].startswith(PREFIX) else None
@@ -82,13 +85,19 @@ class ResultFace:
         except PlumError as error:
             status, headers = status_of(error)
             if status.startswith("503"):
-                log.error("a post is refused: %s", error)
+                self._log_refusal(error)
                 metrics.REFUSED.labels(reason=str(getattr(error, "code", "store_unavailable"))).inc()
             return Answer(status, f"{error}\n".encode(), headers)
         except Exception as error:
             log.exception("unexpected failure of a post", exc_info=error)
             metrics.REFUSED.labels(reason="unexpected").inc()
             return Answer("503 Service Unavailable", b"an unexpected failure\n", [RETRY_AFTER])
+
+    def _log_refusal(self, error: PlumError) -> None:
+        """Not each: refusals come in floods, and a metric counts them."""
+        if time.monotonic() > self._quiet_until:
+            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            log.error("posts are refused: %s", error)
 
     def _receive(self, environ: Environ, address: Address) -> Answer:
         """Acknowledge a probe at once, and a result when it is durable."""
