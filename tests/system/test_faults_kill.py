@@ -1,0 +1,73 @@
+"""kill -9, of everything and of single processes: what was acknowledged stays, and counts once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import wait_until
+from tests.system.conftest import Sender
+from tests.system.faults import (
+    Load,
+    Post,
+    Watch,
+    assert_nothing_lost_or_doubled,
+    beside_workers,
+    kill,
+    metric,
+    running,
+    total,
+)
+
+ROUNDS = 2
+UNPACED = 0.001
+
+
+@pytest.fixture
+def sender(new_database_url: Callable[[], str], tmp_path: Path) -> Iterator[Sender]:
+    with running(new_database_url(), tmp_path) as made:
+        yield made
+
+
+def test_everything_killed_under_load(sender: Sender) -> None:
+    service = sender.service
+    acknowledged: list[Post] = []
+    for number in range(ROUNDS):
+        with Load(sender, f"round{number}", threads=16, pause=UNPACED) as load:
+            load.wait_for(500)
+            kill(service)
+            wait_until(lambda load=load: load.unanswered)
+        acknowledged += load.acknowledged
+        service.start()
+        assert_nothing_lost_or_doubled(sender, acknowledged)
+
+
+def test_single_processes_killed_under_load(sender: Sender) -> None:
+    """Web workers one by one, then what runs beside them: each is replaced, and the count never goes back."""
+    service = sender.service
+    first = service.workers()
+    with Watch(service, "/metrics", "/livez") as watch, Load(sender, "single", pause=UNPACED) as load:
+        for killed in first:
+            load.wait_for(200)
+            os.kill(killed, signal.SIGKILL)
+            wait_until(lambda killed=killed: len(service.workers()) == 2 and killed not in service.workers(), 30)
+        beside = beside_workers(service)
+        for killed in beside:
+            os.kill(killed, signal.SIGKILL)
+        load.wait_for(200)
+    assert set(first).isdisjoint(service.workers())
+    assert beside
+    wait_until(lambda: len(beside_workers(service) - beside) == len(beside))
+    wait_until(lambda: "housekeeping" not in service.request("GET", "/readyz").body.decode())
+    deliveries = assert_nothing_lost_or_doubled(sender, load.acknowledged)
+    assert {post.status for post in load.posts} <= {200, None}
+
+    counts = [total(look.text, "plum_deliveries_total") for look in watch.of("/metrics") if look.status == 200]
+    assert counts == sorted(counts)
+    counted = metric(service, "plum_deliveries_total")
+    assert counted >= max(counts)
+    assert abs(counted - len(deliveries)) <= len(load.unanswered), (counted, len(deliveries))
