@@ -1,12 +1,13 @@
 """The wiring, which one reads first: each part is made here, and no other module knows them all.
 
-callback → web.result → intake.Writer → record → interpret → store.readings.save → "completed"
+callback → web.result → intake.Writer → interpret → store.readings.save → "completed"
                               └ store away → intake.Spool → "completed" … housekeeping → record
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 from flask import Flask
 
@@ -16,9 +17,9 @@ from app.housekeeping import Housekeeping, is_running
 from app.intake.breaker import Breaker
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
-from app.intake.writer import Record, Writer
+from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret
-from app.model import Delivery, Integration, Receipt
+from app.model import Integration
 from app.store import readings
 from app.store.database import Database, writable
 from app.store.integrations import active_keys, integration_of_key
@@ -41,7 +42,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         integration=_key_finder(database, breaker, KnownKeys(settings.spool_dir)),
         scope=lambda token: breaker.call(lambda: scope_of_token(database, token)),
     )
-    writer = Writer(recorder(database, settings), breaker, spool)
+    writer = Writer(reader(settings), partial(readings.save, database), breaker, spool)
     return _flask(Parts(settings, database, answers, keyring, writer, spool, lambda: is_running(settings.spool_dir)))
 
 
@@ -64,13 +65,15 @@ def questions_database(settings: Settings) -> Database:
     return Database(settings.database_url)
 
 
+def reader(settings: Settings) -> Interpret:
+    """`interpret` as this installation's settings want it."""
+    return partial(interpret, region=settings.default_region)
+
+
 def recorder(database: Database, settings: Settings) -> Record:
-    """`record`, the one way into the store, whichever way a delivery came."""
-
-    def record(deliveries: Sequence[Delivery]) -> list[Receipt]:
-        return readings.save(database, [interpret(delivery, settings.default_region) for delivery in deliveries])
-
-    return record
+    """`record`, the one way into the store for deliveries that wait for nobody: spooled and imported ones."""
+    read, save = reader(settings), partial(readings.save, database)
+    return lambda deliveries: save([read(delivery) for delivery in deliveries])
 
 
 def _key_finder(database: Database, breaker: Breaker, known_keys: KnownKeys) -> Callable[[str], Integration | None]:

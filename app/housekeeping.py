@@ -23,7 +23,7 @@ from app.model import Delivery, KnownKey
 
 LOCK = "housekeeping.lock"
 PAUSE_SECONDS = 0.5
-PATIENCE_SECONDS = 20.0  # with a store that hangs
+PATIENCE_SECONDS = 12.0  # with a store that hangs
 MAX_DRAINED_AT_ONCE = 200
 
 log = logging.getLogger(__name__)

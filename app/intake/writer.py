@@ -12,12 +12,13 @@ from app import metrics
 from app.errors import StoreError
 from app.intake.breaker import Breaker
 from app.intake.spool import Spool
-from app.model import Delivery, Receipt, Verdict
+from app.model import Delivery, Reading, Receipt, Verdict
 
 MAX_GROUP = 256
-GATHER_SECONDS = 0.004
 MAX_GROUP_BYTES = 4 << 20
 
+Interpret = Callable[[Delivery], Reading]
+Save = Callable[[Sequence[Reading]], list[Receipt]]
 Record = Callable[[Sequence[Delivery]], list[Receipt]]
 
 log = logging.getLogger(__name__)
@@ -26,10 +27,10 @@ log = logging.getLogger(__name__)
 class _Ticket:
     """A delivery on its way, then its receipt, or what stands against it."""
 
-    __slots__ = ("delivery", "failure", "receipt", "woken")
+    __slots__ = ("failure", "reading", "receipt", "woken")
 
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery = delivery
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
         self.receipt: Receipt | None = None
         self.failure: Exception | None = None
         self.woken = threading.Event()
@@ -42,18 +43,18 @@ class Writer:
     meanwhile. Nothing here knows whether callers are threads or greenlets.
     """
 
-    def __init__(self, record: Record, breaker: Breaker, spool: Spool) -> None:
-        self._record = record
+    def __init__(self, interpret: Interpret, save: Save, breaker: Breaker, spool: Spool) -> None:
+        self._interpret = interpret
+        self._save = save
         self._breaker = breaker
         self._spool = spool
         self._waiting: deque[_Ticket] = deque()
-        self._under_way = 0
         self._is_led = False
         self._lock = threading.Lock()  # of the two above
 
     def submit(self, delivery: Delivery) -> Receipt:
         """Returns once the delivery is durable. Raises `StoreUnavailable` where neither store nor spool takes it."""
-        ticket = _Ticket(delivery)
+        ticket = _Ticket(self._interpret(delivery))  # here, so that it goes on while another group commits
         with self._lock:
             self._waiting.append(ticket)
             leads, self._is_led = not self._is_led, True
@@ -67,25 +68,14 @@ class Writer:
         return ticket.receipt
 
     def _lead(self) -> None:
-        self._gather()
+        time.sleep(0)  # whoever is about to hand in joins this group
         group = self._next_group()
         try:
             self._write(group)
         finally:
-            self._under_way = min(len(group) + len(self._waiting), MAX_GROUP) if len(group) > 1 else 0
             self._hand_over()
             for ticket in group:
                 ticket.woken.set()
-
-    def _gather(self) -> None:
-        """Wait for as many as were under way a moment ago: those just answered are about to come again.
-
-        A sender on its own waits for nobody.
-        """
-        time.sleep(0)
-        deadline = time.monotonic() + GATHER_SECONDS
-        while len(self._waiting) < self._under_way and time.monotonic() < deadline:
-            time.sleep(GATHER_SECONDS / 8)
 
     def _hand_over(self) -> None:
         with self._lock:
@@ -99,13 +89,12 @@ class Writer:
         size = 0
         while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
             group.append(self._waiting.popleft())
-            size += group[-1].delivery.size
+            size += group[-1].reading.delivery.size
         return group
 
     def _write(self, group: list[_Ticket]) -> None:
-        deliveries = [ticket.delivery for ticket in group]
         try:
-            receipts = self._store_or_spool(deliveries)
+            receipts = self._store_or_spool([ticket.reading for ticket in group])
         except Exception as error:  # noqa: BLE001  of whatever kind: else the group would wait for ever
             for ticket in group:
                 ticket.failure = error
@@ -116,18 +105,18 @@ class Writer:
             metrics.DELIVERIES.labels(verdict.value).inc(number)
         count_readings(receipts)
 
-    def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
+    def _store_or_spool(self, readings: list[Reading]) -> list[Receipt]:
         started = time.perf_counter()
         try:
-            receipts = self._breaker.call(lambda: self._record(deliveries))
+            receipts = self._breaker.call(lambda: self._save(readings))
         except Exception as error:
             if not isinstance(error, StoreError):
                 log.error("an unexpected failure while storing a group, which is spooled", exc_info=error)
             # Whether the commit came through may be unknown; the spooled copy has the same ids, so it counts once.
-            self._spool.append(deliveries)
-            return [Receipt(delivery.id, Verdict.SPOOLED) for delivery in deliveries]
+            self._spool.append([reading.delivery for reading in readings])
+            return [Receipt(reading.delivery.id, Verdict.SPOOLED) for reading in readings]
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
-        metrics.GROUP_SIZE.observe(len(deliveries))
+        metrics.GROUP_SIZE.observe(len(readings))
         return receipts
 
 

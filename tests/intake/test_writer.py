@@ -13,8 +13,8 @@ from app.errors import StoreRefused, StoreUnavailable
 from app.intake import breaker as breaker_module
 from app.intake.breaker import Breaker, within
 from app.intake.spool import Spool
-from app.intake.writer import MAX_GROUP, Writer
-from app.model import Delivery, Receipt, Verdict
+from app.intake.writer import MAX_GROUP, Writer, _Ticket
+from app.model import Delivery, Reading, Receipt, Verdict
 from tests.conftest import wait_until
 
 
@@ -31,11 +31,12 @@ class Store:
         self.works = threading.Event()
         self.works.set()
 
-    def record(self, deliveries):
+    def save(self, readings):
         assert self.works.wait(10)
         if self.failure:
             raise self.failure
-        self.groups.append(list(deliveries))
+        deliveries = [reading.delivery for reading in readings]
+        self.groups.append(deliveries)
         return [Receipt(one.id, Verdict.APPLIED) for one in deliveries]
 
     def probe(self) -> None:
@@ -63,7 +64,7 @@ def breaker(store, monkeypatch) -> Breaker:
 
 @pytest.fixture
 def writer(store, breaker, spool) -> Writer:
-    return Writer(store.record, breaker, spool)
+    return Writer(Reading, store.save, breaker, spool)
 
 
 def submit_all(writer: Writer, deliveries: list[Delivery]) -> list[Receipt | Exception]:
@@ -85,8 +86,7 @@ def submit_all(writer: Writer, deliveries: list[Delivery]) -> list[Receipt | Exc
 
 def test_each_gets_its_own_receipt_and_few_commits_serve_many(writer, store) -> None:
     sent = [delivery() for _ in range(120)]
-    real, store.record = store.record, lambda group: (time.sleep(0.01), real(group))[1]
-    writer._record = store.record
+    writer._save = lambda group: (time.sleep(0.01), store.save(group))[1]
     receipts = submit_all(writer, sent)
     assert [receipt.delivery_id for receipt in receipts] == [one.id for one in sent]
     assert sorted(one.id for group in store.groups for one in group) == sorted(one.id for one in sent)
@@ -95,11 +95,11 @@ def test_each_gets_its_own_receipt_and_few_commits_serve_many(writer, store) -> 
 
 def test_a_group_is_bounded_in_count_and_bytes(writer, store) -> None:
     for _ in range(MAX_GROUP + 50):
-        writer._waiting.append(type("Ticket", (), {"delivery": delivery()})())
+        writer._waiting.append(_Ticket(Reading(delivery())))
     assert len(writer._next_group()) == MAX_GROUP
     writer._waiting.clear()
     for _ in range(8):
-        writer._waiting.append(type("Ticket", (), {"delivery": delivery(1 << 20)})())
+        writer._waiting.append(_Ticket(Reading(delivery(1 << 20))))
     assert len(writer._next_group()) == 4
 
 
@@ -146,7 +146,7 @@ def test_a_store_that_hangs_delays_only_those_under_way(writer, store, breaker) 
 def test_the_breaker_closes_when_the_store_is_back(store, breaker) -> None:
     store.failure = StoreUnavailable("away")
     with pytest.raises(StoreUnavailable):
-        breaker.call(lambda: store.record([]))
+        breaker.call(lambda: store.save([]))
     assert breaker.is_open
     store.failure = None
     wait_until(lambda: not breaker.is_open)
@@ -156,7 +156,7 @@ def test_the_breaker_closes_when_the_store_is_back(store, breaker) -> None:
 def test_a_refusal_of_content_does_not_open_the_breaker(store, breaker) -> None:
     store.failure = StoreRefused("not this")
     with pytest.raises(StoreRefused):
-        breaker.call(lambda: store.record([]))
+        breaker.call(lambda: store.save([]))
     assert not breaker.is_open
 
 
