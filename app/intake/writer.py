@@ -16,6 +16,7 @@ from app.model import Delivery, Reading, Receipt, Verdict
 
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 4 << 20
+GATHER_SECONDS = 0.004
 
 Interpret = Callable[[Delivery], Reading]
 Save = Callable[[Sequence[Reading]], list[Receipt]]
@@ -51,6 +52,7 @@ class Writer:
         self._waiting: deque[_Ticket] = deque()
         self._is_led = False
         self._lock = threading.Lock()  # of the two above
+        self._under_way = 0
 
     def submit(self, delivery: Delivery) -> Receipt:
         """Returns once the delivery is durable. Raises `StoreUnavailable` where neither store nor spool takes it."""
@@ -68,14 +70,25 @@ class Writer:
         return ticket.receipt
 
     def _lead(self) -> None:
-        time.sleep(0)  # whoever is about to hand in joins this group
+        self._gather()
         group = self._next_group()
         try:
             self._write(group)
         finally:
+            self._under_way = len(group) + len(self._waiting) if len(group) > 1 else 0
             self._hand_over()
             for ticket in group:
                 ticket.woken.set()
+
+    def _gather(self) -> None:
+        """Wait a little for as many as were under way a moment ago: those just answered are about to come again.
+
+        A sender on its own waits for nobody.
+        """
+        time.sleep(0)
+        deadline = time.monotonic() + GATHER_SECONDS
+        while len(self._waiting) < min(self._under_way, MAX_GROUP) and time.monotonic() < deadline:
+            time.sleep(GATHER_SECONDS / 8)
 
     def _hand_over(self) -> None:
         with self._lock:
