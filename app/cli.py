@@ -8,92 +8,28 @@ import os
 import re
 import secrets
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
 
 import click
 from werkzeug.datastructures import MultiDict
 
 from app import doctor as checks
-from app import factory, logs
+from app import factory, logs, serving
 from app.config import Settings, from_environment
-from app.errors import PlumError, StoreUnavailable
-from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.model import Product, Scope
 from app.plum import simulator
 from app.store import integrations, questions, schema_version, tokens
 from app.store.database import Database
+from app.terminal import Duration, OneLine, as_json, example, print_json, print_rows, print_values
 from app.web.errors import Forbidden
 from app.web.filters import question
 from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
-
-ROOT = Path(__file__).parent.parent
-SAMPLE_BODY = (
-    "phone_number=16175551234&message_reference=appt-42&call_id=112850593&result=Completed&callee_type=voice"
-    "&attempts=1&last_attempt_timestamp=Mon%2C+19+Jul+2004+13%3A46%3A03+-0400&duration=37"
-)
-ADDRESS = "address"  # beside the spool: where `serve` listened last
-_DURATIONS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-class OneLine(click.Group):
-    """A group whose failures are one line on stderr and exit status 1, or 2 for wrong usage."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            result = super().main(*args, **kwargs | {"standalone_mode": False})
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            raise SystemExit(error.exit_code) from None
-        except click.UsageError as error:
-            help_hint = f"; see: {error.ctx.command_path} --help" if error.ctx else ""
-            _fail(f"{error.format_message().rstrip('.')}{help_hint}", error.exit_code)
-        except click.ClickException as error:
-            _fail(error.format_message(), error.exit_code)
-        except PlumError as error:
-            _fail(str(error), 1)
-        except click.Abort:
-            _fail("interrupted", 130)
-        raise SystemExit(result if isinstance(result, int) else 0)
-
-
-def _fail(line: str, status: int) -> NoReturn:
-    click.echo(f"plum-outcomes: {line}", err=True)
-    raise SystemExit(status)
-
-
-class Duration(click.ParamType[timedelta]):
-    """`7d`, `12h`, `30m`, `45s`."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        match = re.fullmatch(r"(\d{1,5})([smhd])", value)
-        if match is None:
-            self.fail(f"{value!r} is no duration; use one like 7d, 12h, 30m or 45s", param, ctx)
-        return timedelta(**{_DURATIONS[match[2]]: int(match[1])})
-
-
-def example(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Say in the command's help how it is used."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        command.__doc__ = f"{command.__doc__}\n\n\b\nExample:\n  plum-outcomes {text}"
-        return command
-
-    return decorate
-
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @contextmanager
@@ -130,70 +66,14 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
     with opened() as (settings, database):
         if welcome:
             schema_version.migrate(database)
-        _check_schema(settings, database)
+        serving.check_schema(settings, database)
         Spool(settings.spool_dir).check()
         factory.questions_database(settings).close()
-        listening = _listen(bind)
-        (settings.spool_dir / ADDRESS).write_text(f"http://{bind}")
+        listening = serving.listen(bind)
+        serving.remember_address(settings, bind)
         if welcome:
-            _welcome(settings, database)
-    sys.stdout.flush()
-    os.set_inheritable(listening.fileno(), True)
-    config = ROOT / "deploy" / "gunicorn.conf.py"
-    command = [sys.executable, "-m", "gunicorn", "--config", str(config), "--chdir", str(ROOT)]
-    options = ["--workers", str(workers), "--bind", f"fd://{listening.fileno()}"]
-    os.execv(sys.executable, [*command, *options, "wsgi:app"])  # noqa: S606
-
-
-def _check_schema(settings: Settings, database: Database) -> None:
-    """The service starts while the store is away, if it has known keys for which the spool can take deliveries."""
-    try:
-        schema_version.check(database)
-    except StoreUnavailable as error:
-        if not len(KnownKeys(settings.spool_dir)):
-            raise
-        click.echo(f"plum-outcomes: {error}; until it is back, deliveries for known keys go to the spool", err=True)
-
-
-def _listen(bind: str) -> socket.socket:
-    """The listening socket, so that a port already taken is known before anything is said or started."""
-    host, _, port = bind.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise click.BadParameter(f"{bind} is not HOST:PORT")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host.strip("[]"), int(port)))
-        listening.listen(2048)
-    except OSError as error:
-        raise click.ClickException(
-            f"cannot listen on {bind}: {error.strerror}; try: make run PORT=8001, or serve --bind HOST:PORT"
-        ) from error
-    return listening
-
-
-def _welcome(settings: Settings, database: Database) -> None:
-    if integrations.list_integrations(database):
-        click.echo(
-            f"Serving {_public_url(settings)} with what is there; for a new URL: plum-outcomes integration add NAME"
-        )
-        return
-    now = datetime.now(UTC)
-    url = _result_url(settings, integrations.add_integration(database, "first", None, now))
-    token = tokens.add_token(database, "first", Scope.REVEAL, now)
-    click.echo(
-        f"""
-  result_url for Plum   {url}
-  outcomes              {_public_url(settings)}/api/v1/outcomes
-  token                 {token}
-
-Neither is shown again. Post a sample result, then see its outcome:
-
-  curl -d '{SAMPLE_BODY}' '{url}'
-  curl -H 'Authorization: Bearer {token}' '{_public_url(settings)}/api/v1/outcomes'
-"""
-    )
+            click.echo(serving.welcome(settings, database))
+    serving.run_gunicorn(listening, workers)
 
 
 @main.command()
@@ -230,7 +110,7 @@ def doctor(*, as_json: bool) -> None:
     """Check the whole installation and say what to mend."""
     found = checks.examine(os.environ)
     if as_json:
-        _print_json([{"part": check.part, "ok": check.ok, "says": check.says} for check in found])
+        print_json([{"part": check.part, "ok": check.ok, "says": check.says} for check in found])
     else:
         for check in found:
             click.echo(f"{'ok  ' if check.ok else 'MEND'}  {check.part}: {check.says}")
@@ -270,7 +150,7 @@ def add_integration(name: str, product: str, *, as_json: bool) -> None:
 def list_integrations(*, as_json: bool) -> None:
     """List the integrations; keys are stored hashed and cannot be shown."""
     with opened() as (_, database):
-        _print_rows(integrations.list_integrations(database), as_json)
+        print_rows(integrations.list_integrations(database), as_json=as_json)
 
 
 @integration.command("rotate")
@@ -310,7 +190,7 @@ def add_token(name: str, scope: str, *, as_json: bool) -> None:
     with opened() as (_, database):
         secret = tokens.add_token(database, _name(name), Scope(scope), datetime.now(UTC))
     if as_json:
-        _print_json({"name": name, "scope": scope, "token": secret})
+        print_json({"name": name, "scope": scope, "token": secret})
     else:
         click.echo(secret)
 
@@ -321,7 +201,7 @@ def add_token(name: str, scope: str, *, as_json: bool) -> None:
 def list_tokens(*, as_json: bool) -> None:
     """List the tokens' names and scopes."""
     with opened() as (_, database):
-        _print_rows(tokens.list_tokens(database), as_json)
+        print_rows(tokens.list_tokens(database), as_json=as_json)
 
 
 @token.command("revoke")
@@ -382,9 +262,9 @@ def _print_page(
     page = ask(factory.questions_database(from_environment()), asked)
     records = [schema.record(row) for row in page.rows]
     if as_json:
-        _print_json(records)
+        print_json(records)
     else:
-        _print_rows([{name: record[name] for name in columns} for record in records], as_json=False)
+        print_rows([{name: record[name] for name in columns} for record in records], as_json=False)
         if page.more_after:
             click.echo(f"(the first {len(records)}; there are more: limit=…, since=…, until=…)", err=True)
 
@@ -439,19 +319,11 @@ def simulate(
         summary = simulator.run(made, garbage, concurrency, bar.update, timeout=30)
     if expect:
         expect.write_text("".join(json.dumps(one) + "\n" for one in simulator.expectations(made)))
-    _print_summary({"calls": len(made), "seed": seed, **summary.as_dict()}, as_json)
+    print_values({"calls": len(made), "seed": seed, **summary.as_dict()}, as_json=as_json)
     if summary.acknowledged != summary.posted:
         raise click.ClickException(
             f"{summary.posted - summary.acknowledged} of {summary.posted} posts were not acknowledged"
         )
-
-
-def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        _print_json(summary)
-        return
-    for name, value in summary.items():
-        click.echo(f"{name:>16}  {value if value != {} else 'none'}")
 
 
 # --- printing
@@ -463,52 +335,12 @@ def _name(name: str) -> str:
     return name
 
 
-def _result_url(settings: Settings, key: str) -> str:
-    return f"{_public_url(settings)}/result/{key}"
-
-
-def _public_url(settings: Settings) -> str:
-    """As set, else where `serve` listened last."""
-    if settings.public_url:
-        return settings.public_url
-    try:
-        return (settings.spool_dir / ADDRESS).read_text()
-    except OSError:
-        return "http://127.0.0.1:8000"
-
-
 def _print_integration(settings: Settings, name: str, product: Product | None, key: str, as_json: bool) -> None:
-    url = _result_url(settings, key)
+    url = serving.result_url(settings, key)
     if as_json:
-        _print_json({"name": name, "product": product or "auto", "key": key, "result_url": url})
+        print_json({"name": name, "product": product or "auto", "key": key, "result_url": url})
     else:
         click.echo(url)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """A table whose columns are as wide as they need."""
-    if as_json:
-        _print_json([{name: _shown(value) for name, value in row.items()} for row in rows])
-        return
-    if not rows:
-        click.echo("none", err=True)
-        return
-    cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _shown(value: Any) -> Any:
-    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(_shown(value))
 
 
 if __name__ == "__main__":

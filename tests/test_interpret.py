@@ -84,7 +84,7 @@ def read(body: bytes, content_type: str | None = None, product: Product | None =
     )
 
 
-def check(reading: Reading) -> None:
+def assert_holds(reading: Reading) -> None:
     if reading.outcome is None:
         assert reading.reason in REASONS
         return
@@ -116,20 +116,20 @@ def check(reading: Reading) -> None:
 )
 @example(b"events[][][][]=1&events[a][]=2&events=3&events[0]=4&a]=5&[b]=6", None, None)
 def test_any_bytes_give_a_reading(body, content_type, product) -> None:
-    check(read(body, content_type, product))
+    assert_holds(read(body, content_type, product))
 
 
 @settings(max_examples=1500, deadline=None)
 @given(bodies, content_types, products, st.booleans())
 def test_any_json_gives_a_reading(body, content_type, product, wrapped) -> None:
     text = json.dumps({"call_details": body} if wrapped else body)
-    check(read(text.encode(), content_type, product))
+    assert_holds(read(text.encode(), content_type, product))
 
 
 @settings(max_examples=800, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(NAMES) | st.text(max_size=6), words), max_size=8), content_types, products)
 def test_any_form_gives_a_reading(pairs, content_type, product) -> None:
-    check(read(urlencode(pairs, errors="surrogatepass").encode(), content_type, product))
+    assert_holds(read(urlencode(pairs, errors="surrogatepass").encode(), content_type, product))
 
 
 @settings(max_examples=500, deadline=None)
@@ -146,7 +146,7 @@ def test_any_xml_gives_a_reading(tree) -> None:
             return "".join(c for c in node if c.isalnum())
         return "".join(f"<{name}>{xml(inner)}</{name}>" for name, inner in node)
 
-    check(read(f"<result>{xml(tree)}</result>".encode(errors="replace"), "text/xml"))
+    assert_holds(read(f"<result>{xml(tree)}</result>".encode(errors="replace"), "text/xml"))
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,14 @@ ROOT = Path(__file__).parent.parent / "app"
 LAYERS = [
     ["cli"],
     ["factory"],
-    ["doctor"],
+    ["doctor", "serving"],
     ["web", "housekeeping"],
     ["intake", "store", "plum"],
     ["interpret"],
     ["normalise", "products"],
     ["values"],
     ["metrics", "config", "logs"],
+    ["terminal"],
     ["model", "errors"],
 ]
 
@@ -34,7 +35,7 @@ OWNERS = {
     "prometheus_client": {"metrics"},
     "phonenumbers": {"values", "config", "web"},
     "defusedxml": {"products"},
-    "click": {"cli"},
+    "click": {"cli", "terminal"},
     "gunicorn": set(),
     "gevent": {"store"},
 }

@@ -33,8 +33,12 @@ def test_migrations_go_down_and_up_again_on_a_store_with_data(database, fullness
 
 
 def test_migrating_twice_changes_nothing(database) -> None:
+    with database.reading() as connection:
+        before = connection.execute(select(outcomes).order_by(outcomes.c.id)).all()
     schema_version.migrate(database)
     schema_version.check(database)
+    with database.reading() as connection:
+        assert connection.execute(select(outcomes).order_by(outcomes.c.id)).all() == before
 
 
 def test_two_that_migrate_at_once_wait_for_one_another(database_url) -> None:

@@ -76,7 +76,9 @@ def test_what_is_no_phone_stays_as_it_is() -> None:
     )
 )
 def test_any_extra_can_be_masked(value) -> None:
-    json.dumps(masked_us(record(extra={"x": value}, problems=[{"field": "f", "value": value, "problem": "p"}])))
+    assert json.dumps(
+        masked_us(record(extra={"x": value}, problems=[{"field": "f", "value": value, "problem": "p"}]))
+    )
 
 
 def test_a_number_that_is_a_name_within_a_phone_field_is_masked_too() -> None:

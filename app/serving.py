@@ -1,0 +1,104 @@
+"""What `serve` does before gunicorn takes over: it listens, looks at the store, and welcomes the first user."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+from app.config import Settings
+from app.errors import ConfigError, StoreUnavailable
+from app.intake.known_keys import KnownKeys
+from app.model import Scope
+from app.store import integrations, schema_version, tokens
+from app.store.database import Database
+
+ROOT = Path(__file__).parent.parent
+SAMPLE_BODY = (
+    "phone_number=16175551234&message_reference=appt-42&call_id=112850593&result=Completed&callee_type=voice"
+    "&attempts=1&last_attempt_timestamp=Mon%2C+19+Jul+2004+13%3A46%3A03+-0400&duration=37"
+)
+ADDRESS = "address"  # beside the spool: where `serve` listened last
+
+log = logging.getLogger(__name__)
+
+
+def check_schema(settings: Settings, database: Database) -> None:
+    """The service starts while the store is away, if it has known keys for which the spool can take deliveries."""
+    try:
+        schema_version.check(database)
+    except StoreUnavailable as error:
+        if not len(KnownKeys(settings.spool_dir)):
+            raise
+        log.warning("%s; until it is back, deliveries for known keys go to the spool", error)
+
+
+def listen(bind: str) -> socket.socket:
+    """The listening socket, so that a port already taken is known before anything is said or started."""
+    host, _, port = bind.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"{bind} is not HOST:PORT")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host.strip("[]"), int(port)))
+        listening.listen(2048)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {bind}: {error.strerror}; try: make run PORT=8001, or serve --bind HOST:PORT"
+        ) from error
+    return listening
+
+
+def welcome(settings: Settings, database: Database) -> str:
+    """What the first start says: the secrets it has just made, once. Later starts show none."""
+    if integrations.list_integrations(database):
+        return f"Serving {public_url(settings)} with what is there; for a new URL: plum-outcomes integration add NAME"
+    now = datetime.now(UTC)
+    url = result_url(settings, integrations.add_integration(database, "first", None, now))
+    token = tokens.add_token(database, "first", Scope.REVEAL, now)
+    return f"""
+  result_url for Plum   {url}
+  outcomes              {public_url(settings)}/api/v1/outcomes
+  token                 {token}
+
+Neither is shown again. Post a sample result, then see its outcome:
+
+  curl -d '{SAMPLE_BODY}' '{url}'
+  curl -H 'Authorization: Bearer {token}' '{public_url(settings)}/api/v1/outcomes'
+"""
+
+
+def result_url(settings: Settings, key: str) -> str:
+    return f"{public_url(settings)}/result/{key}"
+
+
+def public_url(settings: Settings) -> str:
+    """As set, else where `serve` listened last."""
+    if settings.public_url:
+        return settings.public_url
+    try:
+        return (settings.spool_dir / ADDRESS).read_text()
+    except OSError:
+        return "http://127.0.0.1:8000"
+
+
+def remember_address(settings: Settings, bind: str) -> None:
+    """For the `result_url` that later commands print."""
+    host = bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104
+    (settings.spool_dir / ADDRESS).write_text(f"http://{host}")
+
+
+def run_gunicorn(listening: socket.socket, workers: int) -> NoReturn:
+    """This process becomes gunicorn's."""
+    sys.stdout.flush()
+    os.set_inheritable(listening.fileno(), True)
+    config = ROOT / "deploy" / "gunicorn.conf.py"
+    command = [sys.executable, "-m", "gunicorn", "--config", str(config), "--chdir", str(ROOT)]
+    options = ["--workers", str(workers), "--bind", f"fd://{listening.fileno()}"]
+    os.execv(sys.executable, [*command, *options, "wsgi:app"])  # noqa: S606

@@ -1,0 +1,103 @@
+"""How commands speak on a terminal: errors in one line, tables, JSON, durations."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+
+import click
+
+from app.errors import PlumError
+
+_DURATIONS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class OneLine(click.Group):
+    """A group whose failures are one line on stderr and exit status 1, or 2 for wrong usage."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            result = super().main(*args, **kwargs | {"standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            raise SystemExit(error.exit_code) from None
+        except click.UsageError as error:
+            help_hint = f"; see: {error.ctx.command_path} --help" if error.ctx else ""
+            _fail(f"{error.format_message().rstrip('.')}{help_hint}", error.exit_code)
+        except click.ClickException as error:
+            _fail(error.format_message(), error.exit_code)
+        except PlumError as error:
+            _fail(str(error), 1)
+        except click.Abort:
+            _fail("interrupted", 130)
+        raise SystemExit(result if isinstance(result, int) else 0)
+
+
+def _fail(line: str, status: int) -> NoReturn:
+    click.echo(f"plum-outcomes: {line}", err=True)
+    raise SystemExit(status)
+
+
+class Duration(click.ParamType[timedelta]):
+    """`7d`, `12h`, `30m`, `45s`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"(\d{1,5})([smhd])", value)
+        if match is None:
+            self.fail(f"{value!r} is no duration; use one like 7d, 12h, 30m or 45s", param, ctx)
+        return timedelta(**{_DURATIONS[match[2]]: int(match[1])})
+
+
+def example(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Say in the command's help how it is used."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        command.__doc__ = f"{command.__doc__}\n\n\b\nExample:\n  plum-outcomes {text}"
+        return command
+
+    return decorate
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    """A table whose columns are as wide as they need."""
+    if as_json:
+        print_json([{name: _shown(value) for name, value in row.items()} for row in rows])
+        return
+    if not rows:
+        click.echo("none", err=True)
+        return
+    cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _shown(value: Any) -> Any:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(_shown(value))
+
+
+def print_values(values: dict[str, Any], *, as_json: bool) -> None:
+    """Names and values, a line each."""
+    if as_json:
+        print_json(values)
+        return
+    for name, value in values.items():
+        click.echo(f"{name:>16}  {value if value != {} else 'none'}")
