@@ -83,28 +83,31 @@ class Housekeeping:
 
     def _drain_torn(self, file: Path, readable: list[Delivery]) -> int:
         if readable:
-            self._count(readable)
+            self._stored(file, readable)
         self._spool.set_aside(file)
         return len(readable)
 
     def _store(self, files: list[Path], deliveries: list[Delivery]) -> None:
+        if self._stored(files[0], deliveries):
+            self._spool.remove(files)
+        elif len(files) == 1:
+            self._spool.set_aside(files[0])
+        else:
+            for file in files:
+                self._store([file], self._spool.read(file)[0])
+
+    def _stored(self, first: Path, deliveries: list[Delivery]) -> bool:
+        """Whether the store took them; one file that it cannot take must not block those behind it."""
         try:
-            self._count(deliveries)
+            receipts = within(PATIENCE_SECONDS, lambda: self._record(deliveries))
         except StoreUnavailable:
             raise
         except Exception as error:
-            if len(files) > 1:
-                for file in files:
-                    self._store([file], self._spool.read(file)[0])
-                return
-            log.error("what %s holds cannot be stored", files[0].name, exc_info=error)
-            self._spool.set_aside(files[0])
-            return
-        self._spool.remove(files)
-
-    def _count(self, deliveries: list[Delivery]) -> None:
-        count_readings(within(PATIENCE_SECONDS, lambda: self._record(deliveries)))
+            log.error("what %s and those with it hold cannot be stored", first.name, exc_info=error)
+            return False
+        count_readings(receipts)
         metrics.DRAINED.inc(len(deliveries))
+        return True
 
 
 def is_running(directory: Path) -> bool:

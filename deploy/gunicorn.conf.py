@@ -64,7 +64,7 @@ def _keep_house(server):
 
 
 def post_worker_init(worker):
-    """What the application has loaded stays; looking through it for garbage again and again costs a tenth."""
+    """What the application has loaded stays; it need not be looked through for garbage again and again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)

@@ -90,6 +90,22 @@ def test_a_torn_file_gives_what_can_be_read_and_is_set_aside(spool, database) ->
     assert spool.backlog().aside == 1
 
 
+def test_an_empty_file_is_set_aside(spool, database) -> None:
+    spool.directory.mkdir()
+    (spool.directory / "1-2.spool").write_bytes(b"")
+    house = keeping(spool, recorder(database, Settings()))
+    house.drain()
+    assert (spool.files(), spool.backlog().aside) == ([], 1)
+
+
+def test_a_torn_file_whose_records_cannot_be_stored_is_set_aside(spool) -> None:
+    spool.append([delivery(), delivery()])
+    [file] = spool.files()
+    file.write_bytes(file.read_bytes()[:-5])
+    keeping(spool, lambda _: 1 / 0).drain()
+    assert (spool.files(), spool.backlog().aside) == ([], 1)
+
+
 @pytest.mark.parametrize("failure", [StoreRefused("no"), ZeroDivisionError()])
 def test_a_file_that_cannot_be_stored_does_not_block_the_others(spool, failure) -> None:
     bad, stored = delivery(), []
@@ -189,3 +205,19 @@ def test_known_keys_are_kept_hashed_and_forgotten_when_they_end(tmp_path) -> Non
     assert "secret" not in (tmp_path / "keys.json").read_text()
     keys.replace({})
     assert KnownKeys(tmp_path).find("secret", NOW) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff"])
+def test_a_file_of_known_keys_that_broke_is_written_anew(tmp_path, content) -> None:
+    (tmp_path / "keys.json").write_bytes(content)
+    keys = KnownKeys(tmp_path)
+    assert keys.find("secret", NOW) is None
+    keys.replace({hashed("secret").hex(): KnownKey(Integration("i", None), None)})
+    assert KnownKeys(tmp_path).find("secret", NOW) == Integration("i", None)
+
+
+def test_known_keys_that_cannot_be_written_cost_no_delivery(tmp_path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    keys = KnownKeys(tmp_path / "file" / "spool")
+    keys.replace({hashed("secret").hex(): KnownKey(Integration("i", None), None)})
+    assert keys.find("secret", NOW) is None

@@ -6,14 +6,18 @@ Only the keys' hashes are written.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from app.intake.spool import write_durably
 from app.model import Integration, KnownKey, Product, hashed
 
 FILE = "keys.json"
+
+log = logging.getLogger(__name__)
 
 
 class KnownKeys:
@@ -38,28 +42,40 @@ class KnownKeys:
         return len(self._current())
 
     def replace(self, keys: Mapping[str, KnownKey]) -> None:
-        """Write them where they changed. Raises `OSError`."""
+        """Write them where they changed. A disk that does not take them costs no delivery: the next time will do."""
         if keys == self._current():
             return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._file.with_name(f"{FILE}.{os.getpid()}")
-        fresh.write_text(json.dumps({digest: _written(known) for digest, known in keys.items()}))
-        fresh.rename(self._file)
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(fresh, json.dumps({digest: _written(known) for digest, known in keys.items()}).encode())
+            fresh.rename(self._file)
+        except OSError as error:
+            log.error("the known keys cannot be kept in %s: %s", self._file, error.strerror)
 
     def _current(self) -> dict[str, KnownKey]:
         try:
             changed_at = self._file.stat().st_mtime_ns
-        except FileNotFoundError:
+            if changed_at != self._read_at:
+                self._keys = _read_all(self._file.read_bytes())
+                self._read_at = changed_at
+        except OSError:  # there is none yet, or none that can be read
             return {}
-        if changed_at != self._read_at:
-            self._keys = {digest: _read(known) for digest, known in json.loads(self._file.read_text()).items()}
-            self._read_at = changed_at
         return self._keys
 
 
 def _written(known: KnownKey) -> list[str | None]:
     expires_at = known.expires_at.isoformat() if known.expires_at else None
     return [known.integration.name, known.integration.product, expires_at]
+
+
+def _read_all(content: bytes) -> dict[str, KnownKey]:
+    """None of a file that is not as it was written; the store is asked again."""
+    try:
+        return {digest: _read(known) for digest, known in json.loads(content).items()}
+    except (ValueError, AttributeError, TypeError):
+        log.error("the file of known keys cannot be read; it is written anew")
+        return {}
 
 
 def _read(written: list[str | None]) -> KnownKey:

@@ -65,7 +65,7 @@ class Spool:
             self.directory.mkdir(parents=True, exist_ok=True)
             if _free(self.directory) < MIN_FREE_BYTES:
                 raise StoreUnavailable(f"neither store nor spool can take a delivery: {self.directory} is full")
-            _write_durably(unfinished, b"".join(map(_packed, deliveries)))
+            write_durably(unfinished, b"".join(map(_packed, deliveries)))
             unfinished.rename(self.directory / f"{name}{SUFFIX}")
             _sync_directory(self.directory)
         except OSError as error:
@@ -89,7 +89,7 @@ class Spool:
                 found.append(delivery)
         except (ValueError, KeyError, TypeError, struct.error):
             return found, False
-        return found, True
+        return found, bool(found)
 
     def remove(self, files: Iterable[Path]) -> None:
         """Forget files whose deliveries are in the store."""
@@ -121,7 +121,7 @@ class Spool:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             free = _free(self.directory)
-            _write_durably(probe, b"probe")
+            write_durably(probe, b"probe")
             probe.unlink()
         except OSError as error:
             raise StoreUnavailable(f"{self.directory} cannot be written: {error.strerror}") from error
@@ -129,7 +129,7 @@ class Spool:
             raise StoreUnavailable(f"{self.directory} has less than 1 MiB free; make room")
 
 
-def _write_durably(file: Path, content: bytes) -> None:
+def write_durably(file: Path, content: bytes) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         view = memoryview(content)

@@ -9,7 +9,6 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from app import metrics
 from app.errors import NotFound, PlumError, StoreRefused, StoreUnavailable
 
 RETRY_AFTER = ("Retry-After", "5")
@@ -20,15 +19,9 @@ log = logging.getLogger(__name__)
 class BodyTooLarge(PlumError):
     """More bytes than `PLUM_MAX_BODY_BYTES`."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"the body is larger than {limit} bytes")
-        metrics.REFUSED.labels(reason="too_large").inc()
-
 
 class Overloaded(PlumError):
     """More at once than memory allows for."""
-
-    code = "overload"
 
 
 class Unauthorised(PlumError):
@@ -60,11 +53,14 @@ STATUS: dict[type[PlumError], tuple[int, str, list[tuple[str, str]]]] = {
 
 
 def status_of(error: PlumError) -> tuple[str, list[tuple[str, str]]]:
-    """The status line and headers for Plum's face; a failure without a row is ours, so it may be tried again."""
-    status, title, headers = next(
-        (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), STATUS[Overloaded]
-    )
+    """The status line and headers for Plum's face."""
+    status, title, headers = _row(error)
     return f"{status} {title}", headers
+
+
+def _row(error: PlumError) -> tuple[int, str, list[tuple[str, str]]]:
+    """A failure without a row is ours, so it may be tried again."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), STATUS[StoreUnavailable])
 
 
 def register(app: Flask) -> None:
@@ -76,7 +72,7 @@ def register(app: Flask) -> None:
 
 
 def _known(error: PlumError) -> Response:
-    status, title, headers = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    status, title, headers = _row(error)
     if status == 503:
         log.error("unavailable: %s", error)
     return _answer(status, title, str(error), getattr(error, "errors", None), headers)

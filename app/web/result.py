@@ -34,12 +34,12 @@ CHUNK_BYTES = 65536
 DRAIN_BYTES = 16 * 1048576
 # Of all bodies that a process is reading or keeps while they wait for their commit.
 MAX_HELD_BYTES = 64 * 1048576
-
 QUIET_SECONDS = 5.0  # between two log lines about refused posts
 
 _URL = re.compile(r"/result/([^/]+)(?:/(call|batch)/(.+?))?/?", re.S)
 _SECRET_HEADER = re.compile(r"auth|cookie|token|secret|password|api-?key|signature", re.I)
 _METHODS = "GET, HEAD, POST"
+_REFUSALS = {NotFound: "unknown_key", BodyTooLarge: "too_large", Overloaded: "overload"}
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class ResultFace:
             status, headers = status_of(error)
             if status.startswith("503"):
                 self._log_refusal(error)
-                metrics.REFUSED.labels(reason=str(getattr(error, "code", "store_unavailable"))).inc()
+            metrics.REFUSED.labels(reason=_REFUSALS.get(type(error), "store_unavailable")).inc()
             return Answer(status, f"{error}\n".encode(), headers)
         except Exception as error:
             log.exception("unexpected failure of a post", exc_info=error)
@@ -104,7 +104,6 @@ class ResultFace:
         started = time.perf_counter()
         integration = self._parts.keyring.integrations.get(address.key)
         if integration is None:
-            metrics.REFUSED.labels(reason="unknown_key").inc()
             raise NotFound("no integration has this key; see: plum-outcomes integration list")
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             return _probed()
@@ -135,7 +134,7 @@ class ResultFace:
         if declared is None and not environ.get("wsgi.input_terminated"):
             return b"", True
         if declared is not None and declared > limit + DRAIN_BYTES:
-            raise BodyTooLarge(limit)
+            raise BodyTooLarge(f"the body is larger than {limit} bytes")
         chunks: list[bytes] = []
         size = held = 0
         whole = True
@@ -153,7 +152,7 @@ class ResultFace:
                 held += len(chunk)
                 chunks.append(chunk)
             if size > limit:
-                raise BodyTooLarge(limit)
+                raise BodyTooLarge(f"the body is larger than {limit} bytes")
         except PlumError:
             self._held_bytes -= held
             raise

@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Self
 from urllib.parse import parse_qs
 
 from tests.conftest import Cluster, wait_until
@@ -40,7 +41,24 @@ class Post:
     failure: str = ""
 
 
-class Load:
+class Background:
+    """Threads that run while the block does, and end when told to."""
+
+    _stop: threading.Event
+    _threads: list[threading.Thread]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class Load(Background):
     """Posts from several threads until left: two deliveries of each call, all bodies different, every post kept."""
 
     def __init__(
@@ -60,16 +78,6 @@ class Load:
         self._numbers = itertools.count()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def wait_for(self, count: int) -> None:
         """So many more posts were acknowledged."""
@@ -205,7 +213,7 @@ class Look:
     text: str
 
 
-class Watch:
+class Watch(Background):
     """Looks at health and metrics all the time until left."""
 
     def __init__(self, service: Service, *paths: str) -> None:
@@ -213,16 +221,6 @@ class Watch:
         self._service = service
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(path,)) for path in paths]
-
-    def __enter__(self) -> Watch:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def of(self, path: str, after: float = 0.0, before: float = float("inf")) -> list[Look]:
         found = [look for look in self.looks if look.path == path and after <= look.started < before]
