@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, or_, select
+from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, or_, select, union_all
 
 from app.errors import NotFound
 from app.model import Delivery
@@ -47,8 +47,9 @@ class Page:
     more_after: bool
 
 
-_OUTCOME_COLUMNS = [column for column in outcomes.c if column.name not in ("digest", "body_sha256")]
-_DELIVERY_COLUMNS = [column for column in deliveries.c if column.name not in ("body", "digest", "declared")]
+_INTERNAL = ("digest", "body_sha256", "first_delivery_id", "body", "declared", "later")
+_OUTCOME_COLUMNS = [column for column in outcomes.c if column.name not in _INTERNAL]
+_DELIVERY_COLUMNS = [column for column in deliveries.c if column.name not in _INTERNAL]
 
 
 def list_outcomes(database: Database, question: Question) -> Page:
@@ -129,6 +130,8 @@ def _conditions(table: Table, moment: Column[datetime], question: Question) -> l
 
 
 def _any_of(column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    if column is deliveries.c.outcome_id:
+        return of_outcomes(values)
     return column == values[0] if len(values) == 1 else column.in_(values)
 
 
@@ -139,3 +142,10 @@ def _beyond(
     further = moment < edge.at if descending else moment > edge.at
     reachable = moment <= edge.at if descending else moment >= edge.at
     return and_(reachable, or_(further, key < edge.id if backwards else key > edge.id))
+
+
+def of_outcomes(ids: Sequence[UUID]) -> ColumnElement[bool]:
+    """Of deliveries: that they tell of these outcomes. The first of each is named in its outcome's row."""
+    first = select(outcomes.c.first_delivery_id).where(outcomes.c.id.in_(ids))
+    later = select(deliveries.c.id).where(deliveries.c.outcome_id.in_(ids), deliveries.c.later)
+    return deliveries.c.id.in_(union_all(first, later))
