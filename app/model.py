@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -105,8 +105,7 @@ class Problem(NamedTuple):
     problem: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class Delivery(NamedTuple):
     """Our verbatim record of one callback. `product` is what its integration declares, None for auto."""
 
     id: UUID
@@ -139,8 +138,7 @@ class Sent(NamedTuple):
     value: Json
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What a product says, in our field names, unjudged. A name that was not sent is missing from `fields`."""
 
     product: Product
@@ -202,8 +200,7 @@ class Outcome(NamedTuple):
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """A delivery understood, or the reason why it was not. Exactly one of `outcome` and `reason` is set.
 
     `outcome` is the call as this one delivery tells it; folding the readings of a call gives its outcome.
@@ -212,12 +209,11 @@ class Reading:
     delivery: Delivery
     outcome: Outcome | None = None
     reason: str | None = None
-    problems: tuple[Problem, ...] = field(default=())
+    problems: tuple[Problem, ...] = ()
     normaliser: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What became of a delivery. `disposition` is what its outcome came to, where it is new or has changed."""
 
     delivery_id: UUID

@@ -119,7 +119,7 @@ def _report(engine: str, found: dict[str, list[Round]], ours: Server) -> None:
             f"  {name:6} {statistics.median(rates):8.0f}/s ({min(rates):.0f} to {max(rates):.0f})"
             f"  p99 {p99:6.1f} ms  cpu {cpu:.3f} ms each  refused {refused}"
         )
-    for other in ("noop", "plain"):
+    for other in ("noop", "plain", "raw"):
         ratios = [a.per_second / b.per_second for a, b in zip(found["ours"], found[other], strict=True)]
         print(f"  ours / {other}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     metrics = urllib.request.urlopen(ours.url.split("/result")[0] + "/metrics").read().decode()
@@ -161,6 +161,7 @@ def _servers(engine: str, url: str, directory: Path) -> Iterator[dict[str, Serve
     servers = {
         "noop": _start_reference("noop", environment, other, path),
         "plain": _start_reference("plain", environment, other, path),
+        "raw": _start_reference("raw", environment, other, path),
         "ours": _start([COMMAND, "serve", "--workers", str(WORKERS), "--bind"], environment, path),
     }
     try:

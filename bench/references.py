@@ -1,16 +1,46 @@
 """What the service is measured against, under the same server and workers.
 
-`noop` is a view that does nothing. `plain` is the usual receiver: one transaction a request, into one table, without
-understanding anything; it is what a careful afternoon gives.
+`noop` is a view that does nothing. `plain` is the usual receiver: Flask and SQLAlchemy, one transaction a request, the
+callback's fields upserted into a table of calls and its bytes kept beside them. `raw` does less than any receiver can
+that is to be of use: one `INSERT` of the bytes by the bare driver, nothing understood.
 """
 
 import os
 import sqlite3
+from datetime import UTC, datetime
 
 import psycopg
+import sqlalchemy as sa
 from flask import Flask, request
+from sqlalchemy.dialects import postgresql, sqlite
 
 TABLE = "CREATE TABLE IF NOT EXISTS received (id {} PRIMARY KEY, body {}, content_type text, at text)"
+FIELDS = (
+    "phone_number",
+    "message_reference",
+    "result",
+    "callee_type",
+    "attempts",
+    "last_attempt_timestamp",
+    "duration",
+)
+
+metadata = sa.MetaData()
+calls = sa.Table(
+    "plain_calls",
+    metadata,
+    sa.Column("call_id", sa.Text, primary_key=True),
+    *(sa.Column(name, sa.Text) for name in FIELDS),
+    sa.Column("updated_at", sa.DateTime),
+)
+bodies = sa.Table(
+    "plain_bodies",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("call_id", sa.Text, index=True),
+    sa.Column("received_at", sa.DateTime),
+    sa.Column("body", sa.LargeBinary),
+)
 
 
 def make_noop() -> Flask:
@@ -21,6 +51,35 @@ def make_noop() -> Flask:
 
 def make_plain() -> Flask:
     app = Flask("plain", static_folder=None)
+    url = os.environ["BENCH_DATABASE_URL"]
+    waiting = {"timeout": 30} if url.startswith("sqlite") else {}
+    engine = sa.create_engine(url, connect_args=waiting, pool_size=32, max_overflow=64)
+    if url.startswith("sqlite"):
+        sa.event.listen(engine, "connect", lambda connection, _: _durable(connection))
+    metadata.create_all(engine)
+    upsert = (sqlite if url.startswith("sqlite") else postgresql).insert
+
+    def receive(key: str) -> str:
+        body, now = request.get_data(cache=True), datetime.now(UTC)
+        told = {name: request.form.get(name) for name in FIELDS} | {"updated_at": now}
+        call_id = request.form["call_id"]
+        statement = upsert(calls).values(call_id=call_id, **told)
+        with engine.begin() as connection:
+            connection.execute(sa.insert(bodies), {"call_id": call_id, "received_at": now, "body": body})
+            connection.execute(statement.on_conflict_do_update(index_elements=["call_id"], set_=told))
+        return "completed"
+
+    app.add_url_rule("/result/<key>", view_func=receive, methods=["POST"])
+    return app
+
+
+def _durable(connection):
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def make_raw() -> Flask:
+    app = Flask("raw", static_folder=None)
     url = os.environ["BENCH_DATABASE_URL"]
     insert = _sqlite(url) if url.startswith("sqlite") else _postgresql(url)
 
@@ -63,4 +122,4 @@ def _postgresql(url):
     return insert
 
 
-app = make_noop() if os.environ["BENCH_APP"] == "noop" else make_plain()
+app = {"noop": make_noop, "plain": make_plain, "raw": make_raw}[os.environ["BENCH_APP"]]()

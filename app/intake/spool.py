@@ -17,7 +17,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,7 @@ def _size(path: Path) -> int:
 
 # --- records
 
-_ENVELOPE = [one.name for one in fields(Delivery) if one.name != "body"]
+_ENVELOPE = [name for name in Delivery._fields if name != "body"]
 
 
 def _packed(delivery: Delivery) -> bytes:

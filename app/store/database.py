@@ -133,18 +133,19 @@ def _begin_sqlite(connection: Connection) -> None:
 
     SQLite's own busy handler would block every greenlet of the process while it waits.
     """
+    driver: Any = connection.connection.driver_connection
     if not connection.get_execution_options().get("writing"):
-        connection.exec_driver_sql("BEGIN")
+        driver.execute("BEGIN")
         return
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            driver.execute("BEGIN IMMEDIATE")
             return
-        except exc.OperationalError:
+        except sqlite3.OperationalError as error:
             if time.monotonic() > deadline:
-                raise
-            time.sleep(random.uniform(0.0003, 0.0015))  # noqa: S311
+                raise exc.OperationalError("BEGIN IMMEDIATE", None, error) from error
+            time.sleep(random.uniform(0.0005, 0.002))  # noqa: S311
 
 
 # ProgrammingError: a table is missing, which a migration mends; our statements themselves are tested.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, func, select, text, tuple_, union_all, update
@@ -40,7 +39,7 @@ def save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
             return save(database, readings[:half]) + save(database, readings[half:])
         if readings[0].reason:
             raise
-        return _save(database, [replace(readings[0], outcome=None, problems=(), reason="store_refused")])
+        return _save(database, [readings[0]._replace(outcome=None, problems=(), reason="store_refused")])
 
 
 def _save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:

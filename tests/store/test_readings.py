@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID, uuid4
@@ -165,7 +164,7 @@ def test_what_the_store_refuses_is_quarantined_alone(database) -> None:
     readings = [interpret(delivery(dev(call_id=number))) for number in range(5)]
     outcome = readings[3].outcome
     assert outcome is not None
-    readings[3] = replace(readings[3], outcome=outcome._replace(attempts=2**70))
+    readings[3] = readings[3]._replace(outcome=outcome._replace(attempts=2**70))
     receipts = save(database, readings)
     assert [receipt.verdict for receipt in receipts].count(Verdict.APPLIED) == 4
     assert (receipts[3].verdict, receipts[3].reason) == (Verdict.QUARANTINED, "store_refused")
