@@ -1,8 +1,8 @@
 """What the service is measured against, under the same server and workers.
 
-`noop` is a view that does nothing. `plain` is the usual receiver: Flask and SQLAlchemy, one transaction a request, the
-callback's fields upserted into a table of calls and its bytes kept beside them. `raw` does less than any receiver can
-that is to be of use: one `INSERT` of the bytes by the bare driver, nothing understood.
+`noop` is a view that does nothing. `plain` is the usual receiver, of Flask and SQLAlchemy: one transaction a request
+that upserts the call and keeps its bytes beside it. `raw` does less than any receiver can that is to be of use: one
+`INSERT` of the bytes by the bare driver, nothing understood.
 """
 
 import os
