@@ -13,16 +13,22 @@ from werkzeug.datastructures import MultiDict
 
 from app.errors import NotFound
 from app.model import Scope
-from app.store import questions
-from app.store.questions import Page, Question
-from app.web.errors import Forbidden, Invalid, Unauthorised
-from app.web.filters import cursor, question
+from app.store import counts, pages, records
+from app.store.pages import Page
+from app.store.questions import Question, Records
+from app.web import cursors
+from app.web.errors import Forbidden, Unauthorised
+from app.web.filters import Asked, Counting, ListSchema, asked, permit
 from app.web.parts import parts
 from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 
 _P = ParamSpec("_P")
+
+OUTCOMES = ListSchema.about(OutcomeSchema)
+DELIVERIES = ListSchema.about(DeliverySchema)
+DELIVERIES_OF_ONE = ListSchema.about(DeliverySchema, without="outcome_id")
 
 
 def needs(scope: Scope) -> Callable[[Callable[_P, Response]], Callable[_P, Response]]:
@@ -53,37 +59,33 @@ def _granted() -> Scope:
 @blueprint.get("/outcomes")
 @needs(Scope.READ)
 def list_outcomes() -> Response:
-    asked = question(request.args, schema := _schema(OutcomeSchema), "ended_at")
-    page = questions.list_outcomes(parts().answers, asked)
-    return _listed(page, asked, schema, "ended_at", questions.count_outcomes)
+    return _list(asked(request.args, OUTCOMES), OutcomeSchema)
 
 
 @blueprint.get("/outcomes/<outcome_id>")
 @needs(Scope.READ)
 def get_outcome(outcome_id: str) -> Response:
-    row = questions.get_outcome_record(parts().answers, _id(outcome_id))
+    row = records.get_record(parts().answers, Records.OUTCOMES, _id(outcome_id))
     return jsonify(_schema(OutcomeSchema).record(row))
 
 
 @blueprint.get("/outcomes/<outcome_id>/deliveries")
 @needs(Scope.READ)
 def list_deliveries_of(outcome_id: str) -> Response:
-    questions.get_outcome_record(parts().answers, _id(outcome_id))
-    if "outcome_id" in request.args:
-        raise Invalid({"outcome_id": ["the URL says it already"]})
-    return _deliveries(MultiDict([*request.args.items(multi=True), ("outcome_id", outcome_id)]))
+    one = records.get_record(parts().answers, Records.OUTCOMES, _id(outcome_id))
+    return _list(asked(request.args, DELIVERIES_OF_ONE).also("outcome_id", one["id"]), DeliverySchema)
 
 
 @blueprint.get("/deliveries")
 @needs(Scope.READ)
 def list_deliveries() -> Response:
-    return _deliveries(request.args)
+    return _list(asked(request.args, DELIVERIES), DeliverySchema)
 
 
 @blueprint.get("/deliveries/<delivery_id>")
 @needs(Scope.READ)
 def get_delivery(delivery_id: str) -> Response:
-    row = questions.get_delivery_record(parts().answers, _id(delivery_id))
+    row = records.get_record(parts().answers, Records.DELIVERIES, _id(delivery_id))
     return jsonify(_schema(DeliverySchema).record(row))
 
 
@@ -91,7 +93,7 @@ def get_delivery(delivery_id: str) -> Response:
 @needs(Scope.REVEAL)
 def get_body(delivery_id: str) -> Response:
     """The exact bytes, under a type that no browser runs."""
-    body = questions.get_delivery(parts().answers, _id(delivery_id)).body
+    body = records.get_delivery(parts().answers, _id(delivery_id)).body
     headers = {
         "X-Content-Type-Options": "nosniff",
         "Content-Disposition": f'attachment; filename="{delivery_id}.body"',
@@ -99,14 +101,18 @@ def get_body(delivery_id: str) -> Response:
     return Response(body, mimetype="application/octet-stream", headers=headers)
 
 
-def _deliveries(args: MultiDict[str, str]) -> Response:
-    asked = question(args, schema := _schema(DeliverySchema), "received_at")
-    page = questions.list_deliveries(parts().answers, asked)
-    return _listed(page, asked, schema, "received_at", questions.count_deliveries)
+def _list(asked: Asked, kind: type[RecordSchema]) -> Response:
+    permit(asked.question, reveal=g.reveal)
+    page = pages.page(parts().answers, asked.question, asked.fields)
+    schema = _schema(kind, asked.fields)
+    links = _links(page, asked.question, kind())
+    answer = jsonify({"data": [schema.record(row) for row in page.rows], **links, "count": _counted(asked)})
+    answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
+    return answer
 
 
-def _schema(kind: type[RecordSchema]) -> RecordSchema:
-    return kind(reveal=g.reveal, region=parts().settings.default_region)
+def _schema(kind: type[RecordSchema], fields: list[str] | None = None) -> RecordSchema:
+    return kind(reveal=g.reveal, region=parts().settings.default_region, only=fields)
 
 
 def _id(text: str) -> UUID:
@@ -116,23 +122,25 @@ def _id(text: str) -> UUID:
         raise NotFound(f"{text} is no id; ids are UUIDs") from None
 
 
-def _listed(page: Page, asked: Question, schema: RecordSchema, moment: str, count: Callable[..., int]) -> Response:
-    sort = f"-{moment}" if asked.newest_first else moment
+def _links(page: Page, question: Question, schema: RecordSchema) -> dict[str, str | None]:
+    """The pages beside this one, null at the ends."""
 
-    def link(direction: str, there: bool, row: dict[str, Any] | None) -> str | None:
-        return _url(cursor(direction, sort, row[moment], row["id"])) if there and row else None
+    def link(there: bool, at: int, backwards: bool) -> str | None:
+        if not (there and page.rows):
+            return None
+        return _url(cursors.write(schema, question, page.rows[at], backwards=backwards))
 
-    first, last = (page.rows[0], page.rows[-1]) if page.rows else (None, None)
-    links = {"next": link("after", page.more_after, last), "prev": link("before", page.more_before, first)}
-    exact = request.args.get("count") == "exact"
-    counted = {"value": count(parts().answers, asked) if exact else None, "kind": "exact" if exact else "none"}
-    answer = jsonify({"data": [schema.record(row) for row in page.rows], **links, "count": counted})
-    answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
-    return answer
+    return {"next": link(page.more_after, -1, False), "prev": link(page.more_before, 0, True)}
 
 
-def _url(mark: str) -> str:
+def _url(cursor: str) -> str:
     """This very question, at another page."""
     args = MultiDict(request.args)
-    args["cursor"] = mark
+    args["cursor"] = cursor
     return f"{request.base_url}?{urlencode(list(args.items(multi=True)))}"
+
+
+def _counted(asked: Asked) -> dict[str, Any]:
+    if asked.count is Counting.NONE:
+        return {"value": None, "kind": Counting.NONE}
+    return {"value": counts.count(parts().answers, asked.question), "kind": Counting.EXACT}
