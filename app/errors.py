@@ -22,6 +22,10 @@ class StoreUnavailable(StoreError):
     """The store refuses or does not answer now, and may later."""
 
 
+class TooSlow(StoreUnavailable):
+    """The store did not answer a question in its time; the text says how to narrow it."""
+
+
 class StoreRefused(StoreError):
     """The store answered, and will not take this content; trying again does not help."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from app.errors import NotFound, PlumError, StoreRefused, StoreUnavailable
+from app.errors import NotFound, PlumError, StoreRefused, StoreUnavailable, TooSlow
 
 RETRY_AFTER = ("Retry-After", "5")
 
@@ -47,6 +47,7 @@ STATUS: dict[type[PlumError], tuple[int, str, list[tuple[str, str]]]] = {
     BodyTooLarge: (413, "Content Too Large", []),
     Invalid: (422, "Unprocessable Content", []),
     Overloaded: (503, "Service Unavailable", [RETRY_AFTER]),
+    TooSlow: (503, "Service Unavailable", [("Retry-After", "60")]),
     StoreUnavailable: (503, "Service Unavailable", [RETRY_AFTER]),
     StoreRefused: (503, "Service Unavailable", [RETRY_AFTER]),
 }
