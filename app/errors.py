@@ -34,6 +34,10 @@ class SchemaOutdated(StoreError):
     """The store's schema is not the one that this program needs."""
 
 
+class TooBroad(PlumError):
+    """An answer would have more parts than anybody can read; the text says how to ask for fewer."""
+
+
 class NotFound(PlumError):
     """No such thing; the text names it."""
 

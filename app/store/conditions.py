@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Text, and_, literal, or_, true, type_coerce
+from sqlalchemy import Column, ColumnElement, FromClause, Text, and_, literal, or_, true, type_coerce
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
@@ -36,9 +36,10 @@ def _sqlite_position(element: _Position, compiler: Any, **kw: Any) -> str:
     return f"instr({compiler.process(element.clauses, **kw)})"
 
 
-def where(question: Question) -> list[ColumnElement[bool]]:
-    """What a row must fulfil to be asked for, whichever the page."""
-    return [_condition(question.records.table.c[one.field], one) for one in question.conditions]
+def where(question: Question, source: FromClause | None = None) -> list[ColumnElement[bool]]:
+    """What a row must fulfil to be asked for, whichever the page; of the table, or of a source with its columns."""
+    columns: Any = (question.records.table if source is None else source).c
+    return [_condition(columns[one.field], one) for one in question.conditions]
 
 
 def _condition(column: Column[Any], condition: Condition) -> ColumnElement[bool]:

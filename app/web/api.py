@@ -1,100 +1,85 @@
-"""The query API: a view is its signature; what may be asked stands in `filters`, what is shown in `schemas`."""
+"""The records of the query API: a view is its signature; `filters` has what is asked, `schemas` what is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec
 from urllib.parse import urlencode
 from uuid import UUID
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Response, g, jsonify, request
 from werkzeug.datastructures import MultiDict
 
 from app.errors import NotFound
 from app.model import Scope
 from app.store import counts, pages, records
+from app.store.counts import Count, Kind
 from app.store.pages import Page
 from app.store.questions import Question, Records
 from app.web import cursors
-from app.web.errors import Forbidden, Unauthorised
-from app.web.filters import Asked, Counting, ListSchema, asked, permit
+from app.web.asking import Blueprint, fails, needs
+from app.web.filters import Asked, ListSchema, permit
 from app.web.parts import parts
-from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
+from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema, page_of
 
-blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
-
-_P = ParamSpec("_P")
-
-OUTCOMES = ListSchema.about(OutcomeSchema)
-DELIVERIES = ListSchema.about(DeliverySchema)
-DELIVERIES_OF_ONE = ListSchema.about(DeliverySchema, without="outcome_id")
-
-
-def needs(scope: Scope) -> Callable[[Callable[_P, Response]], Callable[_P, Response]]:
-    """Only for tokens of this scope or a wider one; `g.reveal` says whether phones may be shown."""
-
-    def decorate(view: Callable[_P, Response]) -> Callable[_P, Response]:
-        @wraps(view)
-        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> Response:
-            granted = _granted()
-            if not granted.includes(scope):
-                raise Forbidden(f"this needs a token with the scope {scope}; yours has {granted}")
-            g.reveal = granted.includes(Scope.REVEAL)
-            return view(*args, **kwargs)
-
-        return guarded
-
-    return decorate
-
-
-def _granted() -> Scope:
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    granted = parts().keyring.scopes.get(token.strip()) if kind.lower() == "bearer" and token.strip() else None
-    if granted is None:
-        raise Unauthorised("send a token: Authorization: Bearer TOKEN; see: plum-outcomes token add")
-    return granted
+blueprint = Blueprint("records", __name__, url_prefix="/api/v1", description="Calls, and what was received of them")
 
 
 @blueprint.get("/outcomes")
 @needs(Scope.READ)
-def list_outcomes() -> Response:
-    return _list(asked(request.args, OUTCOMES), OutcomeSchema)
+@blueprint.asks(ListSchema.about(OutcomeSchema))
+@blueprint.answers(page_of(OutcomeSchema))
+def list_outcomes(asked: Asked) -> Response:
+    """List outcomes."""
+    return _list(asked, OutcomeSchema)
 
 
 @blueprint.get("/outcomes/<outcome_id>")
 @needs(Scope.READ)
+@fails(404)
+@blueprint.answers(OutcomeSchema)
 def get_outcome(outcome_id: str) -> Response:
+    """What became of one call."""
     row = records.get_record(parts().answers, Records.OUTCOMES, _id(outcome_id))
     return jsonify(_schema(OutcomeSchema).record(row))
 
 
 @blueprint.get("/outcomes/<outcome_id>/deliveries")
 @needs(Scope.READ)
-def list_deliveries_of(outcome_id: str) -> Response:
-    one = records.get_record(parts().answers, Records.OUTCOMES, _id(outcome_id))
-    return _list(asked(request.args, DELIVERIES_OF_ONE).also("outcome_id", one["id"]), DeliverySchema)
+@blueprint.asks(ListSchema.about(DeliverySchema, without="outcome_id"))
+@fails(404)
+@blueprint.answers(page_of(DeliverySchema))
+def list_deliveries_of(asked: Asked, outcome_id: str) -> Response:
+    """List everything received about one call."""
+    outcome = records.get_record(parts().answers, Records.OUTCOMES, _id(outcome_id))
+    return _list(asked.also("outcome_id", outcome["id"]), DeliverySchema)
 
 
 @blueprint.get("/deliveries")
 @needs(Scope.READ)
-def list_deliveries() -> Response:
-    return _list(asked(request.args, DELIVERIES), DeliverySchema)
+@blueprint.asks(ListSchema.about(DeliverySchema))
+@blueprint.answers(page_of(DeliverySchema))
+def list_deliveries(asked: Asked) -> Response:
+    """List deliveries: callbacks as they came."""
+    return _list(asked, DeliverySchema)
 
 
 @blueprint.get("/deliveries/<delivery_id>")
 @needs(Scope.READ)
+@fails(404)
+@blueprint.answers(DeliverySchema)
 def get_delivery(delivery_id: str) -> Response:
+    """One callback, but for its body."""
     row = records.get_record(parts().answers, Records.DELIVERIES, _id(delivery_id))
     return jsonify(_schema(DeliverySchema).record(row))
 
 
 @blueprint.get("/deliveries/<delivery_id>/body")
 @needs(Scope.REVEAL)
+@fails(404)
+@blueprint.answers({"type": "string", "format": "binary"}, content_type="application/octet-stream")
 def get_body(delivery_id: str) -> Response:
-    """The exact bytes, under a type that no browser runs."""
+    """The exact bytes of one callback."""
     body = records.get_delivery(parts().answers, _id(delivery_id)).body
-    headers = {
+    headers = {  # a type that no browser runs
         "X-Content-Type-Options": "nosniff",
         "Content-Disposition": f'attachment; filename="{delivery_id}.body"',
     }
@@ -106,7 +91,8 @@ def _list(asked: Asked, kind: type[RecordSchema]) -> Response:
     page = pages.page(parts().answers, asked.question, asked.fields)
     schema = _schema(kind, asked.fields)
     links = _links(page, asked.question, kind())
-    answer = jsonify({"data": [schema.record(row) for row in page.rows], **links, "count": _counted(asked)})
+    counted = _count(asked, page)._asdict()
+    answer = jsonify({"data": [schema.record(row) for row in page.rows], **links, "count": counted})
     answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
     return answer
 
@@ -140,7 +126,10 @@ def _url(cursor: str) -> str:
     return f"{request.base_url}?{urlencode(list(args.items(multi=True)))}"
 
 
-def _counted(asked: Asked) -> dict[str, Any]:
-    if asked.count is Counting.NONE:
-        return {"value": None, "kind": Counting.NONE}
-    return {"value": counts.count(parts().answers, asked.question), "kind": Counting.EXACT}
+def _count(asked: Asked, page: Page) -> Count:
+    if asked.count is Kind.NONE:
+        return Count(None, Kind.NONE)
+    if asked.question.edge is None and not page.more_after:
+        return Count(len(page.rows), Kind.EXACT)  # the first page is all
+    count = counts.estimate if asked.count is Kind.ESTIMATED else counts.count
+    return count(parts().answers, asked.question)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from datetime import UTC, tzinfo
 from typing import Any, ClassVar, Self
 
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load
 from werkzeug.datastructures import MultiDict
 
+from app.store.counts import Kind
 from app.store.questions import Condition, Operator, Order, Question
+from app.store.summary import FIELDS
+from app.store.wallclock import Bucket
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.fields import Moment, Number, Text, Word, Zone, one_of
@@ -20,21 +23,13 @@ from app.web.schemas import MASKED_WITHIN, PHONE_FIELDS, RecordSchema
 MAX_LIMIT = 1000
 
 
-class Counting(StrEnum):
-    """How the rows of a list's whole filter are counted."""
-
-    NONE = "none"
-    ESTIMATED = "estimated"
-    EXACT = "exact"
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A question and what to show of its records: `fields` in this order, None for all."""
 
     question: Question
     fields: list[str] | None = None
-    count: Counting = Counting.NONE
+    count: Kind = Kind.NONE
 
     def also(self, field: str, value: Any) -> Asked:
         """The same of those records alone whose field has this value."""
@@ -67,6 +62,10 @@ class QuestionSchema(Schema):
             "until": Once(Moment(), metadata=_says(f"`{record.moment}` is earlier")),
             "tz": Once(Zone(), metadata=_says("Where times without an offset are local; UTC unless said")),
         }
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """Itself: it never changes, and what documents views copies what it is given again and again."""
+        return self
 
     def question(self, loaded: Mapping[str, Any]) -> Question:
         """The conditions alone."""
@@ -102,7 +101,7 @@ class ListSchema(QuestionSchema):
             "limit": Once(Number(1, MAX_LIMIT), metadata=_says("Records on a page, 100 unless said")),
             "cursor": Once(Text(), metadata=_says("Opaque; it stands in the URLs `next` and `prev`")),
             "fields": Several(shown, metadata=_says("Only these, in this order")),
-            "count": Once(Word(Counting), metadata=_says("Count the whole filter, on every page")),
+            "count": Once(Word(Kind), metadata=_says("Count the whole filter, on every page")),
         }
 
     @post_load
@@ -111,13 +110,60 @@ class ListSchema(QuestionSchema):
         question = replace(self.question(loaded), order=order, limit=loaded.get("limit", 100))
         if "cursor" in loaded:
             question = replace(question, edge=self._edge(question, loaded["cursor"]))
-        return Asked(question, loaded.get("fields"), Counting(loaded.get("count", Counting.NONE)))
+        return Asked(question, loaded.get("fields"), Kind(loaded.get("count", Kind.NONE)))
 
     def _edge(self, question: Question, mark: str) -> Any:
         try:
             return cursors.read(self.record, question, mark)
         except ValidationError as error:
             raise ValidationError({"cursor": error.messages}) from None
+
+
+class FacetsSchema(QuestionSchema):
+    """How often each value of some fields stands."""
+
+    @classmethod
+    def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
+        names = comparable(record)
+        missing = {"required": f"say of which fields: one or more of {', '.join(names)}"}
+        counted = Text(validate=one_of(names))
+        says = _says("Count the values of these")
+        return super()._controls(record) | {
+            "fields": Several(counted, required=True, error_messages=missing, metadata=says)
+        }
+
+    @post_load
+    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Asked:
+        return Asked(self.question(loaded), loaded["fields"])
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryAsked:
+    """Figures by these fields and perhaps a bucket of local time."""
+
+    question: Question
+    group_by: list[str]
+    zone: tzinfo
+
+
+class SummarySchema(QuestionSchema):
+    """Figures by groups."""
+
+    @classmethod
+    def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
+        key = Text(validate=one_of([*Bucket, *FIELDS]))
+        says = _says("Group by these, at most one of them a bucket of local time")
+        return super()._controls(record) | {"group_by": Several(key, validate=_one_bucket, metadata=says)}
+
+    @post_load
+    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> SummaryAsked:
+        return SummaryAsked(self.question(loaded), loaded.get("group_by", []), loaded.get("tz", UTC))
+
+
+def _one_bucket(group_by: list[str]) -> None:
+    buckets = [name for name in group_by if name in list(Bucket)]
+    if len(buckets) > 1:
+        raise ValidationError(f"{' and '.join(buckets)} cannot be grouped by together; choose one")
 
 
 def asked(args: MultiDict[str, str], schema: QuestionSchema) -> Any:

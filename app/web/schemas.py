@@ -6,13 +6,15 @@ Without the scope `reveal` phone numbers are masked, wherever they stand.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 import phonenumbers
-from marshmallow import Schema
+from marshmallow import Schema, fields
 
 from app.model import AnsweredBy, CalleeType, Disposition, Identity, Product, Status, Verdict, Via
+from app.store.counts import Kind
 from app.store.questions import Records
 from app.web.fields import E164, Digest, Flag, Key, Moment, Nested, Number, Text, Word
 
@@ -24,14 +26,22 @@ _PHONE_NAME = re.compile(r"phone|\bani\b|msisdn|destination|caller|callee|\btel\
 _NUMBER_LIKE = re.compile(r"\+?\(?\d[\d\s().\-/]{5,}\d")
 
 
+_NULLABLE = {"type": ["string", "null"]}
+
+
+def _objects(**properties: Any) -> dict[str, Any]:
+    """How a list of such objects is documented."""
+    return {"type": "array", "items": {"type": "object", "properties": properties}}
+
+
 class RecordSchema(Schema):
     """A record from a row. `region` is where national phone numbers belong, for telling them when masking."""
 
     records: ClassVar[Records]
     moment: ClassVar[str]  # what since and until, and the order where none is asked for, go by
 
-    def __init__(self, *, reveal: bool = False, region: str = "US", only: Sequence[str] | None = None) -> None:
-        super().__init__(only=only)
+    def __init__(self, *, reveal: bool = False, region: str = "US", **options: Any) -> None:
+        super().__init__(**options)
         self.reveal = reveal
         self.region = region
 
@@ -76,9 +86,9 @@ class OutcomeSchema(RecordSchema):
     ended_at = Moment()
     received_at = Moment()
     updated_at = Moment()
-    events = Nested()
-    extra = Nested()
-    problems = Nested()
+    events = Nested(metadata=_objects(event=_NULLABLE, at=_NULLABLE))
+    extra = Nested(metadata={"type": "object"})
+    problems = Nested(metadata=_objects(field={"type": "string"}, value={}, problem={"type": "string"}))
     deliveries = Number()
     possible_duplicate = Flag()
     normaliser = Text()
@@ -101,13 +111,34 @@ class DeliverySchema(RecordSchema):
     reference = Text(allow_none=True)
     batch = Text(allow_none=True)
     content_type = Text(allow_none=True)
-    headers = Nested()
+    headers = Nested(metadata={"type": "array", "items": {"type": "array", "items": {"type": "string"}}})
     query = Text()
     remote_addr = Text(allow_none=True)
     size = Number()
     sha256 = Digest()
-    problems = Nested()
+    problems = Nested(metadata=_objects(field={"type": "string"}, value={}, problem={"type": "string"}))
     normaliser = Text()
+
+
+class CountSchema(Schema):
+    """How many records the whole filter leaves."""
+
+    value = Number(required=True, allow_none=True)
+    kind = Word(Kind, required=True)
+
+
+@cache
+def page_of(kind: type[RecordSchema]) -> type[Schema]:
+    """A page of a list of these records; `next` and `prev` are null at the ends."""
+    return Schema.from_dict(
+        {
+            "data": fields.List(fields.Nested(kind), required=True),
+            "next": fields.String(required=True, allow_none=True),
+            "prev": fields.String(required=True, allow_none=True),
+            "count": fields.Nested(CountSchema, required=True),
+        },
+        name=f"PageOf{kind.__name__}",
+    )
 
 
 def masked(record: dict[str, Any], region: str) -> dict[str, Any]:
