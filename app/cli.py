@@ -27,10 +27,12 @@ from app.model import Product, Scope
 from app.plum import simulator
 from app.store import integrations, pages, schema_version, tokens
 from app.store.database import Database
-from app.terminal import Duration, OneLine, as_json, example, print_json, print_rows, print_values
+from app.store.summary import summarise
+from app.terminal import Asking, Duration, OneLine, as_json, example, print_json, print_rows, print_values
 from app.web.errors import Forbidden
-from app.web.filters import ListSchema, QuestionSchema, asked, permit
+from app.web.filters import ListSchema, QuestionSchema, SummarySchema, asked, permit
 from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
+from app.web.totals import shown_figures
 
 
 @contextmanager
@@ -221,26 +223,46 @@ filters = click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
 reveal = click.option("--reveal", is_flag=True, help="Show phone numbers whole.")
 
 
-@main.command()
+@main.command(cls=Asking)
 @filters
 @reveal
 @as_json
-@example("outcomes status=completed,failed since=2026-03-01 limit=20")
+@example("outcomes status=completed,failed since=2026-03-01 sort=-duration_seconds limit=20")
 def outcomes(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
-    """List outcomes; the same filters, sort and limit as the API's."""
+    """List outcomes; the same filters, sort and limit as the API's, as FIELD=VALUE or --FIELD VALUE."""
     columns = ["ended_at", "integration", "phone_number", "status", "disposition", "answered_by", "attempts", "id"]
     _print_page(filters, OutcomeSchema, columns, reveal, as_json)
 
 
-@main.command()
+@main.command(cls=Asking)
 @filters
 @reveal
 @as_json
 @example("deliveries verdict=quarantined since=2026-03-01")
 def deliveries(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
-    """List deliveries; the same filters, sort and limit as the API's."""
+    """List deliveries; the same filters, sort and limit as the API's, as FIELD=VALUE or --FIELD VALUE."""
     columns = ["received_at", "integration", "product", "verdict", "reason", "size", "id", "outcome_id"]
     _print_page(filters, DeliverySchema, columns, reveal, as_json)
+
+
+@main.command(cls=Asking)
+@filters
+@reveal
+@as_json
+@example("summary group_by=day,product since=2026-03-01 tz=America/New_York")
+def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
+    """Counts, rates, attempts and durations of outcomes; the same filters, group_by and tz as the API's."""
+    wanted = _asked(filters, SummarySchema.about(OutcomeSchema), reveal)
+    answers = factory.questions_database(from_environment())
+    rows = summarise(answers, wanted.question, wanted.group_by, wanted.zone)
+    print_rows([_rounded(shown_figures(row), as_json) for row in rows], as_json=as_json)
+
+
+def _rounded(row: dict[str, Any], exactly: bool) -> dict[str, Any]:
+    """For people: a rate needs no sixteen digits."""
+    if exactly:
+        return row
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
 
 
 def _print_page(
@@ -267,7 +289,7 @@ def _asked(filters: tuple[str, ...], schema: QuestionSchema, reveal: bool) -> An
     try:
         permit(wanted.question, reveal=reveal)
     except Forbidden:
-        raise click.UsageError("asking by phone number would give masked numbers away; add --reveal") from None
+        raise click.UsageError("asking so would give masked phone numbers away; add --reveal") from None
     return wanted
 
 

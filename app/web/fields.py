@@ -20,10 +20,11 @@ from app.values import MAX_NUMBER, storable
 
 _UNESCAPED_PLUS = re.compile(r" (\d\d:?\d\d)$")
 # What a filter takes as a time; a record's own are always in UTC.
-_LOCAL_TIME = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
+_DATE = r"[1-9]\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2\d))"
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?"
 TIME_IN_FILTERS = {
     "type": "string",
-    "anyOf": [{"format": "date-time"}, {"pattern": _LOCAL_TIME}],
+    "anyOf": [{"format": "date-time"}, {"pattern": f"^{_DATE}([T ]{_CLOCK})?$"}],
     "examples": ["2026-03-08", "2026-03-08T14:30:00", "2026-03-08T14:30:00Z"],
 }
 
