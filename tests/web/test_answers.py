@@ -29,7 +29,7 @@ SCHEMAS = {
     "summary": SummarySchema.about(OutcomeSchema),
 }
 LIKELY = [
-    "completed", "human", "dev", "http", "true", "false", "0", "1", "2147483647", "2147483648", "9" * 400, "-1", "1.5",
+    "completed", "human", "dev", "http", "true", "false", "0", "1", "2147483647", "2147483648", "9" * 400, "-1",
     "2026-03-08", "0001-01-01", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-23:59", "America/New_York", "UTC",
     "00000000-0000-0000-0000-000000000000", "0" * 64, "status,-batch", "-id", "ended_at", "hour", "week,status",
     "exact", "estimated", "a,b", ",", "", "%", "_", "\\", "'; DROP TABLE outcomes; --", "\0", "\ud800", "\U0010ffff",
