@@ -8,7 +8,7 @@ from functools import cache
 from math import ceil
 from random import Random
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -187,3 +187,26 @@ def test_facets_count_what_the_filters_leave(filled) -> None:
     question = Question(records=Records.OUTCOMES, conditions=[Condition("integration", Operator.EQUAL, ["a"])])
     rows = chosen(all_rows(filled), question)
     assert dict(facets(filled, question, ["batch"])["batch"]) == Counter(row["batch"] for row in rows)
+
+
+def test_among_values_as_frequent_null_is_the_last(database) -> None:
+    at = datetime(2026, 1, 5, tzinfo=UTC)
+    for number, batch in enumerate(["b", None, "a"]):
+        body = f"result=Completed&call_id={number}".encode()
+        save(database, [interpret(Delivery(id=uuid4(), integration="few", received_at=at, body=body, batch=batch))])
+    few = Question(records=Records.OUTCOMES, conditions=[Condition("integration", Operator.EQUAL, ["few"])])
+    assert facets(database, few, ["batch"]) == {"batch": [("a", 1), ("b", 1), (None, 1)]}
+
+
+@pytest.mark.parametrize(
+    ("durations", "p50", "p95"),
+    [([5], 5, 5), ([1, 9], 1, 9), ([1, 2, 3], 2, 3), (range(1, 21), 10, 19), ([0, 0], 0, 0)],
+)
+def test_percentiles_are_by_nearest_rank(database, durations, p50, p95) -> None:
+    at = datetime(2026, 1, 5, tzinfo=UTC)
+    for duration in [*durations, ""]:
+        body = f"result=Completed&duration={duration}&call_id={uuid4()}".encode()
+        save(database, [interpret(Delivery(id=uuid4(), integration="few", received_at=at, body=body))])
+    few = Question(records=Records.OUTCOMES, conditions=[Condition("integration", Operator.EQUAL, ["few"])])
+    [row] = summarise(database, few, [], UTC)
+    assert (row["duration_p50"], row["duration_p95"]) == (p50, p95)
