@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 import phonenumbers
 
@@ -14,6 +15,7 @@ from app.model import Json
 MAX_NUMBER = 2**31 - 1
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+MAX_TIME_LENGTH = 998  # of a line of RFC 2822
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL's text holds neither
 _BEFORE_NUMBER = re.compile(r"[\s'\"‘’“”]*(?:tel:)?[\s'\"‘’“”]*", re.I)
@@ -23,6 +25,11 @@ _DATE = re.compile(  # RFC 2822, section 3.3, with the obsolete year and zone na
     r"\d{2}:\d{2}(?::\d{2})?\s+(?P<zone>[+-]\d{4}|[a-z]+)(?:\s*\([^()]*\))?",
     re.I | re.A,
 )
+
+
+# Numbers of the North American plan as nearly every callback has them. The library finds the same, a test holds
+# the two against each other, but it takes a fifth of what understanding the whole callback does.
+_NORTH_AMERICAN = re.compile(r"1?([2-9][0-9]{9})")
 
 
 class Odd(ValueError):
@@ -53,7 +60,7 @@ def time(value: Json) -> datetime | None:
             return None
         moment = _from_unix(seconds)
     else:
-        moment = _rfc2822(sent) if isinstance(sent, str) else None
+        moment = _rfc2822(sent) if isinstance(sent, str) and len(sent) <= MAX_TIME_LENGTH else None
     if moment is None or not EARLIEST <= moment <= LATEST:
         raise Odd("not_a_time")
     return moment
@@ -67,6 +74,8 @@ def phone(value: Json, region: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         return None  # nothing, or no text, which has its problem already
     text = str(value)
+    if region == "US" and (usual := _NORTH_AMERICAN.fullmatch(text)):
+        return f"+1{usual[1]}"
     before = _BEFORE_NUMBER.match(text)
     start = before.end() if before else 0
     dialled = text[start:].partition(";")[0].rstrip(" \t\r\n'\"‘’“”")
@@ -115,6 +124,7 @@ def _from_unix(seconds: float) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+@lru_cache(maxsize=4096)  # calls of one campaign end within the same seconds
 def _rfc2822(text: str) -> datetime | None:
     match = _DATE.fullmatch(text)
     if match is None:

@@ -8,12 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, FromClause, Text, and_, literal, or_, true, type_coerce
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    FromClause,
+    Text,
+    and_,
+    literal,
+    or_,
+    select,
+    true,
+    type_coerce,
+    union_all,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
 from app.store.questions import Condition, Operator, Question, is_json
+from app.store.schema import deliveries, outcomes
 
 _LAST = chr(0x10FFFF)
 _EMPTY = ("[]", "{}")
@@ -47,7 +61,16 @@ def _condition(column: Column[Any], condition: Condition) -> ColumnElement[bool]
 
 
 def _equal(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
+    if column is deliveries.c.outcome_id:
+        return _of_outcomes(values)
     return column == bound(column, values[0]) if len(values) == 1 else column.in_(values)
+
+
+def _of_outcomes(ids: list[UUID]) -> ColumnElement[bool]:
+    """Of deliveries: that they tell of these outcomes. The first of each is named in its outcome's row."""
+    first = select(outcomes.c.first_delivery_id).where(outcomes.c.id.in_(ids))
+    later = select(deliveries.c.id).where(deliveries.c.outcome_id.in_(ids), deliveries.c.later)
+    return deliveries.c.id.in_(union_all(first, later))
 
 
 def _not(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:

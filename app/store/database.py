@@ -25,7 +25,8 @@ _STOPPED = "57014"  # PostgreSQL's code for a statement that took too long
 _FORMS = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 MIN_FREE_BYTES = 1 << 20
 # Fewer, larger checkpoints: each copies the pages that changed and waits for the disk twice.
-CHECKPOINT_PAGES = 4000
+PAGE_BYTES = 2048  # ids are random, so each new row changes a page of its own in their index: a small one costs less
+CHECKPOINT_PAGES = 8000
 KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 
@@ -130,6 +131,7 @@ class _CommitAside(sqlite3.Connection):
 def _open_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin in _begin_sqlite
     for pragma in (
+        f"page_size={PAGE_BYTES}",
         "busy_timeout=2000",
         "journal_mode=WAL",
         "synchronous=FULL",

@@ -48,8 +48,8 @@ class Records(StrEnum):
 
 
 _OWN = {
-    Records.OUTCOMES: {"digest", "body_sha256"},
-    Records.DELIVERIES: {"body", "digest", "declared", "cut_short"},
+    Records.OUTCOMES: {"digest", "body_sha256", "first_delivery_id"},
+    Records.DELIVERIES: {"body", "digest", "declared", "cut_short", "later"},
 }
 
 

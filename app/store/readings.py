@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, select, text, tuple_, update
+from sqlalchemy import Connection, bindparam, func, select, text, tuple_, union_all, update
 
 from app.errors import StoreRefused
 from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict
@@ -68,6 +69,7 @@ def _save_outcomes(connection: Connection, tellings: Tellings) -> dict[UUID, Rec
     candidates = {key: fold(outcome for _, outcome in group) for key, group in tellings.items()}
     existing = _upsert(connection, candidates, tellings)
     seen = _seen_digests(connection, existing, tellings)
+    _mark_later(connection, existing, tellings)
     receipts: dict[UUID, Receipt] = {}
     for outcome_id, group in tellings.items():
         receipts |= _judge(group, existing.get(outcome_id), seen[outcome_id])
@@ -80,9 +82,7 @@ def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: T
 
     The upsert itself takes the rows' locks, in the order of their ids, so that two groups cannot deadlock.
     """
-    rows = [
-        outcome_row(candidates[key]) | {"body_sha256": _body_sha256(tellings[key][0])} for key in sorted(candidates)
-    ]
+    rows = [outcome_row(candidates[key]) | _of_delivery(tellings[key][0]) for key in sorted(candidates)]
     add_up = "ON CONFLICT (id) DO UPDATE SET deliveries = outcomes.deliveries + excluded.deliveries"
     counts = insert_rows(connection, outcomes, rows, f"{add_up} RETURNING id, deliveries")
     several = {_uuid(row[0]): row[1] for row in counts if row[1] > 1}
@@ -112,12 +112,26 @@ def _seen_digests(connection: Connection, existing: dict[UUID, Outcome], telling
             unclear.append(outcome_id)
     if unclear:
         ours = [delivery.id for group in tellings.values() for delivery, _ in group]
-        earlier = select(deliveries.c.outcome_id, deliveries.c.digest).where(
-            deliveries.c.outcome_id.in_(unclear), deliveries.c.id.not_in(ours)
+        later = select(deliveries.c.outcome_id, deliveries.c.digest).where(
+            deliveries.c.outcome_id.in_(unclear), deliveries.c.later, deliveries.c.id.not_in(ours)
         )
-        for outcome_id, digest in connection.execute(earlier):
+        first = select(outcomes.c.id, deliveries.c.digest).where(
+            outcomes.c.id.in_(unclear), deliveries.c.id == outcomes.c.first_delivery_id
+        )
+        for outcome_id, digest in connection.execute(union_all(first, later)):
             seen[outcome_id].append(digest)
     return seen
+
+
+def _mark_later(connection: Connection, existing: dict[UUID, Outcome], tellings: Tellings) -> None:
+    """Deliveries were inserted as the first of their outcomes; say so of the others."""
+    later = [
+        {"key": delivery.id}
+        for key, group in tellings.items()
+        for delivery, _ in (group if key in existing else group[1:])
+    ]
+    if later:
+        connection.execute(update(deliveries).where(deliveries.c.id == bindparam("key")).values(later=True), later)
 
 
 def _judge(group: Iterable[Telling], newest: Outcome | None, seen: list[str]) -> dict[UUID, Receipt]:
@@ -149,6 +163,11 @@ def _correct_verdicts(connection: Connection, receipts: dict[UUID, Receipt]) -> 
 
 
 # --- possible duplicates: bodies of one integration that nothing tells apart
+
+
+def _of_delivery(first: Telling) -> dict[str, Any]:
+    """What an outcome's row holds of the delivery that makes it."""
+    return {"body_sha256": _body_sha256(first), "first_delivery_id": first[0].id}
 
 
 def _body_sha256(telling: Telling) -> bytes | None:

@@ -65,6 +65,7 @@ def delivery_row(reading: Reading) -> dict[str, Any]:
         "digest": outcome.digest if outcome else None,
         "cut_short": delivery.cut_short,
         "body": delivery.body,
+        "later": False,
     }
 
 
@@ -87,7 +88,7 @@ def delivery_from_row(row: Row) -> Delivery:
 
 
 def outcome_row(outcome: Outcome) -> dict[str, Any]:
-    """The outcome's row, but for `body_sha256`, which is its delivery's."""
+    """The outcome's row, but for `body_sha256` and `first_delivery_id`, which are its delivery's."""
     row = {name: getattr(outcome, name) for name in _PLAIN}
     row |= {name: _value(getattr(outcome, name)) for name in _WORDS}
     row["events"] = [{"event": event.event, "at": _rfc3339(event.at)} for event in outcome.events]

@@ -77,9 +77,17 @@ deliveries = Table(
     Column("digest", CodePointText),
     Column("cut_short", Boolean, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Index(None, "outcome_id"),
+    Column("later", Boolean, nullable=False, server_default=false()),  # than the first of its outcome
 )
 Index("ix_deliveries_newest", deliveries.c.received_at.desc(), deliveries.c.id)
+# Outcome ids are random, so an index of all deliveries by them would write a page for each. Nearly every outcome has
+# one delivery, which its row names; only the others are looked up here.
+Index(
+    "ix_deliveries_later",
+    deliveries.c.outcome_id,
+    sqlite_where=deliveries.c.later,
+    postgresql_where=deliveries.c.later,
+)
 
 outcomes = Table(
     "outcomes",
@@ -121,6 +129,7 @@ outcomes = Table(
     Column("normaliser", Word, nullable=False),
     Column("digest", CodePointText, nullable=False),
     Column("body_sha256", LargeBinary(32)),  # of identity none only: what tells possible duplicates
+    Column("first_delivery_id", Uuid),
 )
 Index("ix_outcomes_newest", outcomes.c.ended_at.desc(), outcomes.c.id)
 Index(

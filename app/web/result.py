@@ -139,7 +139,7 @@ class ResultFace:
         size = held = 0
         whole = True
         try:
-            for chunk in _chunks(environ["wsgi.input"], limit + DRAIN_BYTES):
+            for chunk in _chunks(environ["wsgi.input"], limit + DRAIN_BYTES if declared is None else declared):
                 if chunk is None:
                     whole = False
                     break
@@ -243,12 +243,11 @@ def delivery_id(moment: datetime) -> UUID:
 
 def _kept_headers(environ: Environ, key: str) -> tuple[tuple[str, str], ...]:
     """All that the server passes on, without what is secret: credentials, and the URL's key wherever it stands."""
-    kept = []
-    for variable, value in environ.items():
-        if name := _header_name(variable):
-            secret = _SECRET_HEADER.search(name)
-            kept.append((name, "(secret, not kept)" if secret else value.replace(key, "(key)")))
-    return tuple(kept)
+    return tuple(
+        (name, "(secret, not kept)" if _is_secret(name) else value.replace(key, "(key)"))
+        for variable, value in environ.items()
+        if (name := _header_name(variable))
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -257,6 +256,11 @@ def _header_name(variable: str) -> str | None:
     if not variable.startswith("HTTP_") and variable not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         return None
     return variable.removeprefix("HTTP_").replace("_", "-").title()
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(header: str) -> bool:
+    return _SECRET_HEADER.search(header) is not None
 
 
 def peer(address: str | None, forwarded: str | None, trusted: tuple[Network, ...]) -> str | None:
