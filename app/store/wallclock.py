@@ -17,7 +17,7 @@ from sqlalchemy import Column, ColumnElement, case, func, literal
 from app.store.conditions import bound
 
 _HOUR = timedelta(hours=1)
-_STEP = timedelta(hours=12)
+_STEP = timedelta(days=3)  # no zone has changed its clock twice within this, nor plans to
 _MINUTE = timedelta(minutes=1)
 _FULL_HOUR = datetime(2000, 1, 1, tzinfo=UTC)
 

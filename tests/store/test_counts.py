@@ -27,13 +27,15 @@ def asked(database) -> list[tuple[Question, int]]:
     return [(question, len(chosen(all_rows(database), question))) for question in questions]
 
 
-def test_what_is_counted_in_a_moment_is_exact(database, asked) -> None:
+def test_what_is_counted_in_a_moment_is_exact(database, asked, monkeypatch) -> None:
+    monkeypatch.setattr(counts, "MOMENT_SECONDS", 9)
     for question, wanted in asked:
         assert counts.estimate(database, question) == counts.count(database, question) == Count(wanted, Kind.EXACT)
 
 
 def test_beyond_that_it_is_an_estimate_and_never_0_where_rows_exist(database, asked, monkeypatch) -> None:
     monkeypatch.setattr(counts, "EXACT_UP_TO", 0)
+    monkeypatch.setattr(counts, "MOMENT_SECONDS", 9)
     with database.writing() as connection:
         connection.exec_driver_sql("ANALYZE")
     for question, wanted in asked:
@@ -58,6 +60,7 @@ def test_a_count_that_takes_too_long_becomes_an_estimate(database, asked, monkey
         assert value > 0 or not wanted
 
 
-def test_an_empty_store_has_nothing_to_count(database) -> None:
+def test_an_empty_store_has_nothing_to_count(database, monkeypatch) -> None:
+    monkeypatch.setattr(counts, "MOMENT_SECONDS", 9)
     nobody = Question(records=Records.OUTCOMES, conditions=[Condition("integration", Operator.EQUAL, ["nobody"])])
     assert counts.estimate(database, nobody) == Count(0, Kind.EXACT)

@@ -144,12 +144,13 @@ def test_fields_are_exactly_those_asked_for_in_their_order(service: Service, cam
     service.get("outcomes", fields="status,nonsense").assert_problem(422, "fields")
 
 
-@pytest.mark.parametrize("count", ["estimated", "exact"])
-def test_a_count_says_what_it_is(service: Service, campaign: Sender, count: str) -> None:
+def test_a_count_says_what_it_is(service: Service, campaign: Sender) -> None:
     for filters in ({}, {"status": "failed"}, {"status": "rejected"}):
         wanted = len(service.records("outcomes", integration=campaign.name, **filters))
-        page = service.get("outcomes", integration=campaign.name, count=count, limit=1, **filters).json()
-        assert page["count"] == {"value": wanted, "kind": "exact"}
+        asked = {"integration": campaign.name, "limit": 1, **filters}
+        assert service.get("outcomes", count="exact", **asked).json()["count"] == {"value": wanted, "kind": "exact"}
+        estimate = service.get("outcomes", count="estimated", **asked).json()["count"]
+        assert estimate["value"] == wanted if estimate["kind"] == "exact" else estimate["value"] > 0
 
 
 def test_read_may_ask_nothing_that_gives_a_number_away(service: Service, campaign: Sender, reader: str) -> None:
