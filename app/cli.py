@@ -10,10 +10,11 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 from werkzeug.datastructures import MultiDict
@@ -24,12 +25,14 @@ from app.config import Settings, from_environment
 from app.intake.spool import Spool
 from app.model import Product, Scope
 from app.plum import simulator
-from app.store import integrations, questions, schema_version, tokens
+from app.store import integrations, pages, schema_version, tokens
 from app.store.database import Database
-from app.terminal import Duration, OneLine, as_json, example, print_json, print_rows, print_values
+from app.store.summary import summarise
+from app.terminal import Asking, Duration, OneLine, as_json, example, print_json, print_rows, print_values
 from app.web.errors import Forbidden
-from app.web.filters import question
+from app.web.filters import ListSchema, QuestionSchema, SummarySchema, asked, permit
 from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
+from app.web.totals import shown_figures
 
 
 @contextmanager
@@ -220,53 +223,74 @@ filters = click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
 reveal = click.option("--reveal", is_flag=True, help="Show phone numbers whole.")
 
 
-@main.command()
+@main.command(cls=Asking)
 @filters
 @reveal
 @as_json
-@example("outcomes status=completed,failed since=2026-03-01 limit=20")
+@example("outcomes status=completed,failed since=2026-03-01 sort=-duration_seconds limit=20")
 def outcomes(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
-    """List outcomes; the same filters, sort and limit as the API's."""
+    """List outcomes; the same filters, sort and limit as the API's, as FIELD=VALUE or --FIELD VALUE."""
     columns = ["ended_at", "integration", "phone_number", "status", "disposition", "answered_by", "attempts", "id"]
-    schema = OutcomeSchema(reveal=reveal, region=from_environment().default_region)
-    _print_page(filters, schema, "ended_at", questions.list_outcomes, columns, as_json)
+    _print_page(filters, OutcomeSchema, columns, reveal, as_json)
 
 
-@main.command()
+@main.command(cls=Asking)
 @filters
 @reveal
 @as_json
 @example("deliveries verdict=quarantined since=2026-03-01")
 def deliveries(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
-    """List deliveries; the same filters, sort and limit as the API's."""
+    """List deliveries; the same filters, sort and limit as the API's, as FIELD=VALUE or --FIELD VALUE."""
     columns = ["received_at", "integration", "product", "verdict", "reason", "size", "id", "outcome_id"]
-    schema = DeliverySchema(reveal=reveal, region=from_environment().default_region)
-    _print_page(filters, schema, "received_at", questions.list_deliveries, columns, as_json)
+    _print_page(filters, DeliverySchema, columns, reveal, as_json)
+
+
+@main.command(cls=Asking)
+@filters
+@reveal
+@as_json
+@example("summary group_by=day,product since=2026-03-01 tz=America/New_York")
+def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
+    """Counts, rates, attempts and durations of outcomes; the same filters, group_by and tz as the API's."""
+    wanted = _asked(filters, SummarySchema.about(OutcomeSchema), reveal)
+    answers = factory.questions_database(from_environment())
+    rows = summarise(answers, wanted.question, wanted.group_by, wanted.zone)
+    print_rows([_rounded(shown_figures(row), as_json) for row in rows], as_json=as_json)
+
+
+def _rounded(row: dict[str, Any], exactly: bool) -> dict[str, Any]:
+    """For people: a rate needs no sixteen digits."""
+    if exactly:
+        return row
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
 
 
 def _print_page(
-    filters: tuple[str, ...],
-    schema: RecordSchema,
-    moment: str,
-    ask: Callable[[Database, questions.Question], questions.Page],
-    columns: list[str],
-    as_json: bool,
+    filters: tuple[str, ...], kind: type[RecordSchema], columns: list[str], reveal: bool, as_json: bool
 ) -> None:
-    pairs = [text.partition("=") for text in filters]
-    if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise click.UsageError(f"{wrong[0]} is no filter; write FIELD=VALUE")
-    try:
-        asked = question(MultiDict([(name, value) for name, _, value in pairs]), schema, moment)
-    except Forbidden:
-        raise click.UsageError("filtering by phone number would give masked numbers away; add --reveal") from None
-    page = ask(factory.questions_database(from_environment()), asked)
+    settings = from_environment()
+    wanted = _asked(filters, ListSchema.about(kind), reveal)
+    page = pages.page(factory.questions_database(settings), wanted.question, wanted.fields)
+    schema = kind(reveal=reveal, region=settings.default_region, only=wanted.fields)
     records = [schema.record(row) for row in page.rows]
     if as_json:
         print_json(records)
-    else:
-        print_rows([{name: record[name] for name in columns} for record in records], as_json=False)
-        if page.more_after:
-            click.echo(f"(the first {len(records)}; there are more: limit=…, since=…, until=…)", err=True)
+        return
+    print_rows([{name: record[name] for name in wanted.fields or columns} for record in records], as_json=False)
+    if page.more_after:
+        click.echo(f"(the first {len(records)}; there are more: limit=…, since=…, until=…)", err=True)
+
+
+def _asked(filters: tuple[str, ...], schema: QuestionSchema, reveal: bool) -> Any:
+    pairs = [text.partition("=") for text in filters]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise click.UsageError(f"{wrong[0]} is no filter; write FIELD=VALUE")
+    wanted = asked(MultiDict([(name, value) for name, _, value in pairs]), schema)
+    try:
+        permit(wanted.question, reveal=reveal)
+    except Forbidden:
+        raise click.UsageError("asking so would give masked phone numbers away; add --reveal") from None
+    return wanted
 
 
 # --- playing Plum

@@ -22,12 +22,20 @@ class StoreUnavailable(StoreError):
     """The store refuses or does not answer now, and may later."""
 
 
+class TooSlow(StoreUnavailable):
+    """The store did not answer a question in its time; the text says how to narrow it."""
+
+
 class StoreRefused(StoreError):
     """The store answered, and will not take this content; trying again does not help."""
 
 
 class SchemaOutdated(StoreError):
     """The store's schema is not the one that this program needs."""
+
+
+class TooBroad(PlumError):
+    """An answer would have more parts than anybody can read; the text says how to ask for fewer."""
 
 
 class NotFound(PlumError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
@@ -39,6 +39,25 @@ class OneLine(click.Group):
 def _fail(line: str, status: int) -> NoReturn:
     click.echo(f"plum-outcomes: {line}", err=True)
     raise SystemExit(status)
+
+
+class Asking(click.Command):
+    """A command that takes filters as `name=value`, and as `--name value` or `--name=value` too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {option for param in self.get_params(ctx) for option in param.opts}
+        return super().parse_args(ctx, list(self._filters(ctx, own, iter(args))))
+
+    def _filters(self, ctx: click.Context, own: set[str], args: Iterator[str]) -> Iterator[str]:
+        for arg in args:
+            name, equals, value = arg.partition("=")
+            if not name.startswith("--") or name == "--" or name in own:
+                yield arg
+                continue
+            text = value if equals else next(args, None)
+            if text is None:
+                raise click.UsageError(f"{name} needs a value", ctx)
+            yield f"{name.removeprefix('--').replace('-', '_')}={text}"
 
 
 class Duration(click.ParamType[timedelta]):

@@ -15,11 +15,13 @@ from gevent import get_hub, monkey
 from sqlalchemy import Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
 
-from app.errors import ConfigError, StoreRefused, StoreUnavailable
+from app.errors import ConfigError, StoreRefused, StoreUnavailable, TooSlow
+from app.store.aside import AskingCursor
 
 CONNECT_SECONDS = 3
 LOCK_SECONDS = 2
 STATEMENT_SECONDS = 10
+_STOPPED = "57014"  # PostgreSQL's code for a statement that took too long
 _FORMS = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 MIN_FREE_BYTES = 1 << 20
 # Fewer, larger checkpoints: each copies the pages that changed and waits for the disk twice.
@@ -40,10 +42,17 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection for questions. Raises `StoreUnavailable` or `StoreRefused`."""
-        with _own_errors(self.engine), self.engine.begin() as connection:
-            yield connection
+    def reading(self, seconds: float = STATEMENT_SECONDS) -> Iterator[Connection]:
+        """A connection for questions, each statement and each batch of rows within `seconds`.
+
+        Raises `TooSlow`, `StoreUnavailable` or `StoreRefused`.
+        """
+        with _own_errors(self.engine), _in_time(seconds), self.engine.connect() as connection:
+            connection = connection.execution_options(asking=seconds)
+            with connection.begin():
+                if not self.is_sqlite and seconds != STATEMENT_SECONDS:
+                    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+                yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -100,6 +109,11 @@ def _sqlite(url: str, file: str | None) -> Engine:
 class _CommitAside(sqlite3.Connection):
     """Under gevent waits for the disk in a thread of its own; else every request of the process would wait too."""
 
+    asking: float | None = None  # the seconds that each step of a question has; None while it writes
+
+    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
+        return super().cursor(AskingCursor if self.asking else factory)
+
     def commit(self) -> None:
         failure = get_hub().threadpool.apply(self._try) if monkey.is_module_patched("threading") else self._try()
         if failure:
@@ -133,8 +147,10 @@ def _begin_sqlite(connection: Connection) -> None:
 
     SQLite's own busy handler would block every greenlet of the process while it waits.
     """
+    options = connection.get_execution_options()
     driver: Any = connection.connection.driver_connection
-    if not connection.get_execution_options().get("writing"):
+    driver.asking = options.get("asking")
+    if not options.get("writing"):
         driver.execute("BEGIN")
         return
     deadline = time.monotonic() + LOCK_SECONDS
@@ -162,6 +178,20 @@ def _own_errors(engine: Engine) -> Iterator[None]:
         raise StoreRefused(_in_words(engine, error)) from error
     except (OverflowError, UnicodeError) as error:  # SQLite's driver does not wrap these
         raise StoreRefused(f"a value that SQLite does not hold: {type(error).__name__}") from error
+
+
+@contextmanager
+def _in_time(seconds: float) -> Iterator[None]:
+    try:
+        yield
+    except exc.OperationalError as error:
+        stopped = getattr(error.orig, "sqlstate", None) == _STOPPED or str(error.orig) == "interrupted"
+        if not stopped:
+            raise
+        raise TooSlow(
+            f"this took longer than {seconds:g} s and was stopped; narrow it: less time between since and until, "
+            "more filters, fewer fields to count or group by, or count=estimated"
+        ) from error
 
 
 def _in_words(engine: Engine, error: exc.SQLAlchemyError) -> str:

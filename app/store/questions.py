@@ -1,151 +1,106 @@
-"""Questions that analysts put: filters, order and pages over outcomes and deliveries."""
+"""The nouns of asking: a question, what it is about, its conditions and its order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, or_, select, union_all
+from sqlalchemy import Column, Table
 
-from app.errors import NotFound
-from app.model import Delivery
-from app.store.database import Database
-from app.store.rows import delivery_from_row
 from app.store.schema import deliveries, outcomes
+from app.store.types import JsonText
+
+
+class Operator(StrEnum):
+    """How a field is compared; the word follows the field's name after two underscores, but for `=` itself."""
+
+    EQUAL = ""
+    NOT = "not"
+    GT = "gt"
+    GTE = "gte"
+    LT = "lt"
+    LTE = "lte"
+    PREFIX = "prefix"
+    CONTAINS = "contains"
+    NULL = "null"
+
+
+class Records(StrEnum):
+    """What is asked about."""
+
+    OUTCOMES = "outcomes"
+    DELIVERIES = "deliveries"
+
+    @property
+    def table(self) -> Table:
+        return outcomes if self is Records.OUTCOMES else deliveries
+
+    @property
+    def singular(self) -> str:
+        return "outcome" if self is Records.OUTCOMES else "delivery"
+
+    @property
+    def columns(self) -> list[Column[Any]]:
+        """Those that records show; what is kept for the store itself is not asked about."""
+        return [column for column in self.table.c if column.name not in _OWN[self]]
+
+
+_OWN = {
+    Records.OUTCOMES: {"digest", "body_sha256", "first_delivery_id"},
+    Records.DELIVERIES: {"body", "digest", "declared", "cut_short", "later"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`NOT` holds where the field is none of the values, each other operator where it holds for any of them.
+
+    A null fulfils only `NOT` and `NULL`, whose values are True for "is null" and False for "is not". Lists and
+    objects are never null but empty, and know only `NULL` and `CONTAINS`, which looks into their JSON text.
+    """
+
+    field: str
+    operator: Operator
+    values: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By this field; nulls come last either way."""
+
+    field: str
+    descending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The row at one end of a page: `at` is its moment in the page's order."""
+    """A row between two pages: its values in the question's order, its id last. Only rows beyond it are wanted."""
 
-    at: datetime
-    id: UUID
+    values: Sequence[Any]
+    backwards: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Which rows, in which order. `equal`: any of the values, None for null; `since` ≤ moment < `until`."""
+    """Which records, in which order. Where the order leaves a tie, the id decides, ascending."""
 
-    equal: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    since: datetime | None = None
-    until: datetime | None = None
-    newest_first: bool = True
+    records: Records
+    conditions: Sequence[Condition] = ()
+    order: Sequence[Order] = ()
     limit: int = 100
-    after: Edge | None = None
-    before: Edge | None = None
+    edge: Edge | None = None
+
+    @property
+    def whole_order(self) -> list[Order]:
+        """The order with its last tie-break; what comes after the id decides nothing."""
+        whole: dict[str, Order] = {}
+        for order in [*self.order, Order("id")]:
+            if "id" not in whole:
+                whole.setdefault(order.field, order)
+        return list(whole.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Rows in the question's order, and whether more lie on either side."""
-
-    rows: list[dict[str, Any]]
-    more_before: bool
-    more_after: bool
-
-
-_INTERNAL = ("digest", "body_sha256", "first_delivery_id", "body", "declared", "later")
-_OUTCOME_COLUMNS = [column for column in outcomes.c if column.name not in _INTERNAL]
-_DELIVERY_COLUMNS = [column for column in deliveries.c if column.name not in _INTERNAL]
-
-
-def list_outcomes(database: Database, question: Question) -> Page:
-    return _page(database, select(*_OUTCOME_COLUMNS), outcomes, outcomes.c.ended_at, question)
-
-
-def list_deliveries(database: Database, question: Question) -> Page:
-    return _page(database, select(*_DELIVERY_COLUMNS), deliveries, deliveries.c.received_at, question)
-
-
-def count_outcomes(database: Database, question: Question) -> int:
-    return _count(database, outcomes, outcomes.c.ended_at, question)
-
-
-def count_deliveries(database: Database, question: Question) -> int:
-    return _count(database, deliveries, deliveries.c.received_at, question)
-
-
-def get_outcome_record(database: Database, outcome_id: UUID) -> dict[str, Any]:
-    """Raises `NotFound`."""
-    return _record(database, select(*_OUTCOME_COLUMNS).where(outcomes.c.id == outcome_id), f"outcome {outcome_id}")
-
-
-def get_delivery_record(database: Database, delivery_id: UUID) -> dict[str, Any]:
-    """Raises `NotFound`."""
-    return _record(
-        database, select(*_DELIVERY_COLUMNS).where(deliveries.c.id == delivery_id), f"delivery {delivery_id}"
-    )
-
-
-def get_delivery(database: Database, delivery_id: UUID) -> Delivery:
-    """The delivery itself, body and all. Raises `NotFound`."""
-    statement = select(deliveries).where(deliveries.c.id == delivery_id)
-    return delivery_from_row(_record(database, statement, f"delivery {delivery_id}"))
-
-
-def _record(database: Database, statement: Select[Any], what: str) -> dict[str, Any]:
-    with database.reading() as connection:
-        row = connection.execute(statement).mappings().first()
-    if row is None:
-        raise NotFound(f"there is no {what}")
-    return dict(row)
-
-
-def _count(database: Database, table: Table, moment: Column[datetime], question: Question) -> int:
-    statement = select(func.count()).select_from(table).where(*_conditions(table, moment, question))
-    with database.reading() as connection:
-        return connection.execute(statement).scalar_one()
-
-
-def _page(database: Database, rows: Select[Any], table: Table, moment: Column[datetime], question: Question) -> Page:
-    """One row more than asked tells whether another page follows."""
-    backwards = question.before is not None
-    edge = question.before or question.after
-    descending = question.newest_first
-    statement = rows.where(*_conditions(table, moment, question))
-    if edge:
-        statement = statement.where(_beyond(moment, table.c.id, edge, descending != backwards, backwards))
-    statement = statement.order_by(
-        moment.desc() if descending != backwards else moment.asc(),
-        table.c.id.desc() if backwards else table.c.id.asc(),
-    )
-    with database.reading() as connection:
-        found = [dict(row) for row in connection.execute(statement.limit(question.limit + 1)).mappings()]
-    more, page = len(found) > question.limit, found[: question.limit]
-    if backwards:
-        return Page(page[::-1], more_before=more, more_after=True)
-    return Page(page, more_before=edge is not None, more_after=more)
-
-
-def _conditions(table: Table, moment: Column[datetime], question: Question) -> list[ColumnElement[bool]]:
-    conditions = [_any_of(table.c[name], values) for name, values in question.equal.items()]
-    if question.since:
-        conditions.append(moment >= question.since)
-    if question.until:
-        conditions.append(moment < question.until)
-    return conditions
-
-
-def _any_of(column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-    if column is deliveries.c.outcome_id:
-        return of_outcomes(values)
-    return column == values[0] if len(values) == 1 else column.in_(values)
-
-
-def _beyond(
-    moment: Column[datetime], key: Column[UUID], edge: Edge, descending: bool, backwards: bool
-) -> ColumnElement[bool]:
-    """Behind the edge in the order walked. The first comparison is the one that an index can start from."""
-    further = moment < edge.at if descending else moment > edge.at
-    reachable = moment <= edge.at if descending else moment >= edge.at
-    return and_(reachable, or_(further, key < edge.id if backwards else key > edge.id))
-
-
-def of_outcomes(ids: Sequence[UUID]) -> ColumnElement[bool]:
-    """Of deliveries: that they tell of these outcomes. The first of each is named in its outcome's row."""
-    first = select(outcomes.c.first_delivery_id).where(outcomes.c.id.in_(ids))
-    later = select(deliveries.c.id).where(deliveries.c.outcome_id.in_(ids), deliveries.c.later)
-    return deliveries.c.id.in_(union_all(first, later))
+def is_json(column: Column[Any]) -> bool:
+    return isinstance(column.type, JsonText)

@@ -1,112 +1,104 @@
-"""The query API: a view is its signature; what may be asked stands in `filters`, what is shown in `schemas`."""
+"""The records of the query API: a view is its signature; `filters` has what is asked, `schemas` what is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec
 from urllib.parse import urlencode
 from uuid import UUID
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Response, g, jsonify, request
 from werkzeug.datastructures import MultiDict
 
 from app.errors import NotFound
 from app.model import Scope
-from app.store import questions
-from app.store.questions import Page, Question
-from app.web.errors import Forbidden, Invalid, Unauthorised
-from app.web.filters import cursor, question
+from app.store import counts, pages, records
+from app.store.counts import Count, Kind
+from app.store.pages import Page
+from app.store.questions import Question, Records
+from app.web import cursors
+from app.web.asking import Blueprint, fails, needs
+from app.web.filters import Asked, ListSchema, permit
 from app.web.parts import parts
-from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
+from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema, page_of
 
-blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
-
-_P = ParamSpec("_P")
-
-
-def needs(scope: Scope) -> Callable[[Callable[_P, Response]], Callable[_P, Response]]:
-    """Only for tokens of this scope or a wider one; `g.reveal` says whether phones may be shown."""
-
-    def decorate(view: Callable[_P, Response]) -> Callable[_P, Response]:
-        @wraps(view)
-        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> Response:
-            granted = _granted()
-            if not granted.includes(scope):
-                raise Forbidden(f"this needs a token with the scope {scope}; yours has {granted}")
-            g.reveal = granted.includes(Scope.REVEAL)
-            return view(*args, **kwargs)
-
-        return guarded
-
-    return decorate
-
-
-def _granted() -> Scope:
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    granted = parts().keyring.scopes.get(token.strip()) if kind.lower() == "bearer" and token.strip() else None
-    if granted is None:
-        raise Unauthorised("send a token: Authorization: Bearer TOKEN; see: plum-outcomes token add")
-    return granted
+blueprint = Blueprint("records", __name__, url_prefix="/api/v1", description="Calls, and what was received of them")
 
 
 @blueprint.get("/outcomes")
 @needs(Scope.READ)
-def list_outcomes() -> Response:
-    asked = question(request.args, schema := _schema(OutcomeSchema), "ended_at")
-    page = questions.list_outcomes(parts().answers, asked)
-    return _listed(page, asked, schema, "ended_at", questions.count_outcomes)
+@blueprint.asks(ListSchema.about(OutcomeSchema))
+@blueprint.answers(page_of(OutcomeSchema))
+def list_outcomes(asked: Asked) -> Response:
+    """List outcomes."""
+    return _list(asked, OutcomeSchema)
 
 
 @blueprint.get("/outcomes/<outcome_id>")
 @needs(Scope.READ)
+@fails(404)
+@blueprint.answers(OutcomeSchema)
 def get_outcome(outcome_id: str) -> Response:
-    row = questions.get_outcome_record(parts().answers, _id(outcome_id))
+    """What became of one call."""
+    row = records.get_record(parts().answers, Records.OUTCOMES, _id(outcome_id))
     return jsonify(_schema(OutcomeSchema).record(row))
 
 
 @blueprint.get("/outcomes/<outcome_id>/deliveries")
 @needs(Scope.READ)
-def list_deliveries_of(outcome_id: str) -> Response:
-    questions.get_outcome_record(parts().answers, _id(outcome_id))
-    if "outcome_id" in request.args:
-        raise Invalid({"outcome_id": ["the URL says it already"]})
-    return _deliveries(MultiDict([*request.args.items(multi=True), ("outcome_id", outcome_id)]))
+@blueprint.asks(ListSchema.about(DeliverySchema, without="outcome_id"))
+@fails(404)
+@blueprint.answers(page_of(DeliverySchema))
+def list_deliveries_of(asked: Asked, outcome_id: str) -> Response:
+    """List everything received about one call."""
+    outcome = records.get_record(parts().answers, Records.OUTCOMES, _id(outcome_id))
+    return _list(asked.also("outcome_id", outcome["id"]), DeliverySchema)
 
 
 @blueprint.get("/deliveries")
 @needs(Scope.READ)
-def list_deliveries() -> Response:
-    return _deliveries(request.args)
+@blueprint.asks(ListSchema.about(DeliverySchema))
+@blueprint.answers(page_of(DeliverySchema))
+def list_deliveries(asked: Asked) -> Response:
+    """List deliveries: callbacks as they came."""
+    return _list(asked, DeliverySchema)
 
 
 @blueprint.get("/deliveries/<delivery_id>")
 @needs(Scope.READ)
+@fails(404)
+@blueprint.answers(DeliverySchema)
 def get_delivery(delivery_id: str) -> Response:
-    row = questions.get_delivery_record(parts().answers, _id(delivery_id))
+    """One callback, but for its body."""
+    row = records.get_record(parts().answers, Records.DELIVERIES, _id(delivery_id))
     return jsonify(_schema(DeliverySchema).record(row))
 
 
 @blueprint.get("/deliveries/<delivery_id>/body")
 @needs(Scope.REVEAL)
+@fails(404)
+@blueprint.answers({"type": "string", "format": "binary"}, content_type="application/octet-stream")
 def get_body(delivery_id: str) -> Response:
-    """The exact bytes, under a type that no browser runs."""
-    body = questions.get_delivery(parts().answers, _id(delivery_id)).body
-    headers = {
+    """The exact bytes of one callback."""
+    body = records.get_delivery(parts().answers, _id(delivery_id)).body
+    headers = {  # a type that no browser runs
         "X-Content-Type-Options": "nosniff",
         "Content-Disposition": f'attachment; filename="{delivery_id}.body"',
     }
     return Response(body, mimetype="application/octet-stream", headers=headers)
 
 
-def _deliveries(args: MultiDict[str, str]) -> Response:
-    asked = question(args, schema := _schema(DeliverySchema), "received_at")
-    page = questions.list_deliveries(parts().answers, asked)
-    return _listed(page, asked, schema, "received_at", questions.count_deliveries)
+def _list(asked: Asked, kind: type[RecordSchema]) -> Response:
+    permit(asked.question, reveal=g.reveal)
+    page = pages.page(parts().answers, asked.question, asked.fields)
+    schema = _schema(kind, asked.fields)
+    links = _links(page, asked.question, kind())
+    counted = _count(asked, page)._asdict()
+    answer = jsonify({"data": [schema.record(row) for row in page.rows], **links, "count": counted})
+    answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
+    return answer
 
 
-def _schema(kind: type[RecordSchema]) -> RecordSchema:
-    return kind(reveal=g.reveal, region=parts().settings.default_region)
+def _schema(kind: type[RecordSchema], fields: list[str] | None = None) -> RecordSchema:
+    return kind(reveal=g.reveal, region=parts().settings.default_region, only=fields)
 
 
 def _id(text: str) -> UUID:
@@ -116,23 +108,28 @@ def _id(text: str) -> UUID:
         raise NotFound(f"{text} is no id; ids are UUIDs") from None
 
 
-def _listed(page: Page, asked: Question, schema: RecordSchema, moment: str, count: Callable[..., int]) -> Response:
-    sort = f"-{moment}" if asked.newest_first else moment
+def _links(page: Page, question: Question, schema: RecordSchema) -> dict[str, str | None]:
+    """The pages beside this one, null at the ends."""
 
-    def link(direction: str, there: bool, row: dict[str, Any] | None) -> str | None:
-        return _url(cursor(direction, sort, row[moment], row["id"])) if there and row else None
+    def link(there: bool, at: int, backwards: bool) -> str | None:
+        if not (there and page.rows):
+            return None
+        return _url(cursors.write(schema, question, page.rows[at], backwards=backwards))
 
-    first, last = (page.rows[0], page.rows[-1]) if page.rows else (None, None)
-    links = {"next": link("after", page.more_after, last), "prev": link("before", page.more_before, first)}
-    exact = request.args.get("count") == "exact"
-    counted = {"value": count(parts().answers, asked) if exact else None, "kind": "exact" if exact else "none"}
-    answer = jsonify({"data": [schema.record(row) for row in page.rows], **links, "count": counted})
-    answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
-    return answer
+    return {"next": link(page.more_after, -1, False), "prev": link(page.more_before, 0, True)}
 
 
-def _url(mark: str) -> str:
+def _url(cursor: str) -> str:
     """This very question, at another page."""
     args = MultiDict(request.args)
-    args["cursor"] = mark
+    args["cursor"] = cursor
     return f"{request.base_url}?{urlencode(list(args.items(multi=True)))}"
+
+
+def _count(asked: Asked, page: Page) -> Count:
+    if asked.count is Kind.NONE:
+        return Count(None, Kind.NONE)
+    if asked.question.edge is None and not page.more_after:
+        return Count(len(page.rows), Kind.EXACT)  # the first page is all
+    count = counts.estimate if asked.count is Kind.ESTIMATED else counts.count
+    return count(parts().answers, asked.question)

@@ -1,206 +1,196 @@
-"""What an analyst asks in a query string, checked against the record's schema: a Question, or every error named."""
+"""What an analyst asks in a query string: a Question and what to show of it, or every error named."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import re
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any
-from uuid import UUID
-from zoneinfo import ZoneInfo
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, tzinfo
+from typing import Any, ClassVar, Self
 
-from marshmallow import fields
+from marshmallow import RAISE, Schema, ValidationError, fields, post_load
 from werkzeug.datastructures import MultiDict
 
-from app.store.questions import Edge, Question
-from app.values import MAX_NUMBER, storable
+from app.store.counts import Kind
+from app.store.questions import Condition, Operator, Order, Question
+from app.store.summary import FIELDS
+from app.store.wallclock import Bucket
+from app.web import cursors
 from app.web.errors import Forbidden, Invalid
-from app.web.schemas import PHONE_FIELDS, Digest, Moment, Nested, Number, RecordSchema, Word
+from app.web.fields import Moment, Number, Text, Word, Zone, one_of
+from app.web.parameters import Filter, Once, Several, SortKey, comparable, filters
+from app.web.schemas import MASKED_WITHIN, PHONE_FIELDS, RecordSchema
 
 MAX_LIMIT = 1000
-CONTROLS = ("since", "until", "tz", "sort", "limit", "cursor", "count")
-COUNTS = ("none", "exact")
-
-_UNESCAPED_PLUS = re.compile(r" (\d\d:?\d\d)$")
 
 
-class Odd(ValueError):
-    """A value that does not fit; the text says what is allowed."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question and what to show of its records: `fields` in this order, None for all."""
+
+    question: Question
+    fields: list[str] | None = None
+    count: Kind = Kind.NONE
+
+    def also(self, field: str, value: Any) -> Asked:
+        """The same of those records alone whose field has this value."""
+        condition = Condition(field, Operator.EQUAL, [value])
+        return replace(self, question=replace(self.question, conditions=[*self.question.conditions, condition]))
 
 
-def question(args: MultiDict[str, str], schema: RecordSchema, moment: str) -> Question:
-    """The question that the parameters put to records ordered by `moment`.
+class QuestionSchema(Schema):
+    """What all questions have in common. Made for a record by `about`; a parameter that there is not is named."""
 
-    Raises `Invalid` with every error by parameter, `Forbidden` for a filter that would give a masked number away.
-    """
-    asked = _Asked(args)
-    zone = asked.one("tz", _zone, UTC)
-    sort = asked.one("sort", lambda text: _sort(text, moment), f"-{moment}")
-    edge = asked.one("cursor", lambda text: _edge(text, sort), {})
-    asked.one("count", _count, "none")
-    found = Question(
-        equal=_equal(asked, schema, zone),
-        since=asked.one("since", lambda text: parse_moment(text, zone), None),
-        until=asked.one("until", lambda text: parse_moment(text, zone), None),
-        newest_first=sort.startswith("-"),
-        limit=asked.one("limit", _limit, 100),
-        **edge,
-    )
-    if asked.errors:
-        raise Invalid(asked.errors)
-    if not schema.reveal and PHONE_FIELDS & found.equal.keys():
-        raise Forbidden("filtering by phone number needs a token with the scope reveal")
-    return found
+    record: ClassVar[RecordSchema]
+
+    class Meta:
+        unknown = RAISE
+
+    @classmethod
+    def about(cls, record: type[RecordSchema], without: str | None = None) -> Self:
+        """For questions about these records, but for filters on the one field that is given otherwise."""
+        made = record()
+        parameters = filters(made, without=without) | cls._controls(made)
+        schema = cls.from_dict(parameters, name=f"{cls.__name__}About{record.__name__}")
+        schema.record = made  # type: ignore[attr-defined]
+        return schema()  # type: ignore[return-value]
+
+    @classmethod
+    def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
+        """The parameters beside the filters."""
+        return {
+            "since": Once(Moment(), metadata=_says(f"`{record.moment}` is then or later")),
+            "until": Once(Moment(), metadata=_says(f"`{record.moment}` is earlier")),
+            "tz": Once(Zone(), metadata=_says("Where times without an offset are local; UTC unless said")),
+        }
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """Itself: it never changes, and what documents views copies what it is given again and again."""
+        return self
+
+    def question(self, loaded: Mapping[str, Any]) -> Question:
+        """The conditions alone."""
+        conditions = [one for one in loaded.values() if isinstance(one, Condition)]
+        for name, operator in (("since", Operator.GTE), ("until", Operator.LT)):
+            if name in loaded:
+                conditions.append(Condition(self.record.moment, operator, [loaded[name]]))
+        return Question(records=self.record.records, conditions=conditions)
+
+    def handle_error(self, error: ValidationError, data: Mapping[str, Any], **kwargs: Any) -> None:
+        messages: dict[str, Any] = error.messages  # type: ignore[assignment]
+        for name in data.keys() - self.fields.keys():
+            messages[name] = [self._allowed(name)]
+
+    def _allowed(self, name: str) -> str:
+        """What could stand instead, in few words: there are hundreds of parameters."""
+        conditions = [field for field in self.fields.values() if isinstance(field, Filter)]
+        if named := [one for one in conditions if one.field == name.rpartition("__")[0]]:
+            return f"unknown; {named[0].field} knows {', '.join(_spelled(one.operator) for one in named)}"
+        others = [other for other, field in self.fields.items() if not isinstance(field, Filter)]
+        known = ", ".join([*dict.fromkeys(one.field for one in conditions), *others])
+        return f"unknown; there are {known}; fields also with {', '.join(map(_spelled, Operator))}"
 
 
-def cursor(direction: str, sort: str, moment: datetime, key: UUID) -> str:
-    """An opaque mark of a page's end; only `question` reads it."""
-    text = json.dumps([direction, sort, moment.isoformat(), str(key)])
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+class ListSchema(QuestionSchema):
+    """A list: which records, in which order, which page."""
 
+    @classmethod
+    def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
+        shown = Text(validate=one_of(list(record.fields)))
+        return super()._controls(record) | {
+            "sort": Several(SortKey(comparable(record)), metadata=_says("In this order, nulls last; ties by id")),
+            "limit": Once(Number(1, MAX_LIMIT), metadata=_says("Records on a page, 100 unless said")),
+            "cursor": Once(Text(), metadata=_says("Opaque; it stands in the URLs `next` and `prev`")),
+            "fields": Several(shown, metadata=_says("Only these, in this order")),
+            "count": Once(Word(Kind), metadata=_says("Count the whole filter, on every page")),
+        }
 
-class _Asked:
-    """The parameters, and what was wrong with them."""
+    @post_load
+    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Asked:
+        order = loaded.get("sort", [Order(self.record.moment, descending=True)])
+        question = replace(self.question(loaded), order=order, limit=loaded.get("limit", 100))
+        if "cursor" in loaded:
+            question = replace(question, edge=self._edge(question, loaded["cursor"]))
+        return Asked(question, loaded.get("fields"), Kind(loaded.get("count", Kind.NONE)))
 
-    def __init__(self, args: MultiDict[str, str]) -> None:
-        self.args = args
-        self.errors: dict[str, list[str]] = {}
-
-    def one(self, name: str, read: Callable[[str], Any], default: Any) -> Any:
-        values = self.args.getlist(name)
-        if not values:
-            return default
-        if len(values) > 1:
-            self.errors[name] = ["given more than once"]
-            return default
-        return self.read(name, read, values[0], default)
-
-    def read(self, name: str, read: Callable[[str], Any], text: str, default: Any = None) -> Any:
+    def _edge(self, question: Question, mark: str) -> Any:
         try:
-            return read(text)
-        except Odd as odd:
-            self.errors.setdefault(name, []).append(str(odd))
-            return default
+            return cursors.read(self.record, question, mark)
+        except ValidationError as error:
+            raise ValidationError({"cursor": error.messages}) from None
 
 
-def _equal(asked: _Asked, schema: RecordSchema, zone: Any) -> dict[str, list[Any]]:
-    equal: dict[str, list[Any]] = {}
-    for name, texts in asked.args.lists():
-        if name in CONTROLS:
-            continue
-        field = schema.fields.get(name)
-        if field is None:
-            asked.errors[name] = [f"unknown; there are {', '.join([*schema.fields, *CONTROLS])}"]
-            continue
-        # Once: any of what the commas part. More than once: each whole, so that a value can hold a comma.
-        values = texts[0].split(",") if len(texts) == 1 else texts
-        read = partial(_value, name, field, zone)
-        equal[name] = [asked.read(name, read, text) for text in values]
-    return equal
+class FacetsSchema(QuestionSchema):
+    """How often each value of some fields stands."""
+
+    @classmethod
+    def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
+        names = comparable(record)
+        missing = {"required": f"say of which fields: one or more of {', '.join(names)}"}
+        counted = Text(validate=one_of(names))
+        says = _says("Count the values of these")
+        return super()._controls(record) | {
+            "fields": Several(counted, required=True, error_messages=missing, metadata=says)
+        }
+
+    @post_load
+    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Asked:
+        return Asked(self.question(loaded), loaded["fields"])
 
 
-def _value(name: str, field: fields.Field[Any], zone: Any, text: str) -> Any:
-    if isinstance(field, Nested):
-        raise Odd("cannot be compared")
-    if name == "phone_number" and text.startswith(" "):
-        text = f"+{text[1:]}"  # an unescaped plus
-    for kind, read in _READERS.items():
-        if isinstance(field, kind):
-            return read(text, field, zone)
-    return storable(text) or ""
+@dataclass(frozen=True, slots=True)
+class SummaryAsked:
+    """Figures by these fields and perhaps a bucket of local time."""
+
+    question: Question
+    group_by: list[str]
+    zone: tzinfo
 
 
-def parse_moment(text: str, zone: Any) -> datetime:
-    """A time with its offset, or local in `zone`; a bare date is its midnight."""
+class SummarySchema(QuestionSchema):
+    """Figures by groups."""
+
+    @classmethod
+    def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
+        key = Text(validate=one_of([*Bucket, *FIELDS]))
+        says = _says("Group by these, at most one of them a bucket of local time")
+        return super()._controls(record) | {"group_by": Several(key, validate=_one_bucket, metadata=says)}
+
+    @post_load
+    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> SummaryAsked:
+        return SummaryAsked(self.question(loaded), loaded.get("group_by", []), loaded.get("tz", UTC))
+
+
+def _one_bucket(group_by: list[str]) -> None:
+    buckets = [name for name in group_by if name in list(Bucket)]
+    if len(buckets) > 1:
+        raise ValidationError(f"{' and '.join(buckets)} cannot be grouped by together; choose one")
+
+
+def asked(args: MultiDict[str, str], schema: QuestionSchema) -> Any:
+    """What the parameters ask. Raises `Invalid` with every error by parameter."""
     try:
-        moment = datetime.fromisoformat(_UNESCAPED_PLUS.sub(r"+\1", text.strip()))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise Odd("no time; use 2026-03-08, 2026-03-08T14:30:00 or 2026-03-08T14:30:00Z") from None
+        return schema.load(dict(args.lists()))
+    except ValidationError as error:
+        raise Invalid(error.messages) from None  # type: ignore[arg-type]
 
 
-def _word(text: str, field: Word, _zone: Any) -> str:
-    if text not in field.words:
-        raise Odd(f"{text!r} is none of {', '.join(field.words)}")
-    return text
+def permit(question: Question, *, reveal: bool, told: Iterable[str] = ()) -> None:
+    """Raises `Forbidden` where an answer would give a masked number away.
+
+    Who sees phones masked may neither compare nor order by them, nor have them told as values, nor look for
+    digits where phones may stand among other things.
+    """
+    if reveal:
+        return
+    compared = {one.field for one in question.conditions} | {one.field for one in question.order} | set(told)
+    searched = {one.field for one in question.conditions if one.operator is Operator.CONTAINS} & MASKED_WITHIN
+    if refused := sorted((compared & (PHONE_FIELDS | {"query"})) | searched):
+        raise Forbidden(f"asking by {', '.join(refused)} may give phone numbers away; it needs the scope reveal")
 
 
-def _number(text: str, _field: Any, _zone: Any) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= MAX_NUMBER):
-        raise Odd(f"{text!r} is no whole number from 0 to {MAX_NUMBER}")
-    return int(text)
+def _says(text: str) -> dict[str, str]:
+    return {"description": text}
 
 
-def _flag(text: str, _field: Any, _zone: Any) -> bool:
-    if text not in ("true", "false"):
-        raise Odd(f"{text!r} is neither true nor false")
-    return text == "true"
-
-
-def _uuid(text: str, _field: Any, _zone: Any) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise Odd(f"{text!r} is no UUID") from None
-
-
-def _digest(text: str, _field: Any, _zone: Any) -> bytes:
-    try:
-        digest = bytes.fromhex(text)
-    except ValueError:
-        digest = b""
-    if len(digest) != 32:
-        raise Odd(f"{text!r} is no SHA-256 in hex")
-    return digest
-
-
-_READERS: Mapping[type[fields.Field[Any]], Callable[[str, Any, Any], Any]] = {
-    Moment: lambda text, _field, zone: parse_moment(text, zone),
-    Word: _word,
-    Number: _number,
-    fields.Boolean: _flag,
-    fields.UUID: _uuid,
-    Digest: _digest,
-}
-
-
-def _zone(text: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(text)
-    except (ValueError, OSError, KeyError):
-        raise Odd(f"{text!r} is no IANA time zone; use one like America/New_York") from None
-
-
-def _sort(text: str, moment: str) -> str:
-    order = text.removeprefix("+").removeprefix(" ")  # an unescaped plus is a space
-    if order not in (moment, f"-{moment}"):
-        raise Odd(f"{text!r} is neither {moment} nor -{moment}")
-    return order
-
-
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_LIMIT):
-        raise Odd(f"{text!r} is no number from 1 to {MAX_LIMIT}")
-    return int(text)
-
-
-def _count(text: str) -> str:
-    if text not in COUNTS:
-        raise Odd(f"{text!r} is none of {', '.join(COUNTS)}")
-    return text
-
-
-def _edge(text: str, sort: str) -> dict[str, Edge]:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        direction, of_sort, at, key = json.loads(base64.b64decode(padded.encode(), b"-_", validate=True))
-        moment = datetime.fromisoformat(at)
-        if direction not in ("after", "before") or of_sort != sort or moment.tzinfo is None:
-            raise ValueError
-        return {direction: Edge(moment, UUID(key))}
-    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError, binascii.Error):
-        raise Odd("not a cursor of this list in this order; take it from next or prev") from None
+def _spelled(operator: Operator) -> str:
+    return f"__{operator}" if operator else "="

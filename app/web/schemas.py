@@ -7,57 +7,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar
 
 import phonenumbers
 from marshmallow import Schema, fields
 
 from app.model import AnsweredBy, CalleeType, Disposition, Identity, Product, Status, Verdict, Via
+from app.store.counts import Kind
+from app.store.questions import Records
+from app.web.fields import E164, Digest, Flag, Key, Moment, Nested, Number, Text, Word
 
 MASK = "•••"
 PHONE_FIELDS = frozenset({"phone_number", "phone_number_raw"})
+MASKED_WITHIN = frozenset({"extra", "query", "problems"})  # where phones may stand among other things
 
 _PHONE_NAME = re.compile(r"phone|\bani\b|msisdn|destination|caller|callee|\btel\b|mobile|\bcell|\bfax", re.I)
 _NUMBER_LIKE = re.compile(r"\+?\(?\d[\d\s().\-/]{5,}\d")
 
 
-class Moment(fields.AwareDateTime):
-    """RFC 3339 in UTC, with `Z`."""
-
-    def _serialize(self, value: datetime | None, *args: Any, **kwargs: Any) -> str | None:
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if value else None
+_NULLABLE = {"type": ["string", "null"]}
 
 
-class Word(fields.String):
-    """One of an enumeration's words."""
-
-    def __init__(self, words: type[StrEnum], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.words = [word.value for word in words]
-
-
-class Number(fields.Integer):
-    """0 to 2³¹−1."""
-
-
-class Digest(fields.Field[bytes]):
-    """SHA-256 in hex."""
-
-    def _serialize(self, value: bytes | None, *args: Any, **kwargs: Any) -> str | None:
-        return value.hex() if value is not None else None
-
-
-class Nested(fields.Raw):
-    """A list or object; not to be compared."""
+def _objects(**properties: Any) -> dict[str, Any]:
+    """How a list of such objects is documented."""
+    return {"type": "array", "items": {"type": "object", "properties": properties}}
 
 
 class RecordSchema(Schema):
     """A record from a row. `region` is where national phone numbers belong, for telling them when masking."""
 
-    def __init__(self, *, reveal: bool, region: str = "US") -> None:
-        super().__init__()
+    records: ClassVar[Records]
+    moment: ClassVar[str]  # what since and until, and the order where none is asked for, go by
+
+    def __init__(self, *, reveal: bool = False, region: str = "US", **options: Any) -> None:
+        super().__init__(**options)
         self.reveal = reveal
         self.region = region
 
@@ -70,64 +54,91 @@ class RecordSchema(Schema):
 class OutcomeSchema(RecordSchema):
     """One call's result."""
 
-    id = fields.UUID()
-    integration = fields.String()
+    records = Records.OUTCOMES
+    moment = "ended_at"
+
+    id = Key()
+    integration = Text()
     product = Word(Product)
     identity = Word(Identity)
-    call_id = fields.String()
-    message_reference = fields.String()
-    reference = fields.String()
-    batch = fields.String()
-    phone_number = fields.String()
-    phone_number_raw = fields.String()
+    call_id = Text(allow_none=True)
+    message_reference = Text(allow_none=True)
+    reference = Text(allow_none=True)
+    batch = Text(allow_none=True)
+    phone_number = E164(allow_none=True)
+    phone_number_raw = Text(allow_none=True)
     status = Word(Status)
-    status_raw = fields.String()
-    callee_type = Word(CalleeType)
-    callee_type_raw = fields.String()
+    status_raw = Text(allow_none=True)
+    callee_type = Word(CalleeType, allow_none=True)
+    callee_type_raw = Text(allow_none=True)
     disposition = Word(Disposition)
-    answered_by = Word(AnsweredBy)
-    attempts = Number()
-    max_attempts = Number()
-    reattempt_wait_seconds = Number()
-    duration_seconds = Number()
-    queued_at = Moment()
-    start_at = Moment()
-    end_at = Moment()
-    last_attempt_at = Moment()
-    connected_at = Moment()
-    disconnected_at = Moment()
+    answered_by = Word(AnsweredBy, allow_none=True)
+    attempts = Number(allow_none=True)
+    max_attempts = Number(allow_none=True)
+    reattempt_wait_seconds = Number(allow_none=True)
+    duration_seconds = Number(allow_none=True)
+    queued_at = Moment(allow_none=True)
+    start_at = Moment(allow_none=True)
+    end_at = Moment(allow_none=True)
+    last_attempt_at = Moment(allow_none=True)
+    connected_at = Moment(allow_none=True)
+    disconnected_at = Moment(allow_none=True)
     ended_at = Moment()
     received_at = Moment()
     updated_at = Moment()
-    events = Nested()
-    extra = Nested()
-    problems = Nested()
+    events = Nested(metadata=_objects(event=_NULLABLE, at=_NULLABLE))
+    extra = Nested(metadata={"type": "object"})
+    problems = Nested(metadata=_objects(field={"type": "string"}, value={}, problem={"type": "string"}))
     deliveries = Number()
-    possible_duplicate = fields.Boolean()
-    normaliser = fields.String()
+    possible_duplicate = Flag()
+    normaliser = Text()
 
 
 class DeliverySchema(RecordSchema):
     """One callback as it came."""
 
-    id = fields.UUID()
-    integration = fields.String()
-    product = Word(Product)
+    records = Records.DELIVERIES
+    moment = "received_at"
+
+    id = Key()
+    integration = Text()
+    product = Word(Product, allow_none=True)
     received_at = Moment()
     via = Word(Via)
     verdict = Word(Verdict)
-    reason = fields.String()
-    outcome_id = fields.UUID()
-    reference = fields.String()
-    batch = fields.String()
-    content_type = fields.String()
-    headers = Nested()
-    query = fields.String()
-    remote_addr = fields.String()
+    reason = Text(allow_none=True)
+    outcome_id = Key(allow_none=True)
+    reference = Text(allow_none=True)
+    batch = Text(allow_none=True)
+    content_type = Text(allow_none=True)
+    headers = Nested(metadata={"type": "array", "items": {"type": "array", "items": {"type": "string"}}})
+    query = Text()
+    remote_addr = Text(allow_none=True)
     size = Number()
     sha256 = Digest()
-    problems = Nested()
-    normaliser = fields.String()
+    problems = Nested(metadata=_objects(field={"type": "string"}, value={}, problem={"type": "string"}))
+    normaliser = Text()
+
+
+class CountSchema(Schema):
+    """How many records the whole filter leaves."""
+
+    value = Number(required=True, allow_none=True)
+    kind = Word(Kind, required=True)
+
+
+@cache
+def page_of(kind: type[RecordSchema]) -> type[Schema]:
+    """A page of a list of these records; `next` and `prev` are null at the ends."""
+    return Schema.from_dict(
+        {
+            "data": fields.List(fields.Nested(kind), required=True),
+            "next": fields.String(required=True, allow_none=True),
+            "prev": fields.String(required=True, allow_none=True),
+            "count": fields.Nested(CountSchema, required=True),
+        },
+        name=f"PageOf{kind.__name__}",
+    )
 
 
 def masked(record: dict[str, Any], region: str) -> dict[str, Any]:
@@ -138,10 +149,8 @@ def masked(record: dict[str, Any], region: str) -> dict[str, Any]:
         shown[name] = mask_e164(shown[name]) if name == "phone_number" else mask_text(shown[name])
     for name in {"extra", "query"} & shown.keys():
         shown[name] = mask.within(shown[name])
-    shown["problems"] = [
-        problem | {"field": mask.within(problem["field"]), "value": mask.under(problem["field"], problem["value"])}
-        for problem in shown["problems"]
-    ]
+    if "problems" in shown:
+        shown["problems"] = [mask.problem(problem) for problem in shown["problems"]]
     return shown
 
 
@@ -164,6 +173,10 @@ class _Mask:
 
     def __init__(self, region: str) -> None:
         self.region = region
+
+    def problem(self, problem: dict[str, Any]) -> dict[str, Any]:
+        name, value = problem["field"], problem["value"]
+        return problem | {"field": self.within(name), "value": self.under(name, value)}
 
     def under(self, name: str, value: Any) -> Any:
         return self._whole(value) if _PHONE_NAME.search(name) else self.within(value)

@@ -10,18 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
+from app.store.questions import Condition, Operator, Order
+from app.web import cursors
 from app.web.errors import Forbidden, Invalid
-from app.web.filters import cursor, question
-from app.web.schemas import OutcomeSchema
+from app.web.filters import Asked, ListSchema, asked, permit
+from app.web.schemas import DeliverySchema, OutcomeSchema
 
-NAMES = [*OutcomeSchema(reveal=True).fields, "since", "until", "tz", "sort", "limit", "cursor", "count", "nobody"]
+OUTCOMES = ListSchema.about(OutcomeSchema)
+DELIVERIES = ListSchema.about(DeliverySchema)
+NAMES = [*OUTCOMES.fields, "nobody", "attempts__like", "status__", "__not"]
 VALUES = st.sampled_from(
-    ["completed", "1", "-1", "true", "2026-03-08", "9999-12-31T23:59:59-23:59", "x,y", "US/Eastern"]
+    ["completed", "1", "-1", "true", "2026-03-08", "9999-12-31T23:59:59-23:59", "x,y", "US/Eastern", "status,-id"]
 )
 
 
-def ask(*pairs: tuple[str, str], reveal: bool = True):
-    return question(MultiDict(pairs), OutcomeSchema(reveal=reveal), "ended_at")
+def ask(*pairs: tuple[str, str], schema: ListSchema = OUTCOMES) -> Asked:
+    found: Asked = asked(MultiDict(pairs), schema)
+    return found
+
+
+def values(*pairs: tuple[str, str]) -> list:
+    [condition] = ask(*pairs).question.conditions
+    return list(condition.values)
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), VALUES | st.text(max_size=12)), max_size=4))
@@ -36,8 +46,16 @@ def test_any_query_is_a_question_or_errors_that_name_what_is_wrong(pairs) -> Non
 
 
 def test_commas_part_values_and_a_repeated_parameter_holds_them_whole() -> None:
-    assert ask(("batch", "a,b")).equal == {"batch": ["a", "b"]}
-    assert ask(("batch", "a,b"), ("batch", "c")).equal == {"batch": ["a,b", "c"]}
+    assert values(("batch", "a,b")) == ["a", "b"]
+    assert values(("batch", "a,b"), ("batch", "c")) == ["a,b", "c"]
+    assert values(("batch__not", "a,b")) == ["a", "b"]
+    assert values(("attempts__gt", "1,2")) == [1, 2]
+
+
+@pytest.mark.parametrize("operator", ["prefix", "contains"])
+def test_parts_of_texts_are_taken_whole(operator) -> None:
+    assert values((f"batch__{operator}", "a,b")) == ["a,b"]
+    assert values((f"batch__{operator}", "a,b"), (f"batch__{operator}", "c")) == ["a,b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -50,31 +68,54 @@ def test_commas_part_values_and_a_repeated_parameter_holds_them_whole() -> None:
         ("2026-03-08T12:30:00 02:00", None, "2026-03-08T10:30:00+00:00"),
     ],
 )
-def test_a_time_without_offset_is_local_in_the_zone_asked_for(text, zone, moment) -> None:
-    pairs = [("since", text), ("queued_at", text)] + ([("tz", zone)] if zone else [])
-    asked = ask(*pairs)
-    assert asked.since == asked.equal["queued_at"][0] == datetime.fromisoformat(moment)
+@pytest.mark.parametrize("name", ["since", "until", "queued_at", "queued_at__not", "ended_at__lte"])
+def test_a_time_without_offset_is_local_in_the_zone_asked_for(name, text, zone, moment) -> None:
+    pairs = [(name, text)] + ([("tz", zone)] if zone else [])
+    assert values(*pairs) == [datetime.fromisoformat(moment)]
+
+
+def test_since_and_until_go_by_what_lists_are_ordered_by() -> None:
+    for schema, moment in ((OUTCOMES, "ended_at"), (DELIVERIES, "received_at")):
+        question = ask(("since", "2026-03-08"), ("until", "2026-03-09"), schema=schema).question
+        first, last = (datetime(2026, 3, day, tzinfo=UTC) for day in (8, 9))
+        assert question.conditions == [
+            Condition(moment, Operator.GTE, [first]),
+            Condition(moment, Operator.LT, [last]),
+        ]
+        assert question.order == [Order(moment, descending=True)]
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("status", "complete"),
+        ("status__gt", "x"),
         ("attempts", "-1"),
-        ("attempts", "99999999999"),
+        ("attempts__lt", "99999999999"),
+        ("attempts__prefix", "1"),
+        ("id__contains", "a"),
+        ("queued_at__prefix", "2026"),
         ("possible_duplicate", "yes"),
+        ("batch__null", "yes"),
         ("id", "1"),
         ("ended_at", "yesterday"),
         ("events", "queued"),
+        ("events__not", "queued"),
+        ("problems__prefix", "["),
         ("extra", "{}"),
         ("limit", "0"),
         ("limit", "1001"),
-        ("sort", "phone_number"),
+        ("sort", "extra"),
+        ("sort", "-"),
+        ("sort", ""),
+        ("fields", "id,digest"),
+        ("fields", ""),
         ("tz", "Mars/Olympus"),
         ("tz", "../../etc/passwd"),
         ("cursor", "abc"),
         ("count", "guess"),
         ("nobody", "1"),
+        ("batch__like", "1"),
     ],
 )
 def test_what_is_wrong_is_named(name, value) -> None:
@@ -83,19 +124,89 @@ def test_what_is_wrong_is_named(name, value) -> None:
     assert list(refusal.value.errors) == [name]
 
 
-@pytest.mark.parametrize("name", ["phone_number", "phone_number_raw"])
-def test_masked_numbers_cannot_be_found_by_asking_for_them(name) -> None:
+def test_an_unknown_parameter_is_told_what_there_is_in_few_words() -> None:
+    with pytest.raises(Invalid) as refusal:
+        ask(("nobody", "1"), ("attempts__prefix", "1"))
+    [nobody], [prefix] = refusal.value.errors["nobody"], refusal.value.errors["attempts__prefix"]
+    assert all(name in nobody for name in ("disposition", "since", "cursor", "__not", "__contains"))
+    assert len(nobody) < 1000
+    assert prefix == "unknown; attempts knows =, __not, __gt, __gte, __lt, __lte, __null"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("phone_number", "+16175551234"),
+        ("phone_number_raw__not", "16175551234"),
+        ("phone_number__prefix", "+1617"),
+        ("phone_number__null", "true"),
+        ("phone_number_raw__gt", "6"),
+        ("problems__contains", "617"),
+        ("extra__contains", "617"),
+        ("sort", "status,-phone_number"),
+        ("sort", "phone_number_raw"),
+    ],
+)
+def test_masked_numbers_cannot_be_found_by_asking_for_them(name, value) -> None:
     with pytest.raises(Forbidden):
-        ask((name, "+16175551234"), reveal=False)
-    assert ask((name, "+16175551234")).equal == {name: ["+16175551234"]}
+        permit(ask((name, value)).question, reveal=False)
+    permit(ask((name, value)).question, reveal=True)
+
+
+@pytest.mark.parametrize(("name", "value"), [("query", "a"), ("query__prefix", "phone="), ("sort", "query")])
+def test_nor_by_what_stood_in_a_url(name, value) -> None:
+    with pytest.raises(Forbidden):
+        permit(ask((name, value), schema=DELIVERIES).question, reveal=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("extra__null", "true"), ("events__contains", "queued"), ("fields", "phone_number")]
+)
+def test_what_gives_no_number_away_may_be_asked_by_everybody(name, value) -> None:
+    permit(ask((name, value)).question, reveal=False)
 
 
 def test_a_phone_number_whose_plus_was_not_escaped_is_found() -> None:
-    assert ask(("phone_number", " 16175551234")).equal == {"phone_number": ["+16175551234"]}
+    for name in ("phone_number", "phone_number__prefix", "phone_number__not"):
+        assert values((name, " 16175551234")) == ["+16175551234"]
 
 
-def test_a_cursor_belongs_to_its_order() -> None:
-    mark = cursor("after", "-ended_at", datetime(2026, 3, 8, tzinfo=UTC), UUID(int=5))
-    assert ask(("cursor", mark)).after.id == UUID(int=5)
+def test_an_order_has_many_keys_each_way_and_says_each_once() -> None:
+    assert ask(("sort", "status,-batch, id,status")).question.order == [
+        Order("status"), Order("batch", descending=True), Order("id"),
+    ]  # fmt: skip
+
+
+ROW = {
+    "id": UUID(int=5), "ended_at": datetime(2026, 3, 8, 1, 2, 3, 4, tzinfo=UTC), "batch": None, "attempts": 3,
+    "possible_duplicate": False, "status": "completed", "call_id": " ,é\U0001f642",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "sort", ["ended_at", "-ended_at", "batch,-attempts", "possible_duplicate,status,-id", "call_id"]
+)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_cursor_holds_the_row_that_it_marks(sort, backwards) -> None:
+    question = ask(("sort", sort)).question
+    mark = cursors.write(OutcomeSchema(), question, ROW, backwards=backwards)
+    edge = ask(("sort", sort), ("cursor", mark)).question.edge
+    assert edge
+    assert list(edge.values) == [ROW[order.field] for order in question.whole_order]
+    assert edge.backwards is backwards
+
+
+@pytest.mark.parametrize("sort", ["ended_at", "-ended_at,batch", "-id"])
+def test_a_cursor_belongs_to_its_order(sort) -> None:
+    mark = cursors.write(OutcomeSchema(), ask().question, ROW, backwards=False)
     with pytest.raises(Invalid):
-        ask(("cursor", mark), ("sort", "ended_at"))
+        ask(("cursor", mark), ("sort", sort))
+
+
+def test_a_cursor_that_was_changed_is_none_of_ours() -> None:
+    mark = cursors.write(OutcomeSchema(), ask().question, ROW, backwards=False)
+    for at in range(len(mark)):
+        other = "A" if mark[at] != "A" else "B"
+        for changed in (mark[:at] + other + mark[at + 1 :], mark[:at], mark[:at] + mark[at + 1 :]):
+            with pytest.raises(Invalid):
+                ask(("cursor", changed))

@@ -1,0 +1,66 @@
+"""How SQLite answers questions: each step within a time limit, and under gevent in a thread of its own.
+
+SQLite works in the thread that asks it, so under gevent a long question would keep every other request of the process
+waiting, callbacks too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from gevent import monkey
+from gevent.threadpool import ThreadPool
+
+# Apart from the threads that commits wait in, so that no number of questions keeps a delivery waiting.
+_THREADS = 8
+_LOOKS_EVERY = 20_000  # of SQLite's operations, about a millisecond
+
+
+class AskingCursor(sqlite3.Cursor):
+    """A question's cursor. A step beyond the connection's `asking` seconds fails as interrupted."""
+
+    def execute(self, *args: Any) -> Any:
+        return self._step(super().execute, *args)
+
+    def fetchone(self) -> Any:
+        return self._step(super().fetchone)
+
+    def fetchmany(self, *args: Any) -> Any:
+        return self._step(super().fetchmany, *args)
+
+    def fetchall(self) -> Any:
+        return self._step(super().fetchall)
+
+    def _step(self, act: Callable[..., Any], *args: Any) -> Any:
+        deadline = time.monotonic() + self.connection.asking  # type: ignore[attr-defined]
+        self.connection.set_progress_handler(lambda: time.monotonic() > deadline, _LOOKS_EVERY)
+        try:
+            return _aside(act, *args)
+        finally:
+            self.connection.set_progress_handler(None, 0)
+
+
+@cache
+def _threads() -> ThreadPool:
+    return ThreadPool(_THREADS)
+
+
+def _aside(act: Callable[..., Any], *args: Any) -> Any:
+    if not monkey.is_module_patched("threading"):
+        return act(*args)
+    result, failure = _threads().apply(_tried, (act, args))
+    if failure:
+        raise failure
+    return result
+
+
+def _tried(act: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+    """A failure is handed over: one raised in the thread would be printed there as well."""
+    try:
+        return act(*args), None
+    except Exception as error:  # noqa: BLE001
+        return None, error

@@ -1,0 +1,105 @@
+"""Rows in order: a page at a time by keyset, or all of them in one snapshot.
+
+A page begins behind the row that the one before ended with, so it costs the same however far it is, and rows that
+are written meanwhile neither repeat others nor push them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Select, UnaryExpression, and_, false, or_, select
+
+from app.store.conditions import bound, same, where
+from app.store.database import Database
+from app.store.questions import Edge, Order, Question
+
+Row = dict[str, Any]
+
+BATCH_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows in the question's order, and whether more lie on either side."""
+
+    rows: list[Row]
+    more_before: bool
+    more_after: bool
+
+
+def page(database: Database, question: Question, fields: Sequence[str] | None = None) -> Page:
+    """One page, with these fields and those of the order, or all. Raises `TooSlow`."""
+    backwards = question.edge is not None and question.edge.backwards
+    statement = _statement(question, fields, backwards)
+    if question.edge:
+        statement = statement.where(*_beyond(question, question.edge))
+    with database.reading() as connection:  # one row more than asked tells whether another page follows
+        found = [dict(row) for row in connection.execute(statement.limit(question.limit + 1)).mappings()]
+    more, rows = len(found) > question.limit, found[: question.limit]
+    if backwards:
+        return Page(rows[::-1], more_before=more, more_after=True)
+    return Page(rows, more_before=question.edge is not None, more_after=more)
+
+
+def stream(database: Database, question: Question, fields: Sequence[str] | None = None) -> Iterator[list[Row]]:
+    """All rows of the question in batches, as they were at one moment, in constant memory; no limit, no edge.
+
+    Each batch has the time limit to itself, so a slow reader is not cut off. Raises `TooSlow`.
+    """
+    with database.reading() as connection:
+        found = connection.execution_options(yield_per=BATCH_ROWS).execute(_statement(question, fields)).mappings()
+        for batch in found.partitions():
+            yield [dict(row) for row in batch]
+
+
+def _statement(question: Question, fields: Sequence[str] | None, backwards: bool = False) -> Select[Any]:
+    ordering = [_ordering(question.records.table.c[order.field], order, backwards) for order in question.whole_order]
+    return select(*_columns(question, fields)).where(*where(question)).order_by(*ordering)
+
+
+def _columns(question: Question, fields: Sequence[str] | None) -> list[Column[Any]]:
+    """Those of the order are always there, for the edges of the page."""
+    wanted = None if fields is None else {*fields, *(order.field for order in question.whole_order)}
+    return [column for column in question.records.columns if wanted is None or column.name in wanted]
+
+
+def _ordering(column: Column[Any], order: Order, backwards: bool) -> UnaryExpression[Any]:
+    """Said about nulls only where there can be some: an index that says nothing of them serves the rest."""
+    ordering = column.desc() if order.descending != backwards else column.asc()
+    if not column.nullable:
+        return ordering
+    return ordering.nulls_first() if backwards else ordering.nulls_last()
+
+
+def _beyond(question: Question, edge: Edge) -> list[ColumnElement[bool]]:
+    """Rows behind the edge in the order walked: further in one field, and the same in those before it.
+
+    The first comparison follows from the others; it is the one that an index can start from.
+    """
+    orders = question.whole_order
+    columns = [question.records.table.c[order.field] for order in orders]
+    further = [
+        and_(*same(columns[:at], edge.values[:at]), _further(columns[at], order, edge.values[at], edge.backwards))
+        for at, order in enumerate(orders)
+    ]
+    return [*_reachable(columns[0], orders[0], edge), or_(*further)]
+
+
+def _reachable(column: Column[Any], order: Order, edge: Edge) -> list[ColumnElement[bool]]:
+    value = edge.values[0]
+    if column.nullable:
+        return []
+    down = order.descending != edge.backwards
+    return [column <= bound(column, value) if down else column >= bound(column, value)]
+
+
+def _further(column: Column[Any], order: Order, value: Any, backwards: bool) -> ColumnElement[bool]:
+    """Nulls are last: forwards nothing lies behind them, backwards all that is not null."""
+    if value is None:
+        return column.is_not(None) if backwards else false()
+    down = order.descending != backwards
+    behind = column < bound(column, value) if down else column > bound(column, value)
+    return or_(behind, column.is_(None)) if column.nullable and not backwards else behind

@@ -1,0 +1,95 @@
+"""What a view of the query API is put together from: who may, what is asked, how it fails, all documented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NoReturn, TypeVar
+
+import flask_smorest
+from flask import Request, Response, g, request
+from marshmallow import RAISE, Schema, ValidationError, fields
+from webargs.flaskparser import FlaskParser
+
+from app.model import Scope
+from app.web.errors import Forbidden, Invalid, Unauthorised
+from app.web.parts import parts
+
+PROBLEM = "Problem"  # the component that all failures are
+
+_View = TypeVar("_View", bound=Callable[..., Response])
+
+
+class _Parser(FlaskParser):
+    """Hands a question's schema the texts given for each parameter, and names what is wrong as all errors are."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {"query": RAISE}  # noqa: RUF012
+
+    def load_querystring(self, req: Request, schema: Schema) -> Any:
+        return dict(req.args.lists())
+
+    def handle_error(self, error: ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
+        messages: Any = error.messages
+        raise Invalid(messages["query"])
+
+
+class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
+    """Views with their documentation."""
+
+    ARGUMENTS_PARSER = _Parser()
+
+    def get(self, rule: str) -> Callable[[_View], _View]:
+        """The view at this path."""
+        decorate: Callable[[_View], _View] = self.route(rule)
+        return decorate
+
+    def asks(self, schema: Schema) -> Callable[[_View], _View]:
+        """What the query string asks, as the schema reads it, is the view's first argument."""
+        return lambda view: fails(422)(self.arguments(schema, location="query")(view))
+
+    def answers(self, schema: Any, **options: Any) -> Callable[[_View], _View]:
+        """What the view's answer looks like."""
+        decorate: Callable[[_View], _View] = self.response(200, schema, **options)
+        return decorate
+
+
+class ProblemSchema(Schema):
+    """RFC 9457; `errors` says what is wrong, by parameter."""
+
+    type = fields.String(required=True)
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    detail = fields.String(required=True)
+    errors = fields.Dict(keys=fields.String(), values=fields.List(fields.String()))
+
+
+def needs(scope: Scope) -> Callable[[_View], _View]:
+    """Only for tokens of this scope or a wider one; `g.reveal` says whether phones may be shown."""
+
+    def decorate(view: _View) -> _View:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Response:
+            granted = _granted()
+            if not granted.includes(scope):
+                raise Forbidden(f"this needs a token with the scope {scope}; yours has {granted}")
+            g.reveal = granted.includes(Scope.REVEAL)
+            return view(*args, **kwargs)
+
+        bearer: _View = flask_smorest.Blueprint.doc(security=[{"bearer": []}])(guarded)
+        return fails(401, 403, 503)(bearer)
+
+    return decorate
+
+
+def fails(*statuses: int) -> Callable[[_View], _View]:
+    """Document how a view can fail."""
+    decorate: Callable[[_View], _View] = flask_smorest.Blueprint.doc(responses=dict.fromkeys(statuses, PROBLEM))
+    return decorate
+
+
+def _granted() -> Scope:
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    granted = parts().keyring.scopes.get(token.strip()) if kind.lower() == "bearer" and token.strip() else None
+    if granted is None:
+        raise Unauthorised("send a token: Authorization: Bearer TOKEN; see: plum-outcomes token add")
+    return granted

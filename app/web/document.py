@@ -1,0 +1,110 @@
+"""The OpenAPI document, made from the schemas that check and show, and its page. Neither needs a token."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from flask import Blueprint, Flask, Response, current_app, send_from_directory
+from flask_smorest import Api
+from marshmallow import fields
+
+from app.errors import NotFound
+from app.web.asking import PROBLEM, ProblemSchema
+from app.web.fields import TIME_IN_FILTERS, Moment, Zone, zones
+from app.web.parameters import Filter, Once, Parameter, Several
+
+pages = Blueprint("document", __name__, url_prefix="/api")
+
+_OURS = Path(__file__).parent / "docs"
+_SWAGGER_UI = {"swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"}
+# All of the page is served from here. Swagger UI sets styles on elements, and draws with `data:` pictures.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class _Api(Api):  # type: ignore[misc]
+    """Failures are problems, and each view says which it can have."""
+
+    DEFAULT_ERROR_RESPONSE_NAME = None
+    ERROR_SCHEMA = ProblemSchema
+
+
+def publish(app: Flask, *blueprints: Any) -> None:
+    """Serve these blueprints, and a document that lists them."""
+    api = _Api(app, spec_kwargs=_ABOUT)
+    api.ma_plugin.converter.add_attribute_function(_parameter_schema)
+    api.ma_plugin.converter.add_parameter_attribute_function(_parameter_style)
+    api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
+    api.spec.components.schema("TimeZone", {"type": "string", "enum": sorted(zones())})
+    problem = {"schema": {"$ref": f"#/components/schemas/{PROBLEM}"}}
+    response = {"description": "What is wrong, and what is allowed", "content": {"application/problem+json": problem}}
+    api.spec.components.response(PROBLEM, response)
+    for blueprint in blueprints:
+        api.register_blueprint(blueprint)
+    app.extensions["openapi"] = json.dumps(api.spec.to_dict(), ensure_ascii=False)
+    app.register_blueprint(pages)
+
+
+_ABOUT = {
+    "title": "Plum Outcomes",
+    "version": "1",
+    "openapi_version": "3.1.0",
+    "info": {
+        "description": (
+            "What became of each call. Filters: `field=value` or `field=a,b` (any of), `field__not`, `__gt`, "
+            "`__gte`, `__lt`, `__lte`, `__prefix`, `__contains`, `__null=true|false`. A parameter that is given "
+            "more than once is any of its values, each taken whole, commas and all."
+        )
+    },
+}
+
+
+@pages.get("/openapi.json")
+def show_document() -> Response:
+    return Response(current_app.extensions["openapi"], mimetype="application/json")
+
+
+@pages.get("/docs")
+def show_page() -> Response:
+    answer = send_from_directory(_OURS, "index.html")
+    answer.headers["Content-Security-Policy"] = _POLICY
+    return answer
+
+
+@pages.get("/docs/<name>")
+def show_asset(name: str) -> Response:
+    if name in _SWAGGER_UI:
+        return send_from_directory(str(files("flask_swagger_ui") / "dist"), name, max_age=86400)
+    if name == "start.js":
+        return send_from_directory(_OURS, name)
+    raise NotFound(f"there is no {name}")
+
+
+def _parameter_schema(self: OpenAPIConverter, field: fields.Field[Any], ret: Any) -> dict[str, Any]:
+    """How a parameter's values look."""
+    if not isinstance(field, Parameter):
+        return {}
+    one = _value_schema(self, field.inner)
+    return one if isinstance(field, Once) else {"type": "array", "items": one, "minItems": 1}
+
+
+def _value_schema(converter: OpenAPIConverter, inner: fields.Field[Any]) -> dict[str, Any]:
+    if isinstance(inner, Zone):
+        return {"$ref": "#/components/schemas/TimeZone"}
+    if isinstance(inner, Moment):
+        return TIME_IN_FILTERS
+    found: dict[str, Any] = converter.field2property(inner)
+    return found
+
+
+def _parameter_style(self: OpenAPIConverter, field: fields.Field[Any], ret: Any) -> dict[str, Any]:
+    """Between commas, but for values that are always taken whole."""
+    if not isinstance(field, Filter | Several):
+        return {}
+    return {"style": "form", "explode": isinstance(field, Filter) and field.is_whole}

@@ -1,0 +1,139 @@
+"""The kinds of fields that records have: how each is shown, how a filter's text is read, and how both are documented.
+
+A text that does not fit raises marshmallow's `ValidationError`, saying what is allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
+from enum import StrEnum
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from marshmallow import ValidationError, fields
+from marshmallow.validate import OneOf, Range
+
+from app.values import MAX_NUMBER, storable
+
+_UNESCAPED_PLUS = re.compile(r" (\d\d:?\d\d)$")
+# What a filter takes as a time; a record's own are always in UTC.
+_DATE = r"[1-9]\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2\d))"
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?"
+TIME_IN_FILTERS = {
+    "type": "string",
+    "anyOf": [{"format": "date-time"}, {"pattern": f"^{_DATE}([T ]{_CLOCK})?$"}],
+    "examples": ["2026-03-08", "2026-03-08T14:30:00", "2026-03-08T14:30:00Z"],
+}
+
+
+class Text(fields.String):
+    """Any text; what a store cannot hold is replaced in filters as it was in the records."""
+
+    def _deserialize(self, value: str, *args: Any, **kwargs: Any) -> str:
+        return storable(value) or ""
+
+
+class E164(Text):
+    """`+16175551234`."""
+
+    def _deserialize(self, value: str, *args: Any, **kwargs: Any) -> str:
+        unescaped = value.startswith(" ")  # an unescaped plus
+        return super()._deserialize(f"+{value[1:]}" if unescaped else value, *args, **kwargs)
+
+
+class Word(fields.String):
+    """One of an enumeration's words."""
+
+    def __init__(self, words: type[StrEnum], **kwargs: Any) -> None:
+        super().__init__(validate=one_of([word.value for word in words]), **kwargs)
+
+
+class Number(fields.Integer):
+    """A whole number, 0 to 2³¹−1 unless told otherwise."""
+
+    def __init__(self, least: int = 0, most: int = MAX_NUMBER, **kwargs: Any) -> None:
+        super().__init__(validate=Range(least, most), **kwargs)
+        self.least, self.most = least, most
+
+    def _deserialize(self, value: str, *args: Any, **kwargs: Any) -> int:
+        if not (value.isascii() and value.isdigit() and len(value) < 12 and self.least <= int(value) <= self.most):
+            raise ValidationError(f"{value!r} is no whole number from {self.least} to {self.most}")
+        return int(value)
+
+
+class Flag(fields.Boolean):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            truthy={"true"}, falsy={"false"}, error_messages={"invalid": "neither true nor false"}, **kwargs
+        )
+
+
+class Key(fields.UUID):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(error_messages={"invalid_uuid": "no UUID"}, **kwargs)
+
+
+class Digest(fields.Field[bytes]):
+    """SHA-256 in hex."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}, **kwargs)
+
+    def _serialize(self, value: bytes | None, *args: Any, **kwargs: Any) -> str | None:
+        return value.hex() if value is not None else None
+
+    def _deserialize(self, value: str, *args: Any, **kwargs: Any) -> bytes:
+        if not re.fullmatch("[0-9a-fA-F]{64}", value):
+            raise ValidationError(f"{value!r} is no SHA-256 in hex")
+        return bytes.fromhex(value)
+
+
+class Moment(fields.AwareDateTime):
+    """RFC 3339 in UTC, with `Z`; a filter's may lack the offset and is then local in the question's `tz`."""
+
+    def _serialize(self, value: datetime | None, *args: Any, **kwargs: Any) -> str | None:
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if value else None
+
+    def _deserialize(self, value: str, attr: Any, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:
+        return parse_moment(value, zone_of(data))
+
+
+class Nested(fields.Raw):
+    """A list or object: never null but empty, and not to be compared."""
+
+
+class Zone(fields.Field[ZoneInfo]):
+    """The name of an IANA time zone."""
+
+    def _deserialize(self, value: str, *args: Any, **kwargs: Any) -> ZoneInfo:
+        if value not in zones():
+            raise ValidationError(f"{value!r} is no IANA time zone; use one like America/New_York")
+        return ZoneInfo(value)
+
+
+def one_of(words: list[str]) -> OneOf:
+    return OneOf(words, error="{input!r} is none of {choices}")
+
+
+@cache
+def zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def zone_of(data: Mapping[str, Any] | None) -> tzinfo:
+    """Where times without an offset are local; a `tz` that is wrong has its own error."""
+    named = (data or {}).get("tz")
+    return ZoneInfo(named[0]) if named and named[0] in zones() else UTC
+
+
+def parse_moment(text: str, zone: tzinfo) -> datetime:
+    """A time with its offset, or local in `zone`; a bare date is its midnight."""
+    try:
+        moment = datetime.fromisoformat(_UNESCAPED_PLUS.sub(r"+\1", text.strip()))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        allowed = "use 2026-03-08, 2026-03-08T14:30:00 or 2026-03-08T14:30:00Z"
+        raise ValidationError(f"{text!r} is no time; {allowed}") from None

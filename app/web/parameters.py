@@ -1,0 +1,128 @@
+"""The parameters of a question, made from the record's schema: each field with each operator that fits its kind.
+
+One schema reads the query string, names what is wrong in it, and documents what there is. It reads a mapping from
+each parameter's name to the texts given for it.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields
+
+from app.store.questions import Condition, Operator, Order
+from app.web.fields import Flag, Nested, Text, Word, one_of
+
+_WHOLE = (Operator.PREFIX, Operator.CONTAINS)
+_MEANINGS = {
+    Operator.EQUAL: "is any of these",
+    Operator.NOT: "is none of these, or null",
+    Operator.GT: "is greater or later",
+    Operator.GTE: "is greater, later or the same",
+    Operator.LT: "is less or earlier",
+    Operator.LTE: "is less, earlier or the same",
+    Operator.PREFIX: "begins so",
+    Operator.CONTAINS: "contains this",
+    Operator.NULL: "is null, a list or object empty (true), or not (false)",
+}
+
+
+class Parameter(fields.Field[Any]):
+    """Reads the texts given for one parameter; `inner` reads a single text, and tells how it looks."""
+
+    def __init__(self, inner: fields.Field[Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def each(self, texts: list[str], data: Any) -> list[Any]:
+        """All texts read. Raises `ValidationError` with what is wrong in any."""
+        values: list[Any] = []
+        wrong: list[Any] = []
+        for text in texts:
+            try:
+                values.append(self.inner.deserialize(text, None, data))
+            except ValidationError as error:
+                wrong += error.messages
+        if wrong:
+            raise ValidationError(wrong)
+        return values
+
+
+class Once(Parameter):
+    """A parameter with one value."""
+
+    def _deserialize(self, value: list[str], attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if len(value) > 1:
+            raise ValidationError("given more than once")
+        return self.each(value, data)[0]
+
+
+class Several(Parameter):
+    """A parameter with values between commas; given again, it goes on."""
+
+    def _deserialize(self, value: list[str], attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        return list(dict.fromkeys(self.each([text for texts in value for text in texts.split(",")], data)))
+
+
+class Filter(Parameter):
+    """A condition on one field. Once: any of what the commas part; again: each whole, so a value can hold a comma."""
+
+    def __init__(self, field: str, operator: Operator, inner: fields.Field[Any]) -> None:
+        super().__init__(inner, metadata={"description": f"`{field}` {_MEANINGS[operator]}"})
+        self.field = field
+        self.operator = operator
+
+    @property
+    def is_whole(self) -> bool:
+        return self.operator in _WHOLE
+
+    def _deserialize(self, value: list[str], attr: str | None, data: Any, **kwargs: Any) -> Condition:
+        texts = value if self.is_whole or len(value) > 1 else value[0].split(",")
+        return Condition(self.field, self.operator, self.each(texts, data))
+
+
+class SortKey(Text):
+    """A field's name, `-` before it for descending."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(validate=one_of([sign + name for name in names for sign in ("", "-")]))
+        self.names = names
+
+    def deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        name = value.removeprefix("+").removeprefix(" ")  # an unescaped plus is a space
+        if name.removeprefix("-") not in self.names:
+            raise ValidationError(f"{name!r} is none of {', '.join(self.names)}, each with or without - before it")
+        return Order(name.removeprefix("-"), descending=name.startswith("-"))
+
+
+def filters(record: Schema, *, without: str | None = None) -> dict[str, fields.Field[Any]]:
+    """A parameter for each field and operator, but for the one field that is given otherwise."""
+    return {
+        f"{name}__{operator}".removesuffix("__"): Filter(name, operator, reader)
+        for name, field in record.fields.items()
+        for operator in Operator
+        if name != without and (reader := _reader(field, operator))
+    }
+
+
+def comparable(record: Schema) -> list[str]:
+    """The fields by which records can be sorted and counted."""
+    return [name for name, field in record.fields.items() if not isinstance(field, Nested)]
+
+
+def _reader(field: fields.Field[Any], operator: Operator) -> fields.Field[Any] | None:
+    """What reads the operator's values for this kind of field; None where the two do not fit."""
+    if operator is Operator.NULL:
+        return Flag()
+    if operator in _WHOLE:
+        kinds = (Text, Word, Nested) if operator is Operator.CONTAINS else (Text, Word)
+        return _value(field) if isinstance(field, Text) else Text() if isinstance(field, kinds) else None
+    return None if isinstance(field, Nested) else _value(field)
+
+
+def _value(field: fields.Field[Any]) -> fields.Field[Any]:
+    """The field as a value to compare with, which is never null."""
+    value = copy(field)
+    value.allow_none = False
+    return value

@@ -1,0 +1,66 @@
+"""Pages in the order that lists have unless told otherwise begin where they begin: in the index, without sorting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from app.store import pages
+from app.store.questions import Condition, Edge, Operator, Order, Question, Records
+
+NEWEST = {Records.OUTCOMES: "ended_at", Records.DELIVERIES: "received_at"}
+
+
+@pytest.fixture
+def fullness() -> str:
+    return "full"
+
+
+def plan_of(database, ask) -> str:
+    """How the engine goes about the last statement of `ask`; PostgreSQL as for more rows than there are here."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(connection, cursor, statement, parameters, context, many) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    ask()
+    event.remove(database.engine, "before_cursor_execute", note)
+    statement, parameters = [one for one in asked if one[0].startswith("SELECT")][-1]
+    with database.reading() as connection:
+        if not database.is_sqlite:
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+        return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {statement}", parameters))
+
+
+@pytest.mark.parametrize("kind", list(Records))
+@pytest.mark.parametrize("backwards", [None, False, True])
+@pytest.mark.parametrize("filtered", [False, True])
+def test_the_newest_come_from_the_index_at_any_page(database, kind, backwards, filtered) -> None:
+    question = Question(
+        records=kind,
+        order=[Order(NEWEST[kind], descending=True)],
+        conditions=[Condition("integration", Operator.EQUAL, ["others"])] if filtered else [],
+    )
+    if backwards is not None:
+        row = pages.page(database, question).rows[9]
+        question = replace(question, edge=Edge([row[NEWEST[kind]], row["id"]], backwards))
+    plan = plan_of(database, lambda: pages.page(database, question))
+    assert f"ix_{kind}_newest" in plan, plan
+    assert "Sort" not in plan, plan
+    assert "TEMP B-TREE" not in plan, plan
+    if backwards is not None:
+        assert f"{NEWEST[kind]}{'>' if backwards else '<'}" in plan.replace(" ", "").replace("(", ""), plan
+
+
+@pytest.mark.parametrize("bound", [Operator.GTE, Operator.LT])
+def test_since_and_until_come_from_the_index(database, bound) -> None:
+    newest = [Order("ended_at", descending=True)]
+    middle = pages.page(database, Question(records=Records.OUTCOMES, order=newest)).rows[50]["ended_at"]
+    since = Question(records=Records.OUTCOMES, order=newest, conditions=[Condition("ended_at", bound, [middle])])
+    assert "ix_outcomes_newest" in plan_of(database, lambda: pages.page(database, since))

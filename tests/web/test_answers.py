@@ -1,0 +1,91 @@
+"""Whatever is asked, the answer is one of the API's: records, or words on what is wrong. Nothing is a fault."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.config import from_environment
+from app.errors import TooSlow
+from app.factory import create_app
+from app.model import Scope
+from app.store import pages, schema_version
+from app.store.database import Database
+from app.store.tokens import add_token
+from app.web.filters import FacetsSchema, ListSchema, SummarySchema
+from app.web.schemas import DeliverySchema, OutcomeSchema
+from tests.store.oracle import add_odd_texts
+
+SCHEMAS = {
+    "outcomes": ListSchema.about(OutcomeSchema),
+    "deliveries": ListSchema.about(DeliverySchema),
+    "facets": FacetsSchema.about(OutcomeSchema),
+    "summary": SummarySchema.about(OutcomeSchema),
+}
+LIKELY = [
+    "completed", "human", "dev", "http", "true", "false", "0", "1", "2147483647", "2147483648", "9" * 400, "-1",
+    "2026-03-08", "0001-01-01", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-23:59", "America/New_York", "UTC",
+    "00000000-0000-0000-0000-000000000000", "0" * 64, "status,-batch", "-id", "ended_at", "hour", "week,status",
+    "exact", "estimated", "a,b", ",", "", "%", "_", "\\", "'; DROP TABLE outcomes; --", "\0", "\ud800", "\U0010ffff",
+    "\ud7ff", "é" * 900, "1," * 900, "[" * 900, "W10", "null", "NaN", "id,id",
+]  # fmt: skip
+
+
+def asking() -> st.SearchStrategy[tuple[str, list[tuple[str, str]]]]:
+    """A list and parameters, most of which it has."""
+
+    def parameters(path: str) -> st.SearchStrategy[tuple[str, list[tuple[str, str]]]]:
+        names = st.sampled_from([*SCHEMAS[path].fields, "nobody", "__not", "batch__like"])
+        controls = st.sampled_from([*(SCHEMAS[path].fields.keys() - SCHEMAS["facets"].fields.keys()), "fields", "tz"])
+        values = st.sampled_from(LIKELY) | st.text(max_size=9)
+        return st.tuples(st.just(path), st.lists(st.tuples(controls | names, values), max_size=4))
+
+    return st.sampled_from(list(SCHEMAS)).flatmap(parameters)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def client(request, tmp_path_factory) -> Iterator[FlaskClient]:
+    directory = tmp_path_factory.mktemp("answers")
+    sqlite = f"sqlite:///{directory / 'outcomes.db'}"
+    url = sqlite if request.param == "sqlite" else request.getfixturevalue("cluster").create()
+    database = Database(url)
+    schema_version.migrate(database)
+    add_odd_texts(database)
+    tokens = {scope: add_token(database, scope.value, scope, datetime.now(UTC)) for scope in Scope}
+    app = create_app(from_environment({"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(directory)}))
+    made = app.test_client()
+    made.tokens = {scope: {"Authorization": f"Bearer {token}"} for scope, token in tokens.items()}
+    yield made
+    app.extensions["plum"].answers.close()
+    app.extensions["plum"].database.close()
+    database.close()
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(asked=asking(), scope=st.sampled_from(Scope))
+def test_any_question_is_answered_refused_or_corrected(client, asked, scope) -> None:
+    path, parameters = asked
+    query = [(name, value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")) for name, value in parameters]
+    answer = client.get(f"/api/v1/{path}", query_string=query, headers=client.tokens[scope])
+    assert answer.status_code in ({200, 422} | ({403} if scope is Scope.READ else set())), answer.text
+    if answer.status_code == 422:
+        assert set(answer.json["errors"]) <= {name for name, _ in parameters} | {"fields"}
+    elif answer.status_code == 200:
+        assert "data" in json.loads(answer.data)
+
+
+def test_a_question_that_takes_too_long_is_answered_with_how_to_narrow_it(client, monkeypatch) -> None:
+    def slow(*_: object) -> None:
+        raise TooSlow("narrow it")
+
+    monkeypatch.setattr(pages, "page", slow)
+    answer = client.get("/api/v1/outcomes", headers=client.tokens[Scope.READ])
+    assert (answer.status_code, answer.json["detail"]) == (503, "narrow it")
+    assert answer.headers["Retry-After"] == "60"  # the same question would take as long again
+    assert answer.mimetype == "application/problem+json"
