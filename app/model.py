@@ -157,8 +157,7 @@ class Event(NamedTuple):
     at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One call's result in the one schema, as far as its deliveries tell. Unknown is None, never 0 or "".
 
     Fields stand in the order of the contract's record; `digest` is the one that users do not see: what was

@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
-from uuid import UUID, uuid5
+from typing import TypeVar
+from uuid import UUID
 
 from app.model import (
     AnsweredBy,
@@ -77,12 +76,15 @@ _T = TypeVar("_T")
 def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
     """The call as this one delivery tells it. `region` is where national numbers belong (`US`)."""
     problems = list(report.problems)
+    fields = report.fields
 
     def judged(name: str, read: Callable[[Json], _T | None]) -> _T | None:
-        return _judged(report.fields.get(name), read, problems)
+        sent = fields.get(name)
+        return None if sent is None else _judged(sent, read, problems)
 
     def text(name: str) -> str | None:
-        return _text(report.fields.get(name), problems)
+        sent = fields.get(name)
+        return None if sent is None else _text(sent, problems)
 
     call_id, message_reference, phone_raw = text("call_id"), text("message_reference"), text("phone_number")
     phone_number = judged("phone_number", lambda value: phone(value, region))
@@ -90,16 +92,12 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
     identity, key = _identity(delivery, report, call_id, message_reference, phone_raw, queued_at)
     disposition, answered_by = _disposition(report.status, report.callee_type)
     problems += _contradiction(report)
-    extra = clean(report.extra)
-    problems += [
-        Problem(name, value, "unstorable_character")
-        for name, value in report.extra.items()
-        if clean({name: value}) != {name: value}
-    ]
+    problems += _unstorable(report.extra)
     events = tuple(Event(storable(_text(name, problems)), _judged(at, time, problems)) for name, at in report.events)
     connected_at, disconnected_at = _latest(events, "connected"), _latest(events, "disconnected")
-    values: dict[str, Any] = dict(
-        id=uuid5(_NAMESPACE, json.dumps([identity, delivery.integration, *key])),
+    last_attempt_at = judged("last_attempt_at", time)
+    outcome = Outcome(
+        id=_outcome_id(identity, delivery.integration, key),
         integration=delivery.integration,
         product=report.product,
         identity=identity,
@@ -122,24 +120,21 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
         queued_at=queued_at,
         start_at=judged("start_at", time),
         end_at=judged("end_at", time),
-        last_attempt_at=judged("last_attempt_at", time),
+        last_attempt_at=last_attempt_at,
         connected_at=connected_at,
         disconnected_at=disconnected_at,
+        ended_at=_ended_at(disconnected_at, last_attempt_at, events, delivery.received_at),
+        received_at=delivery.received_at,
+        updated_at=delivery.received_at,
         events=events,
-        extra=extra,
+        extra=clean(report.extra),
         problems=tuple(Problem(clean(one.field), clean(one.value), one.problem) for one in problems),
-    )
-    received_at = delivery.received_at
-    return Outcome(
-        **values,
-        ended_at=_ended_at(disconnected_at, values["last_attempt_at"], events, received_at),
-        received_at=received_at,
-        updated_at=received_at,
         deliveries=1,
         possible_duplicate=False,
         normaliser=VERSION,
-        digest=_digest(values),
+        digest="",
     )
+    return outcome._replace(digest=_digest(outcome))
 
 
 def same_reading(one: str, other: str) -> bool:
@@ -158,15 +153,14 @@ def fold(outcomes: Iterable[Outcome]) -> Outcome:
     tellings = list(outcomes)
     if len(tellings) == 1:
         return tellings[0]
-    folded = replace(
-        max(tellings, key=rank),
+    folded = max(tellings, key=rank)._replace(
         received_at=min(outcome.received_at for outcome in tellings),
         updated_at=max(outcome.updated_at for outcome in tellings),
         deliveries=sum(outcome.deliveries for outcome in tellings),
         possible_duplicate=any(outcome.possible_duplicate for outcome in tellings),
     )
     ended_at = _ended_at(folded.disconnected_at, folded.last_attempt_at, folded.events, folded.received_at)
-    return replace(folded, ended_at=ended_at)
+    return folded._replace(ended_at=ended_at)
 
 
 def rank(outcome: Outcome) -> tuple[int, datetime, bool, str]:
@@ -179,9 +173,7 @@ def rank(outcome: Outcome) -> tuple[int, datetime, bool, str]:
 # --- parts
 
 
-def _judged(sent: Sent | None, read: Callable[[Json], _T | None], problems: list[Problem]) -> _T | None:
-    if sent is None:
-        return None
+def _judged(sent: Sent, read: Callable[[Json], _T | None], problems: list[Problem]) -> _T | None:
     try:
         return read(sent.value)
     except Odd as odd:
@@ -189,17 +181,26 @@ def _judged(sent: Sent | None, read: Callable[[Json], _T | None], problems: list
         return None
 
 
-def _text(sent: Sent | None, problems: list[Problem]) -> str | None:
+def _text(sent: Sent, problems: list[Problem]) -> str | None:
     """Any characters and length; empty is None. What is no text is kept as its JSON, with a problem."""
-    if sent is None or sent.value is None or sent.value == "":
+    value = sent.value
+    if isinstance(value, str):
+        if storable(value) not in (value, None):
+            problems.append(Problem(sent.name, value, "unstorable_character"))
+        return value or None
+    if value is None:
         return None
-    if isinstance(sent.value, str):
-        if storable(sent.value) != sent.value:
-            problems.append(Problem(sent.name, sent.value, "unstorable_character"))
-        return sent.value
-    if type(sent.value) is not int:
-        problems.append(Problem(sent.name, sent.value, "not_text"))
-    return json.dumps(sent.value, ensure_ascii=False, separators=(",", ":"))
+    if type(value) is not int:
+        problems.append(Problem(sent.name, value, "not_text"))
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _unstorable(extra: Mapping[str, Json]) -> list[Problem]:
+    return [
+        Problem(name, value, "unstorable_character")
+        for name, value in extra.items()
+        if clean({name: value}) != {name: value}
+    ]
 
 
 def _identity(
@@ -219,6 +220,12 @@ def _identity(
     if report.product is Product.FUSE and phone_raw is not None and queued_at is not None:
         return Identity.DERIVED, [phone_raw, queued_at.isoformat()]
     return Identity.NONE, [str(delivery.id)]
+
+
+def _outcome_id(identity: Identity, integration: str, key: list[str | None]) -> UUID:
+    """A UUID made of the identity (version 5, RFC 9562), so any process finds the same."""
+    name = _NAMESPACE.bytes + _encode([identity, integration, *key]).encode()
+    return UUID(bytes=hashlib.sha1(name, usedforsecurity=False).digest()[:16], version=5)
 
 
 def _disposition(status: Status, callee_type: CalleeType | None) -> tuple[Disposition, AnsweredBy | None]:
@@ -256,20 +263,20 @@ def _duration(sent: int | None, connected_at: datetime | None, disconnected_at: 
     return seconds if seconds >= 0 else None
 
 
-def _digest(content: Mapping[str, Json]) -> str:
+def _digest(outcome: Outcome) -> str:
     """64 hex digits: the first half is what was read, however encoded; the second tells encodings apart.
 
-    Two readings with the same first half are the same reading. The second half only makes the fold's order total; it
-    is of the values kept as sent, since all others are the same in every encoding.
+    Two readings of a call with the same first half are the same reading. The second half only makes the fold's order
+    total; it is of the values kept as sent, since all others are the same in every encoding.
     """
-    judged = [content[name] for name in content if name not in _AS_SENT]
-    as_sent = [content[name] for name in _AS_SENT]
+    judged = [*tuple(outcome)[_JUDGED], outcome.events]
+    as_sent = [outcome.extra, outcome.problems]
     if not any(as_sent):
         return _hash(_encode([judged, _NOTHING])) + _HASH_OF_NOTHING
     return _hash(_encode([judged, _canonical(as_sent)])) + _hash(_encode(as_sent))
 
 
-_AS_SENT = ("extra", "problems")
+_JUDGED = slice(Outcome._fields.index("integration"), Outcome._fields.index("ended_at"))
 _NOTHING: list[Json] = [{}, []]  # what `_canonical` makes of nulls alone
 
 

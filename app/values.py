@@ -92,7 +92,9 @@ def phone(value: Json, region: str) -> str | None:
 
 def storable(text: str | None) -> str | None:
     """Text without NUL and lone surrogates, which PostgreSQL's text does not hold; empty is None."""
-    return _UNSTORABLE.sub("\ufffd", text) if text else None
+    if not text or (text.isascii() and "\x00" not in text):
+        return text or None
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def clean(value: Json) -> Json:

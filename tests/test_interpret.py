@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 from uuid import UUID
 
+import phonenumbers
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from app.interpret import interpret
 from app.model import CalleeType, Delivery, Disposition, Outcome, Product, Reading, Status
 from app.normalise import VERSION, fold, same_reading
-from app.store.types import JsonText
+from app.store.types import to_json
+from app.values import phone
 
 REASONS = {"empty", "not_text", "not_json", "not_form", "not_xml", "too_deep", "no_known_field"}
 NAMES = [
@@ -90,11 +92,11 @@ def assert_holds(reading: Reading) -> None:
         return
     outcome = reading.outcome
     for value in (outcome.extra, [problem.value for problem in outcome.problems]):
-        JsonText().process_bind_param(value, None).encode()
+        to_json(value).encode()
     for name in ("attempts", "max_attempts", "reattempt_wait_seconds", "duration_seconds"):
         number = getattr(outcome, name)
         assert number is None or (type(number) is int and 0 <= number < 2**31)
-    for name in Outcome.__slots__:
+    for name in Outcome._fields:
         value = getattr(outcome, name)
         assert value != "", f"{name} is empty, not null"
         if isinstance(value, str):
@@ -362,3 +364,10 @@ def test_a_multipart_charset_and_escaped_quotes_in_names_are_read() -> None:
 def test_an_empty_duration_does_not_make_an_insight_call_one_of_fuse(empty) -> None:
     outcome = read(b'{"status":"failed","duration":%s}' % empty.encode(), product=Product.INSIGHT).outcome
     assert (outcome.product, outcome.problems) == (Product.INSIGHT, ())
+
+
+@given(st.from_regex(r"1?[2-9][0-9]{9}", fullmatch=True))
+def test_a_north_american_number_is_read_as_the_library_reads_it(dialled: str) -> None:
+    parsed = phonenumbers.parse(dialled, "US")
+    assert phonenumbers.is_possible_number_with_reason(parsed) == phonenumbers.ValidationResult.IS_POSSIBLE
+    assert phone(dialled, "US") == phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from app.interpret import interpret
-from app.model import Delivery, Product, Reading
+from app.model import Delivery, Outcome, Product, Reading
 from app.store.rows import outcome_row
 from app.web.schemas import OutcomeSchema
 
@@ -50,7 +50,7 @@ def _read(body: bytes, delivery: dict[str, str | None]) -> Reading:
 def _shown(reading: Reading) -> object:
     if reading.outcome is None:
         return reading.reason
-    record = OutcomeSchema(reveal=True).record(outcome_row(reading.outcome))
+    record = OutcomeSchema(reveal=True).record(dict(zip(Outcome._fields, outcome_row(reading.outcome), strict=True)))
     ours = {"id", "integration", "normaliser", "received_at", "updated_at", "deliveries", "possible_duplicate"}
     return {name: value for name, value in record.items() if name not in ours}
 

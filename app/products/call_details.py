@@ -34,14 +34,16 @@ STATUSES = {
 }
 
 # Fields that DEV does not have: where one of these stands, the body is a call_details.
-MARKS = (
-    "status",
-    "events",
-    "max_attempts",
-    "reattempt_wait",
-    "queued_timestamp",
-    "start_timestamp",
-    "end_timestamp",
+MARKS = frozenset(
+    {
+        "status",
+        "events",
+        "max_attempts",
+        "reattempt_wait",
+        "queued_timestamp",
+        "start_timestamp",
+        "end_timestamp",
+    }
 )
 
 WRAPPER = "call_details"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from functools import lru_cache
 
 # Python calls these encodings, but they transform text; two of them take quadratic time.
 _NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
@@ -14,8 +15,10 @@ _MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_MARKED = {mark[:1] for mark, _ in _MARKS}
 
 
+@lru_cache(maxsize=64)
 def charset_of(content_type: str | None) -> str | None:
     """The charset that a content type declares, if it is one."""
     match = _CHARSET.search(content_type or "")
@@ -36,7 +39,7 @@ def decode(raw: bytes, charset: str | None) -> str:
 
 def decoded(raw: bytes, charset: str | None) -> tuple[str, str]:
     """The text, and the charset that worked."""
-    marked = next((name for mark, name in _MARKS if raw.startswith(mark)), None)
+    marked = next((name for mark, name in _MARKS if raw.startswith(mark)), None) if raw[:1] in _MARKED else None
     for name in filter(None, (charset, marked, "utf-8")):
         try:
             return raw.decode(name).removeprefix("\ufeff"), name

@@ -34,4 +34,4 @@ CALLEE_TYPES = {
 }
 
 # Fields that no other product has: where one of these stands, the body is DEV's.
-MARKS = ("result", "callee_type", "message_reference")
+MARKS = frozenset({"result", "callee_type", "message_reference"})

@@ -17,8 +17,10 @@ class Fields:
     extra: dict[str, Json] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def first_of(self, names: Container[str]) -> Sent | None:
+    def first_of(self, names: frozenset[str]) -> Sent | None:
         """Whichever of these was sent first."""
+        if names.isdisjoint(self.known):
+            return None
         return next((sent for name, sent in self.known.items() if name in names), None)
 
     def keep(self, name: str, value: Json) -> None:
@@ -42,8 +44,9 @@ class Fields:
         """The known fields by our names. Of two that mean the same, the earlier table's counts."""
         ours: dict[str, Sent] = {}
         for table in tables:
-            for name in table.keys() & self.known.keys():
-                sent = self.known[name]
+            for name, sent in self.known.items():
+                if name not in table:
+                    continue
                 if not isinstance(sent.value, str):
                     sent = Sent(sent.name, plain(sent.value))
                 if ours.setdefault(table[name], sent) != sent:

@@ -6,17 +6,18 @@ They are parsed here and not by the web framework, whose limits refuse or swallo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import Compat32
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 from app.errors import Unreadable
 from app.model import Json
 from app.products.charsets import charset_of, decode
 from app.products.pairs import MAX_DEPTH, Pairs
 
+_WITH_ASCII = {"utf-8", "ascii", "latin-1", "iso8859-1", "cp1252"}  # the usual ones whose first half it is
 _WIDE = ("utf-16", "utf-32")
 _BOUNDARY = re.compile(r"boundary\s*=\s*(?:\"([^\"]+)\"|([^\s;]+))", re.I)
 _NAME = re.compile(r";\s*name\s*=\s*(?:\"((?:[^\"\\]|\\.)+)\"|([^\s;\"]+))", re.I)
@@ -44,15 +45,18 @@ def _urlencoded(text: str, charset: str) -> Iterator[tuple[str, str]]:
     for part in text.split("&"):
         name, _, value = part.partition("=")
         if name:
-            yield _unescape(name, charset), _unescape(value, charset)
+            yield (
+                _unescape(name, charset) if "%" in name or "+" in name else name,
+                _unescape(value, charset) if "%" in value or "+" in value else value,
+            )
 
 
 def _unescape(text: str, charset: str) -> str:
     text = text.replace("+", " ")
-    if "%" not in text:
-        return text
     for name in (charset, "utf-8"):
         try:
+            if name in _WITH_ASCII and text.isascii():
+                return unquote_to_bytes(text).decode(name)
             return unquote(text, name, "strict")
         except UnicodeError:
             continue
@@ -65,8 +69,10 @@ def boundary_of(body: bytes, content_type: str) -> str | None:
         declared: str = match[1] or match[2]
         if b"--" + declared.encode("latin-1", "replace") in body:
             return declared
+    if body.lstrip()[:2] != b"--":
+        return None
     first = body.lstrip().split(b"\n", 1)[0].strip()
-    return first[2:].decode("latin-1") if first.startswith(b"--") and len(first) > 2 else None
+    return first[2:].decode("latin-1") if len(first) > 2 else None
 
 
 def read_multipart(body: bytes, boundary: str, charset: str | None) -> Pairs:
@@ -93,8 +99,10 @@ def _part(part: Message, charset: str | None) -> tuple[str, str] | None:
     return decode(written, charset), decode(content, charset)
 
 
-def _nest(pairs: Iterable[tuple[str, str]]) -> Pairs:
+def _nest(pairs: Sequence[tuple[str, str]]) -> Pairs:
     """PHP's bracketed names as objects and lists: `events[0][event]=queued`."""
+    if not any("[" in name for name, _ in pairs):
+        return Pairs(pairs)
     root = Pairs()
     objects: dict[tuple[str, ...], Pairs] = {(): root}
     counts: dict[tuple[str, ...], int] = {}

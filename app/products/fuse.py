@@ -6,4 +6,4 @@ FIELDS = call_details.FIELDS
 STATUSES = call_details.STATUSES
 
 # Insight's callback has neither.
-MARKS = ("phone_number", "duration")
+MARKS = frozenset({"phone_number", "duration"})

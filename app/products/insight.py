@@ -9,4 +9,4 @@ FIELDS = call_details.FIELDS
 STATUSES = call_details.STATUSES
 
 # Fuse's callback does not have it.
-MARKS = ("last_attempt_timestamp",)
+MARKS = frozenset({"last_attempt_timestamp"})

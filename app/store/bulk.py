@@ -1,40 +1,63 @@
 """Many rows in one statement, on the path of every callback.
 
-SQLAlchemy's own multi-row insert builds each statement anew, at several times the cost of running it; here the text
-is made once for each number of rows. The columns and their types are still the schema's.
+SQLAlchemy's own multi-row insert builds each statement anew, and psycopg looks through each for its placeholders, at
+several times the cost of running it. Here the text is made once for each number of rows, in the driver's own words,
+and goes to the driver directly. The columns and their types are still the schema's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table
+from psycopg import RawCursor
+from sqlalchemy import Connection, Dialect, Table, exc
 
-Processor = Callable[[Any], Any] | None
+from app.store.rows import Values
+
+Processor = Callable[[Any], Any]
 
 
-def insert_rows(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: str
-) -> Sequence[Any]:
-    """`INSERT INTO table VALUES …, … on_conflict`: all rows, which must name every column; what it returns."""
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Values], on_conflict: str) -> Sequence[Any]:
+    """`INSERT INTO table VALUES …, … on_conflict`: all rows, each a value for each column; what it returns."""
     processors = _processors(table, connection.dialect)
-    values = tuple(
-        row[name] if process is None else process(row[name]) for row in rows for name, process in processors
-    )
-    statement = _statement(table, len(rows), on_conflict, connection.dialect.paramstyle)
-    return connection.exec_driver_sql(statement, values).all()
+    values: list[Any] = []
+    for row in rows:
+        start = len(values)
+        values += row
+        for at, process in processors:
+            if (value := values[start + at]) is not None:
+                values[start + at] = process(value)
+    statement = _statement(table, len(rows), on_conflict, connection.dialect.name)
+    return _execute(connection, statement, values)
+
+
+def _execute(connection: Connection, statement: str, values: Sequence[Any]) -> Sequence[Any]:
+    driver: Any = connection.connection.driver_connection
+    errors: Any = connection.dialect.loaded_dbapi.Error
+    new_cursor: Any = partial(RawCursor, driver) if connection.dialect.name == "postgresql" else driver.cursor
+    with closing(new_cursor()) as cursor:
+        try:
+            cursor.execute(statement, values)
+            found: Sequence[Any] = cursor.fetchall()
+        except errors as error:
+            raise exc.DBAPIError.instance(statement, None, error, errors, dialect=connection.dialect) from error
+    return found
 
 
 @lru_cache(maxsize=1024)
-def _statement(table: Table, rows: int, on_conflict: str, paramstyle: str) -> str:
-    mark = "?" if paramstyle == "qmark" else "%s"
-    row = f"({', '.join([mark] * len(table.c))})"
+def _statement(table: Table, rows: int, on_conflict: str, dialect: str) -> str:
+    width = len(table.c)
+    marks = [f"${at + 1}" if dialect == "postgresql" else "?" for at in range(width * rows)]
+    values = ", ".join(f"({', '.join(marks[at : at + width])})" for at in range(0, len(marks), width))
     columns = ", ".join(column.name for column in table.c)
-    return f"INSERT INTO {table.name} ({columns}) VALUES {', '.join([row] * rows)} {on_conflict}"  # noqa: S608
+    return f"INSERT INTO {table.name} ({columns}) VALUES {values} {on_conflict}"  # noqa: S608
 
 
 @lru_cache(maxsize=16)
-def _processors(table: Table, dialect: Dialect) -> list[tuple[str, Processor]]:
-    return [(column.name, column.type.dialect_impl(dialect).bind_processor(dialect)) for column in table.c]
+def _processors(table: Table, dialect: Dialect) -> list[tuple[int, Processor]]:
+    """Of the columns whose values the driver does not take as they are."""
+    found = [column.type.dialect_impl(dialect).bind_processor(dialect) for column in table.c]
+    return [(at, process) for at, process in enumerate(found) if process]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, func, select, text, tuple_, union_all, update
@@ -82,7 +81,7 @@ def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: T
 
     The upsert itself takes the rows' locks, in the order of their ids, so that two groups cannot deadlock.
     """
-    rows = [outcome_row(candidates[key]) | _of_delivery(tellings[key][0]) for key in sorted(candidates)]
+    rows = [(*outcome_row(candidates[key]), *_of_delivery(tellings[key][0])) for key in sorted(candidates)]
     add_up = "ON CONFLICT (id) DO UPDATE SET deliveries = outcomes.deliveries + excluded.deliveries"
     counts = insert_rows(connection, outcomes, rows, f"{add_up} RETURNING id, deliveries")
     several = {_uuid(row[0]): row[1] for row in counts if row[1] > 1}
@@ -94,11 +93,15 @@ def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: T
     for row in rows_met:
         stored = outcome_from_row(row)
         candidate = candidates[stored.id]
-        before = replace(stored, deliveries=stored.deliveries - candidate.deliveries)
+        before = stored._replace(deliveries=stored.deliveries - candidate.deliveries)
         existing[stored.id] = before
         folded = fold([before, candidate])
         if folded != stored:
-            connection.execute(update(outcomes).where(outcomes.c.id == stored.id).values(outcome_row(folded)))
+            connection.execute(
+                update(outcomes)
+                .where(outcomes.c.id == stored.id)
+                .values(dict(zip(Outcome._fields, outcome_row(folded), strict=True)))
+            )
     return existing
 
 
@@ -165,9 +168,9 @@ def _correct_verdicts(connection: Connection, receipts: dict[UUID, Receipt]) -> 
 # --- possible duplicates: bodies of one integration that nothing tells apart
 
 
-def _of_delivery(first: Telling) -> dict[str, Any]:
+def _of_delivery(first: Telling) -> tuple[bytes | None, UUID]:
     """What an outcome's row holds of the delivery that makes it."""
-    return {"body_sha256": _body_sha256(first), "first_delivery_id": first[0].id}
+    return _body_sha256(first), first[0].id
 
 
 def _body_sha256(telling: Telling) -> bytes | None:

@@ -26,6 +26,8 @@ from app.values import storable
 
 # A row of SQLAlchemy's by its columns' names, or one made here.
 Row = RowMapping | dict[str, Any]
+# Values in the order of a table's columns, words and all; the column's type makes of each what the driver takes.
+Values = tuple[Any, ...]
 
 _WORDS = {
     "product": Product,
@@ -35,38 +37,38 @@ _WORDS = {
     "disposition": Disposition,
     "answered_by": AnsweredBy,
 }
-_PLAIN = [name for name in Outcome.__slots__ if name not in {*_WORDS, "events", "extra", "problems"}]
+_EVENTS, _PROBLEMS = Outcome._fields.index("events"), Outcome._fields.index("problems")
+_PLAIN = [name for name in Outcome._fields if name not in {*_WORDS, "events", "extra", "problems"}]
 
 
-def delivery_row(reading: Reading) -> dict[str, Any]:
+def delivery_row(reading: Reading) -> Values:
     """The row of a delivery that is new: applied until the fold says otherwise, or quarantined."""
     delivery, outcome = reading.delivery, reading.outcome
-    product = outcome.product if outcome else delivery.product
-    return {
-        "id": delivery.id,
-        "integration": delivery.integration,
-        "declared": _value(delivery.product),
-        "product": _value(product),
-        "received_at": delivery.received_at,
-        "via": delivery.via.value,
-        "verdict": (Verdict.APPLIED if outcome else Verdict.QUARANTINED).value,
-        "reason": reading.reason,
-        "outcome_id": outcome.id if outcome else None,
-        "reference": storable(delivery.reference),
-        "batch": storable(delivery.batch),
-        "content_type": delivery.content_type,
-        "headers": delivery.headers,
-        "query": delivery.query,
-        "remote_addr": delivery.remote_addr,
-        "size": delivery.size,
-        "sha256": delivery.sha256,
-        "problems": problems_json(reading.problems),
-        "normaliser": reading.normaliser,
-        "digest": outcome.digest if outcome else None,
-        "cut_short": delivery.cut_short,
-        "body": delivery.body,
-        "later": False,
-    }
+    return (
+        delivery.id,
+        delivery.integration,
+        delivery.product,
+        outcome.product if outcome else delivery.product,
+        delivery.received_at,
+        delivery.via,
+        Verdict.APPLIED if outcome else Verdict.QUARANTINED,
+        reading.reason,
+        outcome.id if outcome else None,
+        storable(delivery.reference),
+        storable(delivery.batch),
+        delivery.content_type,
+        delivery.headers,
+        delivery.query,
+        delivery.remote_addr,
+        delivery.size,
+        delivery.sha256,
+        problems_json(reading.problems),
+        reading.normaliser,
+        outcome.digest if outcome else None,
+        delivery.cut_short,
+        delivery.body,
+        False,
+    )
 
 
 def delivery_from_row(row: Row) -> Delivery:
@@ -87,14 +89,16 @@ def delivery_from_row(row: Row) -> Delivery:
     )
 
 
-def outcome_row(outcome: Outcome) -> dict[str, Any]:
-    """The outcome's row, but for `body_sha256` and `first_delivery_id`, which are its delivery's."""
-    row = {name: getattr(outcome, name) for name in _PLAIN}
-    row |= {name: _value(getattr(outcome, name)) for name in _WORDS}
-    row["events"] = [{"event": event.event, "at": _rfc3339(event.at)} for event in outcome.events]
-    row["extra"] = outcome.extra
-    row["problems"] = problems_json(outcome.problems)
-    return row
+def outcome_row(outcome: Outcome) -> Values:
+    """The outcome's row, but for its last two columns, which are its first delivery's."""
+    events = [{"event": event.event, "at": _rfc3339(event.at)} for event in outcome.events]
+    return (
+        *outcome[:_EVENTS],
+        events,
+        outcome.extra,
+        problems_json(outcome.problems),
+        *outcome[_PROBLEMS + 1 :],
+    )
 
 
 def outcome_from_row(row: Row) -> Outcome:
@@ -108,10 +112,6 @@ def outcome_from_row(row: Row) -> Outcome:
 
 def problems_json(problems: tuple[Problem, ...]) -> list[dict[str, Any]]:
     return [{"field": one.field, "value": one.value, "problem": one.problem} for one in problems]
-
-
-def _value(word: Any) -> str | None:
-    return word.value if word is not None else None
 
 
 def _rfc3339(moment: datetime | None) -> str | None:

@@ -12,7 +12,24 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 # Compared by code point everywhere: SQLite does so by itself, PostgreSQL under the collation "C".
 CodePointText = Text().with_variant(Text(collation="C"), "postgresql")
-Word = String(20).with_variant(String(20, collation="C"), "postgresql")
+
+
+class Word(TypeDecorator[str]):
+    """A word of an enumeration."""
+
+    impl = String(20)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(String(20, collation="C") if dialect.name == "postgresql" else String(20))
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        return _plain
+
+
+def _plain(word: str | None) -> str | None:
+    """Drivers look for a way to write an enumeration's member each time."""
+    return None if word is None else str.__str__(word)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -39,13 +56,13 @@ def _sortable(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).isoformat(" ", "microseconds")[:26]
 
 
+_EMPTY = {dict: "{}", list: "[]", tuple: "[]"}
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def _json(value: Any) -> str:
-    if value:
-        return _encode(value)
-    return "{}" if value == {} else "[]" if value == [] else _encode(value)
+def to_json(value: Any) -> str:
+    """Most are empty."""
+    return _encode(value) if value or not isinstance(value, dict | list | tuple) else _EMPTY[type(value)]
 
 
 class JsonText(TypeDecorator[Any]):
@@ -55,7 +72,7 @@ class JsonText(TypeDecorator[Any]):
     cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Any:
-        return _json
+        return to_json
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return json.loads(value) if value is not None else None

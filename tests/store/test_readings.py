@@ -165,7 +165,7 @@ def test_what_the_store_refuses_is_quarantined_alone(database) -> None:
     readings = [interpret(delivery(dev(call_id=number))) for number in range(5)]
     outcome = readings[3].outcome
     assert outcome is not None
-    readings[3] = replace(readings[3], outcome=replace(outcome, attempts=2**70))
+    readings[3] = replace(readings[3], outcome=outcome._replace(attempts=2**70))
     receipts = save(database, readings)
     assert [receipt.verdict for receipt in receipts].count(Verdict.APPLIED) == 4
     assert (receipts[3].verdict, receipts[3].reason) == (Verdict.QUARANTINED, "store_refused")
