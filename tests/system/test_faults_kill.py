@@ -23,7 +23,7 @@ from tests.system.faults import (
     total,
 )
 
-ROUNDS = 2
+ROUNDS = 5
 UNPACED = 0.001
 
 
