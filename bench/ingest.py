@@ -152,23 +152,34 @@ def _stores(directory: Path) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def _servers(engine: str, url: str, directory: Path) -> Iterator[dict[str, Server]]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLUM_")}
-    environment |= {"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(directory / f"spool-{engine}")}
-    subprocess.run([COMMAND, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
-    made = subprocess.check_output([COMMAND, "integration", "add", "bench", "--json"], env=environment)
-    path = f"/result/{json.loads(made)['key']}"
+    service = ours(url, directory / f"spool-{engine}")
+    environment, path = _environment(url, directory / f"spool-{engine}"), f"/result/{service.url.rpartition('/')[2]}"
     other = f"sqlite:///{directory / 'plain.db'}" if engine == "sqlite" else url
     servers = {
         "noop": _start_reference("noop", environment, other, path),
         "plain": _start_reference("plain", environment, other, path),
         "raw": _start_reference("raw", environment, other, path),
-        "ours": _start([COMMAND, "serve", "--workers", str(WORKERS), "--bind"], environment, path),
+        "ours": service,
     }
     try:
         yield servers
     finally:
         for server in servers.values():
             server.stop()
+
+
+def ours(url: str, spool: Path) -> Server:
+    """This service, on a store of its own."""
+    environment = _environment(url, spool)
+    subprocess.run([COMMAND, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    made = subprocess.check_output([COMMAND, "integration", "add", "bench", "--json"], env=environment)
+    path = f"/result/{json.loads(made)['key']}"
+    return _start([COMMAND, "serve", "--workers", str(WORKERS), "--bind"], environment, path)
+
+
+def _environment(url: str, spool: Path) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLUM_")}
+    return environment | {"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(spool)}
 
 
 def _start_reference(name: str, environment: dict[str, str], url: str, path: str) -> Server:

@@ -1,0 +1,115 @@
+"""A store of many outcomes: `python -m bench.fill DATABASE_URL ROWS [DAYS]`.
+
+What the store holds already, a simulated campaign say, is copied by the database itself, each copy with ids, a phone
+number and times of its own, spread over the days before now.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import sqlalchemy as sa
+
+STEP = 50_000
+# What each copy has for itself, by engine: `n` counts the copies, `at` is its moment in Unix seconds.
+OWN = {
+    "sqlite": {
+        "id": "lower(hex(randomblob(16)))",
+        "delivery_id": "printf('%012x', at * 1000) || lower(hex(randomblob(10)))",
+        "moment": "strftime('%Y-%m-%d %H:%M:%S.000000', at, 'unixepoch')",
+        "numbers": "WITH RECURSIVE numbers(n) AS (VALUES(:low) UNION ALL SELECT n + 1 FROM numbers WHERE n < :high)",
+        "text": "CAST(n AS text)",
+        "phone": "printf('+1617%07d', n * 7919 % 10000000)",
+    },
+    "postgresql": {
+        "id": "gen_random_uuid()",
+        "delivery_id": "CAST(lpad(to_hex(CAST(at AS bigint) * 1000), 12, '0')"
+        " || substr(replace(CAST(gen_random_uuid() AS text), '-', ''), 1, 20) AS uuid)",
+        "moment": "to_timestamp(at)",
+        "numbers": "WITH numbers AS (SELECT n FROM generate_series(CAST(:low AS bigint), :high) AS n)",
+        "text": "CAST(n AS text)",
+        "phone": "'+1617' || lpad(CAST(n * 7919 % 10000000 AS text), 7, '0')",
+    },
+}
+
+
+def fill(url: str, rows: int, days: int = 365) -> None:
+    """Add so many outcomes, each of one delivery."""
+    engine = sa.create_engine(url)
+    own = OWN[engine.dialect.name]
+    meta = sa.MetaData()
+    meta.reflect(engine, only=["outcomes", "deliveries"])
+    with engine.connect() as connection:
+        _templates(connection, meta)
+        for low in range(0, rows, STEP):
+            high = min(low + STEP, rows) - 1
+            bounds = {"low": low, "high": high, "now": int(time.time()), "span": days * 86400, "rows": rows}
+            connection.execute(sa.text("DELETE FROM copies"))
+            connection.execute(sa.text(_COPIES.format(**own)), bounds)
+            connection.execute(sa.text(_insert(meta.tables["outcomes"], _outcome(own))))
+            connection.execute(sa.text(_insert(meta.tables["deliveries"], _delivery(own))))
+            connection.commit()
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text("ANALYZE"))
+            connection.commit()
+
+
+_COPIES = """
+{numbers}, spread AS (SELECT n, :now - :span + n * :span / :rows AS at FROM numbers)
+INSERT INTO copies
+SELECT n, at, {id}, {delivery_id}, {moment}, n % (SELECT count(*) FROM template) FROM spread
+"""
+
+
+def _templates(connection: sa.Connection, meta: sa.MetaData) -> None:
+    """The outcomes of one delivery each that are there, numbered; and where the copies' own values go."""
+    uuid = "uuid" if connection.dialect.name == "postgresql" else "char(32)"
+    moment = "timestamptz" if connection.dialect.name == "postgresql" else "text"
+    connection.execute(
+        sa.text(
+            "CREATE TEMPORARY TABLE template AS SELECT row_number() OVER (ORDER BY id) - 1 AS number, id,"
+            " first_delivery_id FROM outcomes WHERE deliveries = 1"
+        )
+    )
+    connection.execute(
+        sa.text(
+            f"CREATE TEMPORARY TABLE copies (n bigint, at bigint, id {uuid}, delivery_id {uuid},"
+            f" moment {moment}, number bigint)"
+        )
+    )
+    for name in ("outcomes", "deliveries"):
+        key = "id" if name == "outcomes" else "first_delivery_id"
+        connection.execute(
+            sa.text(
+                f"CREATE TEMPORARY TABLE {name}_template AS SELECT template.number AS number, {name}.*"
+                f" FROM template JOIN {name} ON {name}.id = template.{key}"
+            )
+        )
+        connection.execute(sa.text(f"CREATE UNIQUE INDEX {name}_numbers ON {name}_template (number)"))
+    connection.commit()
+
+
+def _outcome(own: dict[str, str]) -> dict[str, str]:
+    moments = ("ended_at", "received_at", "updated_at")
+    text, phone = own["text"], own["phone"]
+    return (
+        dict.fromkeys(moments, "moment")
+        | {"id": "copies.id", "first_delivery_id": "delivery_id", "body_sha256": "NULL"}
+        | {"last_attempt_at": "moment", "call_id": text, "phone_number": phone, "phone_number_raw": phone}
+    )
+
+
+def _delivery(own: dict[str, str]) -> dict[str, str]:
+    return {"id": "delivery_id", "outcome_id": "copies.id", "received_at": "moment"}
+
+
+def _insert(table: sa.Table, own: dict[str, str]) -> str:
+    columns = ", ".join(column.name for column in table.c)
+    values = ", ".join(own.get(column.name, f"same.{column.name}") for column in table.c)
+    template = f"{table.name}_template"
+    return f"INSERT INTO {table.name} ({columns}) SELECT {values} FROM copies JOIN {template} AS same USING (number)"
+
+
+if __name__ == "__main__":
+    fill(sys.argv[1], int(sys.argv[2]), *(int(days) for days in sys.argv[3:]))

@@ -1,0 +1,66 @@
+"""Whether a full store takes as many callbacks as an empty one: `python -m bench.full [ROWS] [SECONDS] [ROUNDS]`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.fill import fill
+from bench.ingest import COMMAND, Server, load, ours
+from tests.conftest import new_cluster
+
+
+def run(rows: int, seconds: float, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        os.chmod(directory, 0o755)
+        _compare(
+            "sqlite",
+            [f"sqlite:///{directory / name}.db" for name in ("empty", "full")],
+            directory,
+            rows,
+            seconds,
+            rounds,
+        )
+        cluster = new_cluster(directory)
+        try:
+            _compare("postgresql", [cluster.create(), cluster.create()], directory, rows, seconds, rounds)
+        finally:
+            cluster.stop()
+
+
+def _compare(engine: str, urls: list[str], directory: Path, rows: int, seconds: float, rounds: int) -> None:
+    empty, full = (ours(url, directory / f"spool-{engine}-{number}") for number, url in enumerate(urls))
+    try:
+        _simulate(full)
+        began = time.monotonic()
+        fill(urls[1], rows)
+        print(f"\n{engine}: {rows} outcomes filled in {time.monotonic() - began:.0f} s")
+        shares, costs = [], []
+        for turn in range(rounds + 1):
+            one, other = (load(server, seconds, f"{engine}{turn}") for server in (empty, full))
+            if turn:  # the first is to warm up
+                shares.append(other.per_second / one.per_second)
+                costs.append(other.cpu_ms / one.cpu_ms)
+                print(f"  empty {one.per_second:.0f}/s, full {other.per_second:.0f}/s")
+        print(f"  full / empty: {statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
+        print(f"  processor time each, full / empty: {statistics.median(costs):.2f}")
+    finally:
+        empty.stop()
+        full.stop()
+
+
+def _simulate(server: Server) -> None:
+    command = [COMMAND, "simulate", "--calls", "3000", "--seed", "1", "--result-url", server.url]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    given = [float(text) for text in sys.argv[1:]]
+    rows, seconds, rounds = [*given, *(5_000_000, 8, 5)[len(given) :]]
+    run(int(rows), seconds, int(rounds))
