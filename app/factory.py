@@ -22,6 +22,7 @@ from app.interpret import interpret
 from app.model import Integration
 from app.store import readings
 from app.store.database import Database, writable
+from app.store.reprocess import reprocess_one
 from app.store.integrations import active_keys, integration_of_key
 from app.store.tokens import scope_of_token
 from app.web import api, document, errors, ops, totals
@@ -43,7 +44,18 @@ def create_app(settings: Settings | None = None) -> Flask:
         scope=lambda token: breaker.call(lambda: scope_of_token(database, token)),
     )
     writer = Writer(reader(settings), partial(readings.save, database), breaker, spool)
-    return _flask(Parts(settings, database, answers, keyring, writer, spool, lambda: is_running(settings.spool_dir)))
+    return _flask(
+        Parts(
+            settings,
+            database,
+            answers,
+            keyring,
+            writer,
+            spool,
+            reprocess=partial(reprocess_one, database, reader(settings)),
+            is_kept=lambda: is_running(settings.spool_dir),
+        )
+    )
 
 
 def create_housekeeping(settings: Settings) -> Housekeeping:

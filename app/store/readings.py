@@ -70,7 +70,7 @@ def _save_outcomes(connection: Connection, tellings: Tellings) -> dict[UUID, Rec
     _mark_later(connection, existing, tellings)
     receipts: dict[UUID, Receipt] = {}
     for outcome_id, group in tellings.items():
-        receipts |= _judge(group, existing.get(outcome_id), seen[outcome_id])
+        receipts |= judge(group, existing.get(outcome_id), seen[outcome_id])
     _mark_possible_duplicates(connection, tellings.values())
     return receipts
 
@@ -80,7 +80,7 @@ def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: T
 
     The upsert itself takes the rows' locks, in the order of their ids, so that two groups cannot deadlock.
     """
-    rows = [(*outcome_row(candidates[key]), *_of_delivery(tellings[key][0])) for key in sorted(candidates)]
+    rows = [(*outcome_row(candidates[key]), *first_columns(tellings[key][0])) for key in sorted(candidates)]
     add_up = "ON CONFLICT (id) DO UPDATE SET deliveries = outcomes.deliveries + excluded.deliveries"
     counts = insert_rows(connection, outcomes, rows, f"{add_up} RETURNING id, deliveries")
     several = {_uuid(row[0]): row[1] for row in counts if row[1] > 1}
@@ -136,7 +136,7 @@ def _mark_later(connection: Connection, existing: dict[UUID, Outcome], tellings:
         connection.execute(update(deliveries).where(deliveries.c.id == bindparam("key")).values(later=True), later)
 
 
-def _judge(group: Iterable[Telling], newest: Outcome | None, seen: list[str]) -> dict[UUID, Receipt]:
+def judge(group: Iterable[Telling], newest: Outcome | None, seen: list[str]) -> dict[UUID, Receipt]:
     """What each of these did to their outcome, taken in turn."""
     receipts: dict[UUID, Receipt] = {}
     for delivery, outcome in group:
@@ -167,7 +167,7 @@ def _correct_verdicts(connection: Connection, receipts: dict[UUID, Receipt]) -> 
 # --- possible duplicates: bodies of one integration that nothing tells apart
 
 
-def _of_delivery(first: Telling) -> tuple[bytes | None, UUID]:
+def first_columns(first: Telling) -> tuple[bytes | None, UUID]:
     """What an outcome's row holds of the delivery that makes it."""
     return _body_sha256(first), first[0].id
 

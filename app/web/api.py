@@ -86,6 +86,17 @@ def get_body(delivery_id: str) -> Response:
     return Response(body, mimetype="application/octet-stream", headers=headers)
 
 
+@blueprint.post("/deliveries/<delivery_id>/reprocess")
+@needs(Scope.ADMIN)
+@fails(404)
+@blueprint.answers(DeliverySchema)
+def reprocess(delivery_id: str) -> Response:
+    """Read one callback again, with today's normaliser."""
+    key = _id(delivery_id)
+    parts().reprocess(key)
+    return jsonify(_schema(DeliverySchema).record(records.get_record(parts().database, Records.DELIVERIES, key)))
+
+
 def _list(asked: Asked, kind: type[RecordSchema]) -> Response:
     permit(asked.question, reveal=g.reveal)
     page = pages.page(parts().answers, asked.question, asked.fields)

@@ -43,6 +43,11 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         decorate: Callable[[_View], _View] = self.route(rule)
         return decorate
 
+    def post(self, rule: str) -> Callable[[_View], _View]:
+        """The view at this path, which changes something."""
+        decorate: Callable[[_View], _View] = self.route(rule, methods=["POST"])
+        return decorate
+
     def asks(self, schema: Schema) -> Callable[[_View], _View]:
         """What the query string asks, as the schema reads it, is the view's first argument."""
         return lambda view: fails(422)(self.arguments(schema, location="query")(view))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import UUID
 
 from flask import current_app
 
@@ -23,6 +24,7 @@ class Parts:
     keyring: Keyring
     writer: Writer
     spool: Spool
+    reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
     is_kept: Callable[[], bool]  # whether housekeeping runs
 
 

@@ -1,0 +1,63 @@
+"""The command `reprocess`: all history through today's normaliser."""
+
+from __future__ import annotations
+
+import sys
+from uuid import UUID
+
+import click
+
+from app import factory
+from app.config import from_environment
+from app.errors import StoreError
+from app.store import schema_version
+from app.store.database import Database
+from app.store.reprocess import Report, reprocess
+from app.terminal import Asking, as_json, example, pairs_of, print_json, print_rows, print_values
+from app.web.filters import QuestionSchema, asked
+from app.web.schemas import DeliverySchema
+
+COUNTS = ("deliveries", "outcomes", "changed", "made", "removed")
+
+
+@click.command("reprocess", cls=Asking)
+@click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--dry-run", is_flag=True, help="Change nothing, only say what would differ.")
+@click.option("--after", type=click.UUID, metavar="ID", help="Go on behind this delivery, where a run was cut off.")
+@as_json
+@example("reprocess --dry-run since=2026-03-01 integration=reminders")
+def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: bool, as_json: bool) -> None:
+    """Read stored deliveries again with today's normaliser, and say by field how many outcomes differ.
+
+    Filters are those of deliveries. It may run while callbacks come in, and twice changes nothing more.
+    """
+    schema = QuestionSchema.about(DeliverySchema)
+    question = schema.question(asked(pairs_of(filters), schema))
+    settings = from_environment()
+    database = Database(settings.database_url)
+    schema_version.check(database)
+    report, last = Report(), after
+    bar = click.progressbar(
+        length=0, label="reading again", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True
+    )
+    try:
+        with bar:
+            for last, report in reprocess(
+                database, factory.reader(settings), question, after=after, dry_run=dry_run
+            ):
+                bar.update(report.deliveries - bar.pos)
+    except (KeyboardInterrupt, StoreError) as error:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        go_on = f"; go on with --after {last}" if last else ""
+        raise click.ClickException(f"{why}; {report.deliveries} deliveries are done{go_on}") from error
+    _print(report, as_json)
+
+
+def _print(report: Report, as_json: bool) -> None:
+    counts = {name: getattr(report, name) for name in COUNTS}
+    if as_json:
+        print_json({**counts, "fields": dict(report.fields.most_common()), "verdicts": dict(report.verdicts)})
+        return
+    print_values(counts, as_json=False)
+    if report.fields:
+        print_rows([{"field": name, "outcomes": count} for name, count in report.fields.most_common()], as_json=False)
