@@ -18,7 +18,7 @@ LAYERS = [
     ["intake", "store", "plum"],
     ["interpret"],
     ["normalise", "products"],
-    ["values"],
+    ["values", "exports"],
     ["metrics", "config", "logs"],
     ["terminal"],
     ["model", "errors"],
@@ -41,6 +41,7 @@ OWNERS = {
     "click": {"cli", "terminal"},
     "gunicorn": set(),
     "gevent": {"store"},
+    "pyarrow": {"exports"},
 }
 
 MODULES = sorted(ROOT.rglob("*.py"))
