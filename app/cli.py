@@ -20,7 +20,7 @@ import click
 from werkzeug.datastructures import MultiDict
 
 from app import doctor as checks
-from app import factory, logs, serving
+from app import factory, logs, serving, transfer
 from app.config import Settings, from_environment
 from app.intake.spool import Spool
 from app.model import Product, Scope
@@ -291,6 +291,9 @@ def _asked(filters: tuple[str, ...], schema: QuestionSchema, reveal: bool) -> An
     except Forbidden:
         raise click.UsageError("asking so would give masked phone numbers away; add --reveal") from None
     return wanted
+
+
+main.add_command(transfer.import_command)
 
 
 # --- playing Plum

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent / "app"
 # Highest first. Parts on one line are strangers to one another.
 LAYERS = [
     ["cli"],
+    ["transfer"],
     ["factory"],
     ["doctor", "serving"],
     ["web", "housekeeping"],
@@ -27,7 +28,7 @@ LAYERS = [
 # Outside dependencies, and the parts that alone may import them.
 OWNERS = {
     "flask": {"web", "factory"},
-    "werkzeug": {"web", "cli"},
+    "werkzeug": {"web", "cli", "transfer"},
     "marshmallow": {"web"},
     "flask_smorest": {"web"},
     "apispec": {"web"},
@@ -38,7 +39,7 @@ OWNERS = {
     "prometheus_client": {"metrics"},
     "phonenumbers": {"values", "config", "web"},
     "defusedxml": {"products"},
-    "click": {"cli", "terminal"},
+    "click": {"cli", "terminal", "transfer"},
     "gunicorn": set(),
     "gevent": {"store"},
     "pyarrow": {"exports"},
