@@ -24,8 +24,9 @@ from app.store import readings
 from app.store.database import Database, writable
 from app.store.integrations import active_keys, integration_of_key
 from app.store.tokens import scope_of_token
-from app.web import api, document, errors, ops, totals
+from app.web import api, document, errors, live, ops, totals
 from app.web.auth import Keyring
+from app.web.feed import Feed
 from app.web.parts import Parts, now
 from app.web.result import ResultFace
 
@@ -43,7 +44,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         scope=lambda token: breaker.call(lambda: scope_of_token(database, token)),
     )
     writer = Writer(reader(settings), partial(readings.save, database), breaker, spool)
-    return _flask(Parts(settings, database, answers, keyring, writer, spool, lambda: is_running(settings.spool_dir)))
+    feed = Feed(Database(settings.database_url))  # not of a replica, which knows no transactions under way
+    is_kept = partial(is_running, settings.spool_dir)
+    return _flask(Parts(settings, database, answers, keyring, writer, spool, is_kept, feed))
 
 
 def create_housekeeping(settings: Settings) -> Housekeeping:
@@ -101,7 +104,7 @@ def _flask(parts: Parts) -> Flask:
     if "metrics" in parts.settings.roles:
         app.register_blueprint(ops.scrape)
     if "analyst" in parts.settings.roles:
-        document.publish(app, api.blueprint, totals.blueprint)
+        document.publish(app, api.blueprint, totals.blueprint, live.blueprint)
     if "receiver" in parts.settings.roles:
         app.wsgi_app = ResultFace(app.wsgi_app, parts)  # type: ignore[method-assign]
     errors.register(app)

@@ -8,7 +8,7 @@ lies between two horizons is always the same, and waits for no transaction that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -18,7 +18,8 @@ from sqlalchemy import Connection, delete, func, or_, select, text
 from app.store.database import Database
 from app.store.schema import changes
 
-PAGE = 16  # rows of a page, each of up to some hundred outcomes
+PAGE_ROWS = 32
+PAGE_OUTCOMES = 200  # or one row, however many it has
 
 _NOTE_SQLITE = "INSERT INTO changes (changed_at, outcome_ids) VALUES (strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?)"
 _NOTE_POSTGRESQL = (
@@ -72,14 +73,14 @@ def page(database: Database, span: Span) -> list[Change]:
         select(numbers, changes.c.outcome_ids)
         .where(is_new, numbers < span.upto.end, numbers.not_in(span.upto.running), numbers >= span.id)
         .order_by(numbers)
-        .limit(PAGE)
+        .limit(PAGE_ROWS)
     )
     with database.reading() as connection:
         rows = connection.execute(statement).all()
     found = [Change(row.id, _unpacked(row.outcome_ids)) for row in rows]
     if found and found[0].id == span.id:
         found[0].outcome_ids[: span.sent] = []
-    return found
+    return list(_first([change for change in found if change.outcome_ids]))
 
 
 def prune(database: Database, before: datetime) -> int:
@@ -89,6 +90,15 @@ def prune(database: Database, before: datetime) -> int:
     )
     with database.writing() as connection:
         return connection.execute(statement).rowcount
+
+
+def _first(found: list[Change]) -> Iterator[Change]:
+    size = 0
+    for change in found:
+        size += len(change.outcome_ids)
+        if size > PAGE_OUTCOMES and size > len(change.outcome_ids):
+            return
+        yield change
 
 
 def _parsed(snapshot: str) -> Horizon:

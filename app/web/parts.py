@@ -13,6 +13,7 @@ from app.intake.spool import Spool
 from app.intake.writer import Writer
 from app.store.database import Database
 from app.web.auth import Keyring
+from app.web.feed import Feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Parts:
     writer: Writer
     spool: Spool
     is_kept: Callable[[], bool]  # whether housekeeping runs
+    feed: Feed
 
 
 def parts() -> Parts:
