@@ -293,6 +293,7 @@ def _asked(filters: tuple[str, ...], schema: QuestionSchema, reveal: bool) -> An
     return wanted
 
 
+main.add_command(transfer.export_command)
 main.add_command(transfer.import_command)
 
 

@@ -24,7 +24,7 @@ from app.store import readings
 from app.store.database import Database, writable
 from app.store.integrations import active_keys, integration_of_key
 from app.store.tokens import scope_of_token
-from app.web import api, document, errors, live, ops, totals
+from app.web import api, document, downloads, errors, live, ops, totals
 from app.web.auth import Keyring
 from app.web.feed import Feed
 from app.web.parts import Parts, now
@@ -104,7 +104,7 @@ def _flask(parts: Parts) -> Flask:
     if "metrics" in parts.settings.roles:
         app.register_blueprint(ops.scrape)
     if "analyst" in parts.settings.roles:
-        document.publish(app, api.blueprint, totals.blueprint, live.blueprint)
+        document.publish(app, api.blueprint, totals.blueprint, downloads.blueprint, live.blueprint)
     if "receiver" in parts.settings.roles:
         app.wsgi_app = ResultFace(app.wsgi_app, parts)  # type: ignore[method-assign]
     errors.register(app)

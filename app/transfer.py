@@ -1,26 +1,90 @@
-"""The commands that move much at once: `import`."""
+"""The commands that move much at once: `export` and `import`."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO, cast
 
 import click
 
 from app import factory
 from app.config import from_environment
+from app.exporting import Order, export
+from app.exports import FORMATS
 from app.intake.importing import Import, Line
 from app.store.database import Database
 from app.store.integrations import integrations_by_name
 from app.store.known import known_deliveries
 from app.terminal import as_json, example, print_values
+from app.web.errors import Forbidden
 
 MAX_COMPLAINTS = 100
 LINES_A_STEP = 1000  # of the progress shown
+
+
+@click.command("export")
+@click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), required=True)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file that appears once it is whole; else stdout.",
+)
+@click.option("--deliveries", is_flag=True, help="Deliveries instead; with --reveal NDJSON can be imported again.")
+@click.option("--reveal", is_flag=True, help="Show phone numbers whole.")
+@example("export --format csv --out march.csv since=2026-03-01 until=2026-04-01 status=completed")
+def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, deliveries: bool, reveal: bool) -> None:
+    """Write all outcomes that the filters choose to a file; the same filters, sort and fields as the API's.
+
+    In CSV a text cell that a spreadsheet would run begins with ', but for raw=true.
+    """
+    order = Order("deliveries" if deliveries else "outcomes", form, pairs(filters), reveal)
+    settings = from_environment()
+    database = factory.questions_database(settings)
+    with (
+        _whole(out) as file,
+        click.progressbar(
+            length=0, label="exporting", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True
+        ) as bar,
+    ):
+        try:
+            export(settings, database, order, file.write, bar.update)
+        except Forbidden:
+            raise click.UsageError("this would give masked numbers away; add --reveal") from None
+        file.flush()
+
+
+@contextmanager
+def _whole(out: Path | None) -> Iterator[BinaryIO]:
+    """Standard output, or a file that gets its name once all of it is written."""
+    if out is None:
+        yield sys.stdout.buffer
+        return
+    try:
+        with NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", delete=False) as file:
+            unfinished = Path(file.name)
+            try:
+                yield cast(BinaryIO, file)
+                os.fsync(file.fileno())
+                unfinished.rename(out)
+            finally:
+                unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"{out} cannot be written: {error.strerror}") from error
+
+
+def pairs(filters: tuple[str, ...]) -> list[tuple[str, str]]:
+    """`FIELD=VALUE` as in a query string."""
+    found = [text.partition("=") for text in filters]
+    if wrong := [name for name, equals, _ in found if not equals]:
+        raise click.UsageError(f"{wrong[0]} is no filter; write FIELD=VALUE")
+    return [(name, value) for name, _, value in found]
 
 
 @click.command("import")

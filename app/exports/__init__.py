@@ -23,9 +23,11 @@ class Format(NamedTuple):
     blocks: Blocks
 
 
+_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
 FORMATS = {
     "csv": Format("text/csv; charset=utf-8", csv.blocks),
     "ndjson": Format("application/x-ndjson", ndjson.blocks),
-    "xlsx": Format("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", xlsx.blocks),
+    "xlsx": Format(_XLSX, xlsx.blocks),
     "parquet": Format("application/vnd.apache.parquet", parquet.blocks),
 }

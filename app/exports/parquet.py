@@ -10,7 +10,7 @@ from app.exports.cells import json_text
 from app.exports.columns import Column, Kind
 from app.exports.sink import Sink
 
-GROUP_ROWS = 20_000  # of a row group, which is in memory whole
+GROUP_ROWS = 5_000  # of a row group, which is in memory whole
 
 
 def blocks(batches: Iterable[Sequence[dict[str, Any]]], columns: Sequence[Column], _raw: bool) -> Iterator[bytes]:
