@@ -20,11 +20,12 @@ from werkzeug.datastructures import MultiDict
 
 from app.config import Settings, from_environment
 from app.errors import PlumError
-from app.exports import FORMATS, redial
+from app.exports import FORMATS, csv, redial
 from app.exports.columns import Column
 from app.store import pages
 from app.store.bodies import bodies
 from app.store.database import Database
+from app.store.lines import lines
 from app.store.numbers import numbers
 from app.web.exports import BODY, RECORDS, REDIAL, Wanted, columns, wanted
 from app.web.schemas import RecordSchema
@@ -33,6 +34,7 @@ PATIENCE_SECONDS = 86_400.0  # for the store to sort a question's rows, however 
 LOOK_SECONDS = 0.5
 
 Write = Callable[[bytes], Any]
+Advance = Callable[[int], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Order:
     reveal: bool
 
 
-def export(settings: Settings, database: Database, order: Order, write: Write, advance: Callable[[int], Any]) -> None:
+def export(settings: Settings, database: Database, order: Order, write: Write, advance: Advance) -> None:
     """Write the file piece by piece; `advance` is told of rows as they pass.
 
     Raises `Invalid`, `Forbidden`, `StoreUnavailable`; then the file is not whole.
@@ -55,27 +57,49 @@ def export(settings: Settings, database: Database, order: Order, write: Write, a
         for block in redial.blocks(numbers(database, found.question, PATIENCE_SECONDS)):
             write(block)
         return
-    record = RECORDS[order.records]
     body = order.records == "deliveries" and order.format == "ndjson" and order.reveal
-    shown = columns(record, found.fields, body=body)
-    schema = record(
-        reveal=order.reveal, region=settings.default_region, only=[one.name for one in shown if one.name != BODY]
-    )
-    for block in FORMATS[order.format].blocks(_batches(database, found, schema, shown, advance), shown, found.raw):
+    shown = columns(RECORDS[order.records], found.fields, body=body)
+    if order.format == "csv" and order.reveal and _is_plain(shown):
+        blocks = _lines(database, found, shown, advance)
+    else:
+        batches = _batches(database, found, _schema(settings, order, shown), shown, advance)
+        blocks = FORMATS[order.format].blocks(batches, shown, found.raw)
+    for block in blocks:
         write(block)
 
 
+def _is_plain(shown: list[Column]) -> bool:
+    """Whether the database itself can write the lines."""
+    return len(shown) > 1 and BODY not in [one.name for one in shown]
+
+
+def _lines(database: Database, found: Wanted, shown: list[Column], advance: Advance) -> Iterator[bytes]:
+    yield csv.header(shown)
+    for rows, text in lines(database, found.question, [one.name for one in shown], found.raw, PATIENCE_SECONDS):
+        yield text
+        advance(rows)
+
+
+def _schema(settings: Settings, order: Order, shown: list[Column]) -> RecordSchema:
+    names = [one.name for one in shown if one.name != BODY]
+    return RECORDS[order.records](reveal=order.reveal, region=settings.default_region, only=names)
+
+
 def _batches(
-    database: Database, found: Wanted, schema: RecordSchema, shown: list[Column], advance: Callable[[int], Any]
+    database: Database, found: Wanted, schema: RecordSchema, shown: list[Column], advance: Advance
 ) -> Iterator[list[dict[str, Any]]]:
     for rows in pages.stream(database, found.question, list(schema.fields), PATIENCE_SECONDS):
         records = [schema.record(row) for row in rows]
         if BODY in [one.name for one in shown]:
-            found_bodies = bodies(database, [row["id"] for row in rows])
-            for row, record in zip(rows, records, strict=True):
-                record[BODY] = base64.b64encode(found_bodies[row["id"]]).decode()
+            _add_bodies(database, rows, records)
         yield records
         advance(len(rows))
+
+
+def _add_bodies(database: Database, rows: list[pages.Row], records: list[dict[str, Any]]) -> None:
+    found = bodies(database, [row["id"] for row in rows])
+    for row, record in zip(rows, records, strict=True):
+        record[BODY] = base64.b64encode(found[row["id"]]).decode()
 
 
 def main() -> None:
