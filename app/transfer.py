@@ -21,14 +21,14 @@ from app.intake.importing import Import, Line
 from app.store.database import Database
 from app.store.integrations import integrations_by_name
 from app.store.known import known_deliveries
-from app.terminal import as_json, example, print_values
+from app.terminal import Asking, as_json, example, print_values
 from app.web.errors import Forbidden
 
 MAX_COMPLAINTS = 100
 LINES_A_STEP = 1000  # of the progress shown
 
 
-@click.command("export")
+@click.command("export", cls=Asking)
 @click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), required=True)
 @click.option(
@@ -40,7 +40,7 @@ LINES_A_STEP = 1000  # of the progress shown
 @click.option("--reveal", is_flag=True, help="Show phone numbers whole.")
 @example("export --format csv --out march.csv since=2026-03-01 until=2026-04-01 status=completed")
 def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, deliveries: bool, reveal: bool) -> None:
-    """Write all outcomes that the filters choose to a file; the same filters, sort and fields as the API's.
+    """Write all outcomes that the filters choose; the same filters, sort and fields as the API's.
 
     In CSV a text cell that a spreadsheet would run begins with ', but for raw=true.
     """
