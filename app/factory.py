@@ -20,7 +20,7 @@ from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret
 from app.model import Integration
-from app.store import readings
+from app.store import changes, readings
 from app.store.database import Database, writable
 from app.store.integrations import active_keys, integration_of_key
 from app.store.tokens import scope_of_token
@@ -58,6 +58,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         known_keys=KnownKeys(settings.spool_dir),
         active_keys=lambda: active_keys(database, now()),
         forget=database.close,
+        prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
     )
 
 

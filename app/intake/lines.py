@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from app.errors import PlumError
 from app.model import Delivery, Integration, Json, Via
 from app.values import storable
 
 MAX_REFERENCE = 255
+_LINES = UUID("5b0c7a52-6d0e-5a39-9d3e-2f1f6b3d9c11")
 
 
 class BadLine(PlumError):
@@ -103,7 +103,7 @@ def _id(value: Json) -> UUID | None:
 
 def _derived_id(line: bytes, place: int) -> UUID:
     """The same line at the same place is the same delivery; two callbacks may well be alike in every byte."""
-    return UUID(bytes=hashlib.sha256(b"%d:%b" % (place, line.strip())).digest()[:16], version=8)
+    return uuid5(_LINES, f"{place}:{line.strip().decode('latin-1')}")
 
 
 def _text(values: dict[str, Json], name: str) -> str | None:

@@ -9,7 +9,7 @@ lies between two horizons is always the same, and waits for no transaction that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, delete, func, or_, select, text
 from app.store.database import Database
 from app.store.schema import changes
 
+KEPT = timedelta(days=7)
 PAGE_ROWS = 32
 PAGE_OUTCOMES = 200  # or one row, however many it has
 

@@ -6,10 +6,9 @@ import base64
 import json
 import time
 
-from app.store.changes import Horizon, Span
+from app.store.changes import KEPT, Horizon, Span
 from app.web.errors import Invalid
 
-KEPT_SECONDS = 7 * 86400.0  # how long changes are kept
 HEADER = "Last-Event-ID"
 
 _MOST = 2**63
@@ -32,8 +31,10 @@ def read(mark: str, now: Horizon) -> Span:
         age = time.time() - _whole(written)
     except (ValueError, TypeError, RecursionError):
         raise Invalid({HEADER: ["not an id of this stream; connect without it"]}) from None
-    if age > KEPT_SECONDS:
-        raise Invalid({HEADER: ["older than 7 days, so what came since is not all kept; connect without it"]})
+    if age > KEPT.total_seconds():
+        raise Invalid(
+            {HEADER: [f"older than {KEPT.days} days, so what came since is not all kept; connect without it"]}
+        )
     return span
 
 
