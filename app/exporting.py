@@ -22,6 +22,7 @@ from app.config import Settings, from_environment
 from app.errors import PlumError
 from app.exports import FORMATS, csv, redial
 from app.exports.columns import Column
+from app.pace import Pace
 from app.store import pages
 from app.store.bodies import bodies
 from app.store.database import Database
@@ -111,7 +112,8 @@ def main() -> None:
     settings = from_environment()
     try:
         database = Database(settings.read_database_url or settings.database_url)
-        export(settings, database, Order(**order), sys.stdout.buffer.write, lambda rows: None)
+        pace = Pace()
+        export(settings, database, Order(**order), sys.stdout.buffer.write, lambda rows: pace.rest())
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         os._exit(1)

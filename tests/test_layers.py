@@ -21,7 +21,7 @@ LAYERS = [
     ["normalise", "products"],
     ["values", "exports"],
     ["metrics", "config", "logs"],
-    ["terminal"],
+    ["terminal", "pace"],
     ["model", "errors"],
 ]
 
