@@ -20,7 +20,7 @@ import click
 from werkzeug.datastructures import MultiDict
 
 from app import doctor as checks
-from app import factory, logs, reprocessing, serving
+from app import factory, logs, reprocessing, serving, transfer
 from app.config import Settings, from_environment
 from app.intake.spool import Spool
 from app.model import Product, Scope
@@ -28,7 +28,7 @@ from app.plum import simulator
 from app.store import integrations, pages, schema_version, tokens
 from app.store.database import Database
 from app.store.summary import summarise
-from app.terminal import Asking, Duration, OneLine, as_json, example, print_json, print_rows, print_values
+from app.terminal import Asking, Duration, OneLine, as_json, example, pairs_of, print_json, print_rows, print_values
 from app.web.errors import Forbidden
 from app.web.filters import ListSchema, QuestionSchema, SummarySchema, asked, permit
 from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
@@ -282,10 +282,7 @@ def _print_page(
 
 
 def _asked(filters: tuple[str, ...], schema: QuestionSchema, reveal: bool) -> Any:
-    pairs = [text.partition("=") for text in filters]
-    if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise click.UsageError(f"{wrong[0]} is no filter; write FIELD=VALUE")
-    wanted = asked(MultiDict([(name, value) for name, _, value in pairs]), schema)
+    wanted = asked(MultiDict(pairs_of(filters)), schema)
     try:
         permit(wanted.question, reveal=reveal)
     except Forbidden:
@@ -293,6 +290,8 @@ def _asked(filters: tuple[str, ...], schema: QuestionSchema, reveal: bool) -> An
     return wanted
 
 
+main.add_command(transfer.export_command)
+main.add_command(transfer.import_command)
 main.add_command(reprocessing.reprocess_command)
 
 

@@ -20,13 +20,14 @@ from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret
 from app.model import Integration
-from app.store import readings
+from app.store import changes, readings
 from app.store.database import Database, writable
-from app.store.reprocess import reprocess_one
 from app.store.integrations import active_keys, integration_of_key
+from app.store.reprocess import reprocess_one
 from app.store.tokens import scope_of_token
-from app.web import api, document, errors, ops, totals
+from app.web import api, document, downloads, errors, live, ops, totals
 from app.web.auth import Keyring
+from app.web.feed import Feed
 from app.web.parts import Parts, now
 from app.web.result import ResultFace
 
@@ -52,8 +53,9 @@ def create_app(settings: Settings | None = None) -> Flask:
             keyring,
             writer,
             spool,
+            is_kept=partial(is_running, settings.spool_dir),
+            feed=Feed(Database(settings.database_url)),  # not of a replica, which knows no transactions under way
             reprocess=partial(reprocess_one, database, reader(settings)),
-            is_kept=lambda: is_running(settings.spool_dir),
         )
     )
 
@@ -67,6 +69,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         known_keys=KnownKeys(settings.spool_dir),
         active_keys=lambda: active_keys(database, now()),
         forget=database.close,
+        prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
     )
 
 
@@ -113,7 +116,7 @@ def _flask(parts: Parts) -> Flask:
     if "metrics" in parts.settings.roles:
         app.register_blueprint(ops.scrape)
     if "analyst" in parts.settings.roles:
-        document.publish(app, api.blueprint, totals.blueprint)
+        document.publish(app, api.blueprint, totals.blueprint, downloads.blueprint, live.blueprint)
     if "receiver" in parts.settings.roles:
         app.wsgi_app = ResultFace(app.wsgi_app, parts)  # type: ignore[method-assign]
     errors.register(app)

@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ LOCK = "housekeeping.lock"
 PAUSE_SECONDS = 0.5
 PATIENCE_SECONDS = 12.0  # with a store that hangs
 MAX_DRAINED_AT_ONCE = 200
+PRUNE_SECONDS = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Housekeeping:
         known_keys: KnownKeys,
         active_keys: Callable[[], Mapping[str, KnownKey]],
         forget: Callable[[], None],
+        prune_changes: Callable[[], object],
     ) -> None:
         """`forget` gives up the store's connections, some of which may hang for ever."""
         self._spool = spool
@@ -46,6 +49,8 @@ class Housekeeping:
         self._known_keys = known_keys
         self._active_keys = active_keys
         self._forget = forget
+        self._prune_changes = prune_changes
+        self._prune_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         with _alone(self._spool.directory, stop) as alone:
@@ -57,6 +62,7 @@ class Housekeeping:
         """How many deliveries were drained."""
         try:
             self._known_keys.replace(within(PATIENCE_SECONDS, self._active_keys))
+            self._prune()
             return self.drain()
         except StoreUnavailable as error:
             log.warning("waiting for the store: %s", error)
@@ -64,6 +70,12 @@ class Housekeeping:
         except OSError as error:
             log.error("the spool directory cannot be used: %s", error)
         return 0
+
+    def _prune(self) -> None:
+        """Forget which outcomes changed long ago; no live stream is taken up again so late."""
+        if time.monotonic() >= self._prune_at:
+            within(PATIENCE_SECONDS, self._prune_changes)
+            self._prune_at = time.monotonic() + PRUNE_SECONDS
 
     def drain(self) -> int:
         """Bring the oldest files into the store; how many deliveries. Raises `StoreUnavailable`."""

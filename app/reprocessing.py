@@ -6,6 +6,7 @@ import sys
 from uuid import UUID
 
 import click
+from werkzeug.datastructures import MultiDict
 
 from app import factory
 from app.config import from_environment
@@ -32,7 +33,7 @@ def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: 
     Filters are those of deliveries. It may run while callbacks come in, and twice changes nothing more.
     """
     schema = QuestionSchema.about(DeliverySchema)
-    question = schema.question(asked(pairs_of(filters), schema))
+    question = schema.question(asked(MultiDict(pairs_of(filters)), schema))
     settings = from_environment()
     database = Database(settings.database_url)
     schema_version.check(database)
@@ -42,9 +43,7 @@ def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: 
     )
     try:
         with bar:
-            for last, report in reprocess(
-                database, factory.reader(settings), question, after=after, dry_run=dry_run
-            ):
+            for last, report in reprocess(database, factory.reader(settings), question, after=after, dry_run=dry_run):
                 bar.update(report.deliveries - bar.pos)
     except (KeyboardInterrupt, StoreError) as error:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)

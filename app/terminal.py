@@ -60,6 +60,14 @@ class Asking(click.Command):
             yield f"{name.removeprefix('--').replace('-', '_')}={text}"
 
 
+def pairs_of(filters: tuple[str, ...]) -> list[tuple[str, str]]:
+    """`FIELD=VALUE` as in a query string."""
+    found = [text.partition("=") for text in filters]
+    if wrong := [name for name, equals, _ in found if not equals]:
+        raise click.UsageError(f"{wrong[0]} is no filter; write FIELD=VALUE")
+    return [(name, value) for name, _, value in found]
+
+
 class Duration(click.ParamType[timedelta]):
     """`7d`, `12h`, `30m`, `45s`."""
 

@@ -64,7 +64,11 @@ def _keep_house(server):
 
 
 def post_worker_init(worker):
-    """What the application has loaded stays; it need not be looked through for garbage again and again."""
+    """Live streams end when the worker is told to.
+
+    What the application has loaded stays; it need not be looked through for garbage again and again.
+    """
+    worker.wsgi.extensions["plum"].feed.is_stopping = lambda: not worker.alive
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)

@@ -43,7 +43,9 @@ def database(database_url):
 
 
 def keeping(spool: Spool, record, active_keys=dict) -> Housekeeping:
-    return Housekeeping(spool, record, KnownKeys(spool.directory), active_keys, forget=lambda: None)
+    return Housekeeping(
+        spool, record, KnownKeys(spool.directory), active_keys, forget=lambda: None, prune_changes=lambda: None
+    )
 
 
 def rows(database: Database) -> list:
@@ -147,7 +149,7 @@ def test_an_answer_that_never_comes_does_not_stop_the_draining_for_ever(spool, m
 
     spool.append([delivery()])
     stop = threading.Event()
-    house = Housekeeping(spool, record, KnownKeys(spool.directory), dict, forget=lambda: forgotten.append(1))
+    house = Housekeeping(spool, record, KnownKeys(spool.directory), dict, lambda: forgotten.append(1), lambda: None)
     thread = threading.Thread(target=house.run, args=(stop,))
     thread.start()
     wait_until(lambda: spool.files() == [])
@@ -221,3 +223,16 @@ def test_known_keys_that_cannot_be_written_cost_no_delivery(tmp_path) -> None:
     keys = KnownKeys(tmp_path / "file" / "spool")
     keys.replace({hashed("secret").hex(): KnownKey(Integration("i", None), None)})
     assert keys.find("secret", NOW) is None
+
+
+def test_changes_of_long_ago_are_forgotten_now_and_then(spool, monkeypatch) -> None:
+    pruned = []
+    house = Housekeeping(spool, list, KnownKeys(spool.directory), dict, lambda: None, lambda: pruned.append(1))
+    house._tidy()
+    house._tidy()
+    assert pruned == [1]
+    monkeypatch.setattr("app.housekeeping.PRUNE_SECONDS", 0)
+    house._prune_at = 0.0
+    house._tidy()
+    house._tidy()
+    assert pruned == [1, 1, 1]

@@ -57,6 +57,12 @@ def list_integrations(database: Database) -> list[dict[str, object]]:
         return [dict(row) | {"product": row["product"] or "auto"} for row in rows]
 
 
+def integrations_by_name(database: Database) -> dict[str, Integration]:
+    """All of them, disabled ones too."""
+    with database.reading() as connection:
+        return {row.name: _integration(row) for row in connection.execute(select(integrations))}
+
+
 def integration_of_key(database: Database, key: str, now: datetime) -> Integration | None:
     """Who posts under this key, or None for a key that is unknown, expired or disabled."""
     keys = integration_keys.join(integrations)

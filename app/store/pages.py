@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Select, UnaryExpression, and_, false, or_, select
 
 from app.store.conditions import bound, same, where
-from app.store.database import Database
+from app.store.database import STATEMENT_SECONDS, Database
 from app.store.questions import Edge, Order, Question
 
 Row = dict[str, Any]
@@ -44,20 +44,26 @@ def page(database: Database, question: Question, fields: Sequence[str] | None = 
     return Page(rows, more_before=question.edge is not None, more_after=more)
 
 
-def stream(database: Database, question: Question, fields: Sequence[str] | None = None) -> Iterator[list[Row]]:
+def stream(
+    database: Database, question: Question, fields: Sequence[str] | None = None, seconds: float = STATEMENT_SECONDS
+) -> Iterator[list[Row]]:
     """All rows of the question in batches, as they were at one moment, in constant memory; no limit, no edge.
 
     Each batch has the time limit to itself, so a slow reader is not cut off. Raises `TooSlow`.
     """
-    with database.reading() as connection:
+    with database.reading(seconds) as connection:
         found = connection.execution_options(yield_per=BATCH_ROWS).execute(_statement(question, fields)).mappings()
         for batch in found.partitions():
             yield [dict(row) for row in batch]
 
 
 def _statement(question: Question, fields: Sequence[str] | None, backwards: bool = False) -> Select[Any]:
-    ordering = [_ordering(question.records.table.c[order.field], order, backwards) for order in question.whole_order]
-    return select(*_columns(question, fields)).where(*where(question)).order_by(*ordering)
+    return select(*_columns(question, fields)).where(*where(question)).order_by(*ordering(question, backwards))
+
+
+def ordering(question: Question, backwards: bool = False) -> list[UnaryExpression[Any]]:
+    """The question's order, with its last tie-break."""
+    return [_ordering(question.records.table.c[order.field], order, backwards) for order in question.whole_order]
 
 
 def _columns(question: Question, fields: Sequence[str] | None) -> list[Column[Any]]:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, func, select, text, tuple_, union_
 from app.errors import StoreRefused
 from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict
 from app.normalise import fold, rank, same_reading
+from app.store import changes
 from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.rows import delivery_row, outcome_from_row, outcome_row
@@ -71,7 +72,8 @@ def _save_outcomes(connection: Connection, tellings: Tellings) -> dict[UUID, Rec
     receipts: dict[UUID, Receipt] = {}
     for outcome_id, group in tellings.items():
         receipts |= judge(group, existing.get(outcome_id), seen[outcome_id])
-    _mark_possible_duplicates(connection, tellings.values())
+    marked = _mark_possible_duplicates(connection, tellings.values())
+    changes.note(connection, {*tellings, *marked})
     return receipts
 
 
@@ -194,10 +196,11 @@ def _lock_bodies(connection: Connection, groups: Iterable[list[Telling]]) -> Non
         )
 
 
-def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Telling]]) -> None:
+def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Telling]]) -> list[UUID]:
+    """The ids of those that were not marked before."""
     bodies = _bodies(groups)
     if not bodies:
-        return
+        return []
     body = tuple_(outcomes.c.integration, outcomes.c.body_sha256)
     several = (
         select(outcomes.c.integration, outcomes.c.body_sha256)
@@ -205,11 +208,13 @@ def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Tell
         .group_by(outcomes.c.integration, outcomes.c.body_sha256)
         .having(func.count() > 1)
     )
-    connection.execute(
+    statement = (
         update(outcomes)
         .where(outcomes.c.body_sha256.in_(bodies), body.in_(several), ~outcomes.c.possible_duplicate)
         .values(possible_duplicate=True)
+        .returning(outcomes.c.id)
     )
+    return list(connection.execute(statement).scalars())
 
 
 # --- receipts

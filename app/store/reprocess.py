@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Select, delete, func, select, tuple_, union_a
 
 from app.model import Delivery, Identity, Outcome, Reading, Verdict
 from app.normalise import fold
+from app.store import changes
 from app.store.bulk import insert_rows
 from app.store.conditions import where
 from app.store.database import Database
@@ -37,6 +38,7 @@ _COMPARED = [column.name for column in Records.OUTCOMES.columns if column.name n
 class Report:
     """What reading again came to: how many outcomes differ, and in how many of them each field does."""
 
+    last: UUID | None = None  # the delivery behind which to go on
     deliveries: int = 0
     outcomes: int = 0
     changed: int = 0
@@ -80,17 +82,17 @@ class _Batch:
 
 def reprocess(
     database: Database, interpret: Interpret, question: Question, *, after: UUID | None = None, dry_run: bool = False
-) -> Iterator[tuple[UUID, Report]]:
+) -> Iterator[Report]:
     """Read the deliveries asked for again, in the order of their ids, a batch a transaction.
 
-    Gives after each batch the last id, from which to go on, and what all came to so far. Raises `StoreUnavailable`.
+    Gives after each batch what all came to so far. Raises `StoreUnavailable`.
     """
-    report = Report()
-    while ids := _next_ids(database, question, after):
+    report = Report(last=after)
+    while ids := _next_ids(database, question, report.last):
         with database.reading() if dry_run else database.writing() as connection:
             _reprocess(connection, interpret, ids, report, dry_run=dry_run)
-        after = ids[-1]
-        yield after, report
+        report.last = ids[-1]
+        yield report
 
 
 def reprocess_one(database: Database, interpret: Interpret, delivery_id: UUID) -> None:
@@ -117,6 +119,7 @@ def _reprocess(
         _write_outcomes(connection, batch, new)
         _write_deliveries(connection, batch, verdicts)
         _recount_bodies(connection, batch, new)
+        changes.note(connection, {*batch.old, *new})
 
 
 # --- reading
@@ -195,9 +198,7 @@ def _understood(batch: _Batch) -> tuple[dict[UUID, Outcome], dict[UUID, Verdict]
     return new, verdicts
 
 
-def _tell(
-    report: Report, count: int, batch: _Batch, new: dict[UUID, Outcome], verdicts: dict[UUID, Verdict]
-) -> None:
+def _tell(report: Report, count: int, batch: _Batch, new: dict[UUID, Outcome], verdicts: dict[UUID, Verdict]) -> None:
     report.deliveries += count
     report.outcomes += len(batch.old.keys() | new.keys())
     report.made += len(new.keys() - batch.old.keys())

@@ -1,6 +1,7 @@
 """The tables. Migrations make them; a test holds the two against each other."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ForeignKey,
@@ -138,4 +139,13 @@ Index(
     outcomes.c.body_sha256,
     sqlite_where=outcomes.c.body_sha256.is_not(None),
     postgresql_where=outcomes.c.body_sha256.is_not(None),
+)
+
+# Which outcomes each transaction made or changed, for `store/changes.py`.
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("outcome_ids", LargeBinary, nullable=False),  # 16 bytes each
 )

@@ -92,9 +92,15 @@ def fails(*statuses: int) -> Callable[[_View], _View]:
     return decorate
 
 
-def _granted() -> Scope:
+def bearer() -> str | None:
+    """The token that the request brings."""
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    granted = parts().keyring.scopes.get(token.strip()) if kind.lower() == "bearer" and token.strip() else None
+    return token.strip() or None if kind.lower() == "bearer" else None
+
+
+def _granted() -> Scope:
+    token = bearer()
+    granted = parts().keyring.scopes.get(token) if token else None
     if granted is None:
         raise Unauthorised("send a token: Authorization: Bearer TOKEN; see: plum-outcomes token add")
     return granted

@@ -14,6 +14,7 @@ from app.intake.spool import Spool
 from app.intake.writer import Writer
 from app.store.database import Database
 from app.web.auth import Keyring
+from app.web.feed import Feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Parts:
     spool: Spool
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
     is_kept: Callable[[], bool]  # whether housekeeping runs
+    feed: Feed
 
 
 def parts() -> Parts:

@@ -1,0 +1,132 @@
+"""An export, from a question to the last byte of its file.
+
+`plum-outcomes export` runs it, and the web worker runs it as a process of its own (`python -m app.exporting`), at the
+lowest priority: so an export takes nothing from the callbacks that come meanwhile.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from werkzeug.datastructures import MultiDict
+
+from app.config import Settings, from_environment
+from app.errors import PlumError
+from app.exports import FORMATS, csv, redial
+from app.exports.columns import Column
+from app.pace import Pace
+from app.store import pages
+from app.store.bodies import bodies
+from app.store.database import Database
+from app.store.lines import lines
+from app.store.numbers import numbers
+from app.web.exports import BODY, RECORDS, REDIAL, Wanted, columns, wanted
+from app.web.schemas import RecordSchema
+
+PATIENCE_SECONDS = 86_400.0  # for the store to sort a question's rows, however many
+LOOK_SECONDS = 0.5
+
+Write = Callable[[bytes], Any]
+Advance = Callable[[int], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to export: `records` outcomes, deliveries or redial, `parameters` as in the list's query string."""
+
+    records: str
+    format: str
+    parameters: list[tuple[str, str]]
+    reveal: bool
+
+
+def export(settings: Settings, database: Database, order: Order, write: Write, advance: Advance) -> None:
+    """Write the file piece by piece; `advance` is told of rows as they pass.
+
+    Raises `Invalid`, `Forbidden`, `StoreUnavailable`; then the file is not whole.
+    """
+    found = wanted(order.records, MultiDict(order.parameters), reveal=order.reveal)
+    if order.records == REDIAL:
+        for block in redial.blocks(numbers(database, found.question, PATIENCE_SECONDS)):
+            write(block)
+        return
+    body = order.records == "deliveries" and order.format == "ndjson" and order.reveal
+    shown = columns(RECORDS[order.records], found.fields, body=body)
+    if order.format == "csv" and order.reveal and _is_plain(shown):
+        blocks = _lines(database, found, shown, advance)
+    else:
+        batches = _batches(database, found, _schema(settings, order, shown), shown, advance)
+        blocks = FORMATS[order.format].blocks(batches, shown, found.raw)
+    for block in blocks:
+        write(block)
+
+
+def _is_plain(shown: list[Column]) -> bool:
+    """Whether the database itself can write the lines."""
+    return len(shown) > 1 and BODY not in [one.name for one in shown]
+
+
+def _lines(database: Database, found: Wanted, shown: list[Column], advance: Advance) -> Iterator[bytes]:
+    yield csv.header(shown)
+    for rows, text in lines(database, found.question, [one.name for one in shown], found.raw, PATIENCE_SECONDS):
+        yield text
+        advance(rows)
+
+
+def _schema(settings: Settings, order: Order, shown: list[Column]) -> RecordSchema:
+    names = [one.name for one in shown if one.name != BODY]
+    return RECORDS[order.records](reveal=order.reveal, region=settings.default_region, only=names)
+
+
+def _batches(
+    database: Database, found: Wanted, schema: RecordSchema, shown: list[Column], advance: Advance
+) -> Iterator[list[dict[str, Any]]]:
+    for rows in pages.stream(database, found.question, list(schema.fields), PATIENCE_SECONDS):
+        records = [schema.record(row) for row in rows]
+        if BODY in [one.name for one in shown]:
+            _add_bodies(database, rows, records)
+        yield records
+        advance(len(rows))
+
+
+def _add_bodies(database: Database, rows: list[pages.Row], records: list[dict[str, Any]]) -> None:
+    found = bodies(database, [row["id"] for row in rows])
+    for row, record in zip(rows, records, strict=True):
+        record[BODY] = base64.b64encode(found[row["id"]]).decode()
+
+
+def main() -> None:
+    """For the web worker whose process id is the argument: the order comes as JSON, the file leaves by stdout."""
+    parent = int(sys.argv[1])
+    os.nice(19)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    order = json.load(sys.stdin)
+    settings = from_environment()
+    try:
+        database = Database(settings.read_database_url or settings.database_url)
+        pace = Pace()
+        export(settings, database, Order(**order), sys.stdout.buffer.write, lambda rows: pace.rest())
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os._exit(1)
+    except PlumError as error:
+        sys.exit(str(error))
+
+
+def _end_with(parent: int) -> None:
+    """A worker that is killed can tell nobody to end."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""XLSX (ECMA-376), written while it is sent: texts are text cells and never formulas, moments are dates in UTC.
+
+A sheet holds 1,048,576 rows; what is more goes on in a further sheet, under the same header. A cell holds 32,767
+characters; a longer text is cut and says so at its end.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from app.exports import xlsx_parts as parts
+from app.exports.columns import Column
+from app.exports.sink import Sink
+from app.exports.xlsx_cells import Row, header, letters
+
+MAX_ROWS = 1_048_576
+# Below the size at which an entry of the ZIP needs a form that some spreadsheets refuse.
+MAX_SHEET_BYTES = 1 << 30
+EFFORT = 3  # deflate's
+PIECE_BYTES = 1 << 16
+
+
+def blocks(batches: Iterable[Sequence[dict[str, Any]]], columns: Sequence[Column], _raw: bool) -> Iterator[bytes]:
+    sink = Sink()
+    records = (record for batch in batches for record in batch)
+    upcoming = next(records, None)
+    sheets = 0
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=EFFORT) as book:
+        while upcoming is not None or sheets == 0:
+            sheets += 1
+            rest = chain([upcoming] if upcoming is not None else [], records)
+            with book.open(parts.sheet_name(sheets), "w") as sheet:
+                for piece in _pieces(_sheet(rest, columns)):
+                    sheet.write(piece)
+                    yield sink.taken()
+            upcoming = next(records, None)
+        for name, text in parts.frame(sheets).items():
+            book.writestr(name, text)
+    yield sink.taken()
+
+
+def _sheet(records: Iterable[dict[str, Any]], columns: Sequence[Column]) -> Iterator[bytes]:
+    """The sheet's XML, with as many of the records as it holds."""
+    yield parts.SHEET_START
+    names = letters(len(columns))
+    yield header(columns, names)
+    row = Row(columns, names)
+    size = 0
+    for number, record in enumerate(records, start=2):
+        text = row.xml(number, record)
+        yield text
+        size += len(text)
+        if number == MAX_ROWS or size > MAX_SHEET_BYTES:
+            break
+    yield parts.SHEET_END
+
+
+def _pieces(texts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same in pieces that are worth compressing."""
+    piece = bytearray()
+    for text in texts:
+        piece += text
+        if len(piece) > PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)

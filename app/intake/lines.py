@@ -1,0 +1,135 @@
+"""Deliveries as lines of JSON: what `export --deliveries` writes and `import` reads. Pure.
+
+Keys are named as in the delivery record; only the integration and the body are needed, and unknown keys are ignored.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from app.errors import PlumError
+from app.model import Delivery, Integration, Json, Via
+from app.values import storable
+
+MAX_REFERENCE = 255
+_LINES = UUID("5b0c7a52-6d0e-5a39-9d3e-2f1f6b3d9c11")
+
+
+class BadLine(PlumError):
+    """A line that holds no delivery; the text says why."""
+
+
+def read_line(line: bytes, place: int, integrations: Mapping[str, Integration], now: datetime) -> Delivery:
+    """The line's delivery; `place` is the line's number. Raises `BadLine`."""
+    values = _object(line)
+    integration = _integration(values, integrations)
+    given = _moment(values.get("received_at"))
+    key = _id(values.get("id"))
+    return Delivery(
+        id=key or _derived_id(line, place),
+        integration=integration.name,
+        product=integration.product,
+        received_at=given or now,
+        via=Via.IMPORT,
+        body=_body(values),
+        content_type=_text(values, "content_type"),
+        headers=_headers(values.get("headers")),
+        query=_text(values, "query") or "",
+        remote_addr=_text(values, "remote_addr"),
+        reference=_label(values, "reference"),
+        batch=_label(values, "batch"),
+        cut_short=values.get("reason") == "cut_short",
+    )
+
+
+def _object(line: bytes) -> dict[str, Json]:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadLine(f"not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise BadLine("not a JSON object")
+    return values
+
+
+def _integration(values: dict[str, Json], integrations: Mapping[str, Integration]) -> Integration:
+    name = values.get("integration")
+    if not isinstance(name, str):
+        raise BadLine("integration is missing" if name is None else "integration is no text")
+    if name not in integrations:
+        raise BadLine(f"there is no integration {name!r}; make it: plum-outcomes integration add NAME")
+    return integrations[name]
+
+
+def _body(values: dict[str, Json]) -> bytes:
+    given = [name for name in ("body", "body_base64") if values.get(name) is not None]
+    if len(given) != 1:
+        raise BadLine(f"give one of body and body_base64{', not both' if given else ''}")
+    text = values[given[0]]
+    if not isinstance(text, str):
+        raise BadLine(f"{given[0]} is no text")
+    try:
+        body = text.encode(errors="surrogatepass") if given == ["body"] else base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadLine("body_base64 is not base64") from None
+    if not body:
+        raise BadLine("the body is empty, which is a probe and no delivery")
+    return body
+
+
+def _moment(value: Json) -> datetime | None:
+    """A time without an offset is UTC."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        raise BadLine(f"received_at is no time like 2026-03-08T14:30:00Z: {value!r}") from None
+
+
+def _id(value: Json) -> UUID | None:
+    try:
+        return UUID(value) if value is not None else None
+    except (ValueError, TypeError, AttributeError):
+        raise BadLine(f"id is no UUID: {value!r}") from None
+
+
+def _derived_id(line: bytes, place: int) -> UUID:
+    """The same line at the same place is the same delivery; two callbacks may well be alike in every byte."""
+    return uuid5(_LINES, f"{place}:{line.strip().decode('latin-1')}")
+
+
+def _text(values: dict[str, Json], name: str) -> str | None:
+    value = values.get(name)
+    if value is not None and not isinstance(value, str):
+        raise BadLine(f"{name} is no text")
+    return storable(value)
+
+
+def _label(values: dict[str, Json], name: str) -> str | None:
+    """A reference or batch. The exact text is part of the identity, so it is not made storable here."""
+    value = values.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > MAX_REFERENCE:
+        raise BadLine(f"{name} is no text of 1 to {MAX_REFERENCE} characters")
+    return value
+
+
+def _headers(value: Json) -> tuple[tuple[str, str], ...]:
+    """Pairs of name and value, or an object."""
+    pairs: Any = list(value.items()) if isinstance(value, dict) else value or []
+    if not isinstance(pairs, list) or not all(_is_pair(pair) for pair in pairs):
+        raise BadLine("headers are no list of [name, value]")
+    return tuple((storable(name) or "", storable(text) or "") for name, text in pairs)
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(one, str) for one in pair)

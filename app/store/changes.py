@@ -1,0 +1,112 @@
+"""Which outcomes are new or have changed, in an order that misses none.
+
+Each transaction that changes outcomes leaves one row: on PostgreSQL under its transaction's number, on SQLite, where
+writers queue, under the next free one. Numbers are given when a transaction begins, not when it commits, so "all
+above the last one seen" would miss a slow one. A `Horizon` therefore also names those that were still running; what
+lies between two horizons is always the same, and waits for no transaction that somebody holds open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, func, or_, select, text
+
+from app.store.database import Database
+from app.store.schema import changes
+
+KEPT = timedelta(days=7)
+PAGE_ROWS = 32
+PAGE_OUTCOMES = 200  # or one row, however many it has
+
+_NOTE_SQLITE = "INSERT INTO changes (changed_at, outcome_ids) VALUES (strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?)"
+_NOTE_POSTGRESQL = (
+    "INSERT INTO changes (id, changed_at, outcome_ids) VALUES (pg_current_xact_id()::text::bigint, now(), %s) "
+    "ON CONFLICT (id) DO UPDATE SET outcome_ids = changes.outcome_ids || excluded.outcome_ids"
+)
+
+
+class Horizon(NamedTuple):
+    """All numbers below `end` are seen, but for those of transactions that were still running."""
+
+    end: int
+    running: tuple[int, ...] = ()
+
+
+class Span(NamedTuple):
+    """What came between two horizons, from the outcome `sent` of the change `id` on."""
+
+    seen: Horizon
+    upto: Horizon
+    id: int = 0
+    sent: int = 0
+
+
+class Change(NamedTuple):
+    id: int
+    outcome_ids: list[UUID]
+
+
+def note(connection: Connection, outcome_ids: Iterable[UUID]) -> None:
+    """Say within a transaction which outcomes it makes or changes."""
+    packed = b"".join(one.bytes for one in outcome_ids)
+    if packed:
+        sqlite = connection.dialect.name == "sqlite"
+        connection.exec_driver_sql(_NOTE_SQLITE if sqlite else _NOTE_POSTGRESQL, (packed,))
+
+
+def horizon(database: Database) -> Horizon:
+    """How far it is now."""
+    with database.reading() as connection:
+        if database.is_sqlite:
+            return Horizon((connection.execute(select(func.max(changes.c.id))).scalar() or 0) + 1)
+        return _parsed(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
+
+
+def page(database: Database, span: Span) -> list[Change]:
+    """The first changes of the span; none where it is at its end."""
+    numbers = changes.c.id
+    is_new = or_(numbers >= span.seen.end, numbers.in_(span.seen.running))
+    statement = (
+        select(numbers, changes.c.outcome_ids)
+        .where(is_new, numbers < span.upto.end, numbers.not_in(span.upto.running), numbers >= span.id)
+        .order_by(numbers)
+        .limit(PAGE_ROWS)
+    )
+    with database.reading() as connection:
+        rows = connection.execute(statement).all()
+    found = [Change(row.id, _unpacked(row.outcome_ids)) for row in rows]
+    if found and found[0].id == span.id:
+        found[0].outcome_ids[: span.sent] = []
+    return list(_first([change for change in found if change.outcome_ids]))
+
+
+def prune(database: Database, before: datetime) -> int:
+    """Forget older changes; how many. The newest stays: SQLite numbers on from it."""
+    statement = delete(changes).where(
+        changes.c.changed_at < before, changes.c.id < select(func.max(changes.c.id)).scalar_subquery()
+    )
+    with database.writing() as connection:
+        return connection.execute(statement).rowcount
+
+
+def _first(found: list[Change]) -> Iterator[Change]:
+    size = 0
+    for change in found:
+        size += len(change.outcome_ids)
+        if size > PAGE_OUTCOMES and size > len(change.outcome_ids):
+            return
+        yield change
+
+
+def _parsed(snapshot: str) -> Horizon:
+    """PostgreSQL's `xmin:xmax:xip,…`."""
+    _, end, running = snapshot.split(":")
+    return Horizon(int(end), tuple(int(one) for one in running.split(",") if one))
+
+
+def _unpacked(packed: bytes) -> list[UUID]:
+    return [UUID(bytes=packed[at : at + 16]) for at in range(0, len(packed), 16)]

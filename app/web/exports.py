@@ -1,0 +1,100 @@
+"""What may be asked of an export: the list's filters, order and fields, and all rows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import fields, post_load
+from marshmallow.fields import Field
+from werkzeug.datastructures import MultiDict
+
+from app.exports.columns import Column, Kind
+from app.store.questions import Question
+from app.web.errors import Forbidden
+from app.web.fields import Flag, Moment, Nested, Number, Text, one_of
+from app.web.filters import ListSchema, asked, permit
+from app.web.parameters import Once, Several
+from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
+
+BODY = "body_base64"  # of deliveries, for who may see it: with it an export can be imported
+REDIAL = "redial"
+
+_KINDS: Mapping[type[Field[Any]], Kind] = {
+    Number: Kind.NUMBER,
+    fields.Boolean: Kind.FLAG,
+    Moment: Kind.MOMENT,
+    Nested: Kind.JSON,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows, and which fields of them, None for all; `raw` leaves out the guard of CSV's text cells."""
+
+    question: Question
+    fields: list[str] | None = None
+    raw: bool = False
+
+
+class ExportSchema(ListSchema):
+    """As a list, but whole: there is no page of an export, nor is it counted."""
+
+    @classmethod
+    def _controls(cls, record: RecordSchema) -> dict[str, Field[Any]]:
+        names = [*record.fields, BODY] if isinstance(record, DeliverySchema) else list(record.fields)
+        controls = super()._controls(record) | {
+            "fields": Several(
+                Text(validate=one_of(names)), metadata={"description": "Only these columns, in this order"}
+            ),
+            "raw": Once(
+                Flag(), metadata={"description": "CSV: text cells exact, without the guard against formulas"}
+            ),
+        }
+        return {name: field for name, field in controls.items() if name not in ("limit", "cursor", "count")}
+
+    @post_load
+    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Wanted:
+        question = super().asked(loaded).question
+        return Wanted(question, loaded.get("fields"), loaded.get("raw", False))
+
+
+class RedialSchema(ExportSchema):
+    """Which outcomes' numbers: the file's columns are Plum's."""
+
+    @classmethod
+    def _controls(cls, record: RecordSchema) -> dict[str, Field[Any]]:
+        return {name: one for name, one in super()._controls(record).items() if name not in ("fields", "raw")}
+
+
+RECORDS: Mapping[str, type[RecordSchema]] = {"outcomes": OutcomeSchema, "deliveries": DeliverySchema}
+SCHEMAS: Mapping[str, ExportSchema] = {
+    **{name: ExportSchema.about(record) for name, record in RECORDS.items()},
+    REDIAL: RedialSchema.about(OutcomeSchema),
+}
+
+
+def wanted(records: str, args: MultiDict[str, str], *, reveal: bool) -> Wanted:
+    """Raises `Invalid` with every error by parameter, `Forbidden` for what would give masked numbers away."""
+    found: Wanted = asked(args, SCHEMAS[records])
+    permit_all(found, reveal=reveal)
+    return found
+
+
+def permit_all(found: Wanted, *, reveal: bool) -> None:
+    """Raises `Forbidden` for what would give masked numbers away."""
+    permit(found.question, reveal=reveal)
+    if BODY in (found.fields or ()) and not reveal:
+        raise Forbidden(f"{BODY} needs the scope reveal")
+
+
+def columns(record: type[RecordSchema], chosen: list[str] | None, *, body: bool) -> list[Column]:
+    """Those chosen, in that order, else all of the record in its own; `body` adds the delivery's."""
+    known = {name: _kind(field) for name, field in record().fields.items()}
+    names = chosen if chosen is not None else [*known, BODY] if body else list(known)
+    return [Column(name, known.get(name, Kind.TEXT)) for name in names]
+
+
+def _kind(field: Field[Any]) -> Kind:
+    return next((kind for of, kind in _KINDS.items() if isinstance(field, of)), Kind.TEXT)

@@ -1,0 +1,117 @@
+"""Live: each outcome new or changed, as server-sent events.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+from flask import Response, g, request
+from marshmallow import post_load
+
+from app.errors import StoreError
+from app.model import Scope
+from app.store.changes import Span
+from app.store.questions import Question
+from app.web import marks
+from app.web.asking import Blueprint, bearer, needs
+from app.web.feed import EVERY, Batch, Feed, Stream
+from app.web.filters import QuestionSchema, permit
+from app.web.parts import parts
+from app.web.schemas import OutcomeSchema
+
+LOOK_SECONDS = 1.0  # between looks whether the stream may go on
+HEARTBEAT_SECONDS = 15.0
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+log = logging.getLogger(__name__)
+
+blueprint = Blueprint("live", __name__, url_prefix="/api/v1", description="What happens now")
+
+
+class LiveSchema(QuestionSchema):
+    """Filters alone: the order is that of the changes."""
+
+    @post_load
+    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Question:
+        return self.question(loaded)
+
+
+@blueprint.get("/live")
+@needs(Scope.READ)
+@blueprint.asks(LiveSchema.about(OutcomeSchema))
+@blueprint.answers({"type": "string"}, content_type="text/event-stream")
+def follow(question: Question) -> Response:
+    """Follow each outcome new or changed as server-sent events; `Last-Event-ID` takes a stream up again."""
+    permit(question, reveal=g.reveal)
+    feed = parts().feed
+    stream = feed.join()
+    try:
+        behind = _behind(request.headers.get(marks.HEADER, ""), stream)
+        told = _told(feed, stream, behind, _teller(feed, question), _may_go_on())
+        answer = Response(told, mimetype="text/event-stream", headers=HEADERS)
+    except BaseException:
+        feed.leave(stream)
+        raise
+    answer.call_on_close(lambda: feed.leave(stream))
+    return answer
+
+
+def _behind(mark: str, stream: Stream) -> list[Span]:
+    """What a stream that is taken up again has missed, until it joined."""
+    if not mark:
+        return []
+    left = marks.read(mark, stream.since)
+    return [left, Span(left.upto, stream.since)]
+
+
+def _told(
+    feed: Feed,
+    stream: Stream,
+    behind: list[Span],
+    tell: Callable[[Batch], str],
+    may_go_on: Callable[[], bool],
+) -> Iterator[str]:
+    """The stream's text. It begins with an id, so that one that breaks before its first event loses nothing."""
+    yield "retry: 1000\n" + ("\n" if behind else f"id: {marks.write(Span(stream.since, stream.since))}\n\n")
+    try:
+        for batch in chain.from_iterable(map(feed.read, behind)):
+            yield tell(batch)
+            if not may_go_on():
+                return
+        spoke = time.monotonic()
+        while may_go_on() and not (stream.is_behind and stream.is_empty):
+            news = stream.next(LOOK_SECONDS)
+            text = tell(news) if news else ""
+            if text or time.monotonic() - spoke > HEARTBEAT_SECONDS:
+                spoke = time.monotonic()
+                yield text or ": nothing new\n\n"
+    except StoreError as error:
+        log.warning("a live stream ends, to be taken up again: %s", error)
+
+
+def _may_go_on() -> Callable[[], bool]:
+    """While the token holds and the server does not stop."""
+    feed, scopes, token = parts().feed, parts().keyring.scopes, bearer() or ""
+    return lambda: not feed.is_stopping() and scopes.get(token) is not None
+
+
+def _teller(feed: Feed, question: Question) -> Callable[[Batch], str]:
+    """Makes a batch's events; those of a stream without filters are made once for all."""
+    schema = OutcomeSchema(reveal=g.reveal, region=parts().settings.default_region)
+
+    def shown(row: Mapping[str, Any]) -> str:
+        return json.dumps(schema.record(row), ensure_ascii=False, separators=(",", ":"))
+
+    def tell(batch: Batch) -> str:
+        wanted = batch.rows if question == EVERY else feed.matching(question, batch.rows)
+        events = batch.events(schema.reveal, shown)
+        return "".join(f"id: {marks.write(at)}\ndata: {text}\n\n" for at, key, text in events if key in wanted)
+
+    return tell

@@ -1,0 +1,93 @@
+"""The processes that make exports: few at a time, at the lowest priority, ended when nobody reads them any more."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import IO, Any, cast
+
+from app.errors import StoreUnavailable
+from app.web.errors import Overloaded
+
+MOST = 4  # of a whole service
+BLOCK_BYTES = 1 << 18
+
+log = logging.getLogger(__name__)
+
+
+class Maker:
+    """One process, and the file that it makes. Its place among the few is held by a lock that ends with it."""
+
+    def __init__(self, order: Mapping[str, Any], directory: Path) -> None:
+        """Returns when the first bytes are there. Raises `Overloaded`, `StoreUnavailable`."""
+        place = _place(directory)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "app.exporting", str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=[place],
+                env={name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
+            )
+        finally:
+            os.close(place)
+        self._out, self._errors = _reader(self._process.stdout), _reader(self._process.stderr)
+        assert self._process.stdin  # noqa: S101  asked for above
+        with self._process.stdin as ordering:
+            ordering.write(json.dumps(order).encode())
+        self._first = self._read()
+        if not self._first and (complaint := self._complaint()):
+            raise StoreUnavailable(complaint)
+
+    def blocks(self) -> Iterator[bytes]:
+        """The file. Where it is not whole the connection breaks, so that nobody takes it for such."""
+        block = self._first
+        while block:
+            yield block
+            block = self._read()
+        if complaint := self._complaint():
+            log.error("an export broke off: %s", complaint)
+            raise ConnectionResetError(errno.ECONNRESET, "an export broke off")
+
+    def end(self) -> None:
+        """Whether or not the file is whole."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._out.close()
+        self._errors.close()
+
+    def _read(self) -> bytes:
+        return self._out.read1(BLOCK_BYTES)
+
+    def _complaint(self) -> str | None:
+        """Why the process failed, once it is done; None where it did not."""
+        said = self._errors.read().decode(errors="replace").strip()
+        status = self._process.wait()
+        return (said.splitlines() or [f"its process ended with status {status}"])[-1] if status else None
+
+
+def _reader(pipe: IO[bytes] | None) -> BufferedReader:
+    return cast(BufferedReader, pipe)
+
+
+def _place(directory: Path) -> int:
+    """A place among the few, held while the descriptor is open in any process. Raises `Overloaded`."""
+    for number in range(MOST):
+        place = os.open(directory / f"export-{number}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(place)
+        else:
+            return place
+    raise Overloaded(f"{MOST} exports are being made; try again when one is done")

@@ -1,0 +1,296 @@
+"""Exports: whole, typed, safe and masked over HTTP and from the command line; a broken one is seen as such."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection, IncompleteRead
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+from pyarrow import parquet
+
+from tests.conftest import wait_until
+from tests.system.conftest import Sender, Service, command_line, dev_body
+from tests.system.test_api import DELIVERY_FIELDS, NESTED, OUTCOME_FIELDS
+
+FORMS = ["csv", "ndjson", "xlsx", "parquet"]
+FORMULAS = ["=1+1", "+1", "-1", "@x", "\tx", "\rx"]
+TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "ndjson": "application/x-ndjson",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "parquet": "application/vnd.apache.parquet",
+}
+
+
+@pytest.fixture(scope="module")
+def called(service: Service) -> Sender:
+    """A sender whose calls' texts are of the dangerous kinds, and some numbers twice."""
+    sender = service.sender("called")
+    for number, text in enumerate([*FORMULAS, 'say "a, b"\r\n', "plain"]):
+        phone = f"1617555{1000 + number // 2}"
+        body = dev_body(call_id=f"c{number}", message_reference=text, phone_number=phone, attempts=number or None)
+        sender.post(body + b"&odd=1", below="/batch/b%2C1").assert_completed()
+    sender.post_json({"status": "canceled"}, "/call/r1").assert_completed()
+    sender.post(b"hello").assert_completed()
+    return sender
+
+
+@pytest.fixture(scope="module")
+def reader(service: Service) -> str:
+    return service.new_token("export-reader", "read")
+
+
+def download(service: Service, path: str, token: str | None = None, **filters: object) -> bytes:
+    answer = service.get(path, token, **filters)
+    assert answer.status == 200, answer.body
+    form = path.rpartition(".")[2]
+    assert answer.headers["Content-Type"] == TYPES[form]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Disposition"].startswith(f'attachment; filename="{path.partition(".")[0]}-')
+    assert answer.headers["Content-Disposition"].endswith(f'.{form}"')
+    return answer.body
+
+
+def rows_of(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode(), newline=""), strict=True))
+
+
+def as_cell(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_csv_holds_what_the_list_holds_in_its_order(service: Service, called: Sender, reader: str) -> None:
+    for token in (None, reader):
+        for raw in ("true", "false"):
+            rows = rows_of(download(service, "outcomes.csv", token, integration="called", raw=raw))
+            records = service.records("outcomes", token=token, integration="called")
+            assert list(rows[0]) == OUTCOME_FIELDS
+            cells = [{name: as_cell(value) for name, value in record.items()} for record in records]
+            if raw == "false":
+                cells = [
+                    {
+                        name: f"'{text}" if name not in NESTED and text[:1] in tuple("=+-@\t\r") else text
+                        for name, text in row.items()
+                    }
+                    for row in cells
+                ]
+            assert rows == cells
+
+
+def test_csv_is_rfc_4180_with_crlf_and_always_a_header(service: Service, called: Sender) -> None:
+    content = download(
+        service, "outcomes.csv", integration="called", fields="call_id,message_reference", sort="call_id"
+    )
+    lines = content.split(b"\r\n")
+    assert lines[:2] == [b"call_id,message_reference", b"c0,'=1+1"]
+    assert b'c6,"say ""a, b""' in content
+    assert download(service, "outcomes.csv", integration="nobody").decode() == ",".join(OUTCOME_FIELDS) + "\r\n"
+    assert download(service, "outcomes.csv", fields="batch", integration="nobody") == b"batch\r\n"
+
+
+def test_ndjson_is_the_list_line_by_line(service: Service, called: Sender, reader: str) -> None:
+    for token in (None, reader):
+        lines = download(service, "outcomes.ndjson", token, integration="called", sort="call_id").splitlines()
+        assert [json.loads(line) for line in lines] == service.records(
+            "outcomes", token=token, integration="called", sort="call_id"
+        )
+
+
+def test_xlsx_has_types_and_no_formula(service: Service, called: Sender) -> None:
+    content = download(service, "outcomes.xlsx", integration="called", sort="call_id")
+    head, *rows = openpyxl.load_workbook(io.BytesIO(content)).active.iter_rows()
+    assert [cell.value for cell in head] == OUTCOME_FIELDS
+    records = service.records("outcomes", integration="called", sort="call_id")
+    for row, record in zip(rows, records, strict=True):
+        cells = dict(zip(OUTCOME_FIELDS, row, strict=True))
+        assert {cell.data_type for cell in row} <= {"s", "n", "b", "d"}
+        assert cells["phone_number"].value == record["phone_number"]
+        assert cells["message_reference"].value == record["message_reference"]
+        assert cells["attempts"].value == record["attempts"]
+        assert cells["possible_duplicate"].value is record["possible_duplicate"]
+        assert cells["ended_at"].data_type == "d"
+        assert cells["ended_at"].value.isoformat()[:19] == record["ended_at"][:19]
+
+
+def test_parquet_has_types(service: Service, called: Sender, reader: str) -> None:
+    table = parquet.read_table(io.BytesIO(download(service, "outcomes.parquet", integration="called")))
+    assert table.column_names == OUTCOME_FIELDS
+    types = {name: str(table.schema.field(name).type) for name in table.column_names}
+    assert {types[name] for name in OUTCOME_FIELDS if name.endswith("_at")} == {"timestamp[us, tz=UTC]"}
+    assert (types["attempts"], types["possible_duplicate"], types["phone_number"]) == ("int64", "bool", "string")
+    records = service.records("outcomes", integration="called")
+    assert table["phone_number"].to_pylist() == [record["phone_number"] for record in records]
+    assert [json.loads(text) for text in table["extra"].to_pylist()] == [record["extra"] for record in records]
+    masked = parquet.read_table(io.BytesIO(download(service, "outcomes.parquet", reader, integration="called")))
+    assert {text[5:8] for text in masked["phone_number"].to_pylist() if text} == {"•••"}
+
+
+def test_columns_stand_in_the_order_asked_for(service: Service, called: Sender) -> None:
+    names = ["phone_number", "id", "extra", "ended_at"]
+    for form in FORMS:
+        content = download(service, f"outcomes.{form}", integration="called", fields=",".join(names))
+        found = {
+            "csv": lambda content: list(rows_of(content)[0]),
+            "ndjson": lambda content: list(json.loads(content.splitlines()[0])),
+            "xlsx": lambda content: [cell.value for cell in openpyxl.load_workbook(io.BytesIO(content)).active[1]],
+            "parquet": lambda content: parquet.read_table(io.BytesIO(content)).column_names,
+        }[form](content)
+        assert found == names
+
+
+def test_what_cannot_be_asked_is_refused_before_a_byte_is_sent(service: Service, called: Sender, reader: str) -> None:
+    for form in FORMS:
+        service.get(f"outcomes.{form}", limit=5, cursor="x", count="exact", nonsense=1).assert_problem(
+            422, "limit", "cursor", "count", "nonsense"
+        )
+        service.get(f"outcomes.{form}", sort="nothing", status="odd", raw="perhaps").assert_problem(
+            422, "sort", "status", "raw"
+        )
+        service.get(f"outcomes.{form}", reader, phone_number="+16175551234").assert_problem(403)
+        service.request("GET", f"/api/v1/outcomes.{form}").assert_problem(401)
+    service.get("deliveries.ndjson", reader, fields="body_base64").assert_problem(403)
+    service.get("outcomes.doc").assert_problem(404)
+
+
+def test_redial_is_each_number_once_in_the_lists_order(service: Service, called: Sender, reader: str) -> None:
+    for sort in ("call_id", "-call_id", "-phone_number", "-ended_at"):
+        content = download(service, "redial.csv", integration="called", sort=sort)
+        records = service.records("outcomes", integration="called", sort=sort)
+        numbers = dict.fromkeys(record["phone_number"] for record in records if record["phone_number"])
+        assert content.decode() == "".join(f"{line}\r\n" for line in ["destination", *numbers])
+        assert len(numbers) == 4
+    service.get("redial.csv", reader).assert_problem(403)
+    service.get("redial.csv", fields="id", limit=1).assert_problem(422, "fields", "limit")
+
+
+def test_deliveries_are_exported_with_their_bodies_to_who_may_see_them(
+    service: Service, called: Sender, reader: str
+) -> None:
+    lines = download(service, "deliveries.ndjson", integration="called").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [list(record) for record in records] == [[*DELIVERY_FIELDS, "body_base64"]] * 10
+    for record in records:
+        assert base64.b64decode(record["body_base64"]) == called.body_of(record["id"])
+    masked = json.loads(download(service, "deliveries.ndjson", reader, integration="called").splitlines()[0])
+    assert list(masked) == DELIVERY_FIELDS
+
+
+# --- the command line
+
+
+def test_the_command_gives_what_the_api_gives(service: Service, called: Sender, tmp_path: Path) -> None:
+    content = download(service, "outcomes.csv", integration="called", status="completed")
+    printed = service.ok("export", "--format", "csv", "--reveal", "integration=called", "status=completed")
+    assert printed == content.decode().replace("\r\n", "\n").replace("\r", "\n")  # read as text
+    out = tmp_path / "all.csv"
+    service.ok("export", "--format", "csv", "--reveal", "--out", str(out), "integration=called", "status=completed")
+    assert out.read_bytes() == content
+    masked = service.ok("export", "--format", "csv", "integration=called", "fields=phone_number")
+    assert "•••" in masked
+
+
+def test_a_file_that_is_not_whole_has_not_its_name(service: Service, tmp_path: Path) -> None:
+    out = tmp_path / "all.csv"
+    for wrong in ("limit=3", "nonsense"):
+        service.assert_one_line("export", "--format", "csv", "--out", str(out), wrong, says=wrong.split("=")[0])
+    service.assert_one_line("export", "--format", "csv", "phone_number=1", says="--reveal")
+    service.assert_one_line(
+        "export", "--format", "csv", "--out", str(tmp_path / "no" / "x"), says="cannot be written"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- breaking off
+
+
+@pytest.fixture(scope="module")
+def many(service: Service) -> Iterator[Sender]:
+    """Enough that an export is under way for a while when nobody reads it: more than the pipes and sockets hold."""
+    sender = service.sender("many")
+    sender.post(dev_body(call_id="x", extra="y" * 2000)).assert_completed()
+    with service.sql() as connection:
+        sqlite = service.database_url.startswith("sqlite")
+        columns = [name for name in columns_of(connection, sqlite) if name != "id"]
+        key, series = (
+            (
+                "lower(hex(randomblob(16)))",
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)",
+            )
+            if sqlite
+            else ("gen_random_uuid()", "WITH n(i) AS (SELECT generate_series(1, 20000))")
+        )
+        names = ", ".join(columns)
+        connection.execute(
+            f"INSERT INTO outcomes (id, {names}) {series} SELECT {key}, {names} FROM outcomes, n "
+            "WHERE integration = 'many'"
+        )
+    yield sender
+    sender.forget()
+
+
+def columns_of(connection: Any, sqlite: bool) -> list[str]:
+    cursor = connection.execute("SELECT * FROM outcomes LIMIT 0")
+    return [column[0] for column in cursor.description] if sqlite else [column.name for column in cursor.description]
+
+
+def makers(service: Service) -> list[int]:
+    return [pid for pid in service._group() if b"app.exporting" in command_line(pid)]
+
+
+def begun(service: Service, form: str = "csv") -> HTTPConnection:
+    connection = HTTPConnection("127.0.0.1", service.port, timeout=30)
+    headers = {"Authorization": f"Bearer {service.token}"}
+    connection.request("GET", f"/api/v1/outcomes.{form}?integration=many", headers=headers)
+    return connection
+
+
+def test_a_large_export_is_whole(service: Service, many: Sender) -> None:
+    assert download(service, "outcomes.csv", integration="many").count(b"\r\n") == 20002
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_an_export_whose_maker_dies_is_seen_to_be_broken(service: Service, many: Sender, form: str) -> None:
+    with closing(begun(service, form)) as connection:
+        answer = connection.getresponse()
+        assert answer.status == 200
+        [maker] = makers(service)
+        os.kill(maker, signal.SIGKILL)
+        with pytest.raises((IncompleteRead, ConnectionError)):
+            answer.read()
+    assert service.get("outcomes", limit=1).status == 200
+
+
+def test_who_goes_away_leaves_no_process_behind(service: Service, many: Sender) -> None:
+    connection = begun(service)
+    assert connection.getresponse().status == 200
+    assert len(makers(service)) == 1
+    connection.close()
+    wait_until(lambda: makers(service) == [])
+
+
+def test_few_exports_are_made_at_once_and_more_are_told_to_come_again(service: Service, many: Sender) -> None:
+    connections = [begun(service) for _ in range(4)]
+    try:
+        answers = [connection.getresponse() for connection in connections]
+        assert [answer.status for answer in answers] == [200] * 4
+        refused = service.get("outcomes.csv")
+        refused.assert_problem(503)
+        assert int(refused.headers["Retry-After"]) > 0
+        assert service.get("outcomes", limit=1).status == 200
+    finally:
+        for connection in connections:
+            connection.close()
+    wait_until(lambda: makers(service) == [])
+    assert service.get("outcomes.csv", integration="called").status == 200
