@@ -37,17 +37,17 @@ def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: 
     settings = from_environment()
     database = Database(settings.database_url)
     schema_version.check(database)
-    report, last = Report(), after
+    report = Report(last=after)
     bar = click.progressbar(
         length=0, label="reading again", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True
     )
     try:
         with bar:
-            for last, report in reprocess(database, factory.reader(settings), question, after=after, dry_run=dry_run):
+            for report in reprocess(database, factory.reader(settings), question, after=after, dry_run=dry_run):
                 bar.update(report.deliveries - bar.pos)
     except (KeyboardInterrupt, StoreError) as error:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        go_on = f"; go on with --after {last}" if last else ""
+        go_on = f"; go on with --after {report.last}" if report.last else ""
         raise click.ClickException(f"{why}; {report.deliveries} deliveries are done{go_on}") from error
     _print(report, as_json)
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "app"
 # Highest first. Parts on one line are strangers to one another.
 LAYERS = [
     ["cli"],
-    ["transfer"],
+    ["transfer", "reprocessing"],
     ["factory"],
     ["doctor", "serving", "exporting"],
     ["web", "housekeeping"],
@@ -28,7 +28,7 @@ LAYERS = [
 # Outside dependencies, and the parts that alone may import them.
 OWNERS = {
     "flask": {"web", "factory"},
-    "werkzeug": {"web", "cli", "transfer", "exporting"},
+    "werkzeug": {"web", "cli", "transfer", "reprocessing", "exporting"},
     "marshmallow": {"web"},
     "flask_smorest": {"web"},
     "apispec": {"web"},
@@ -39,7 +39,7 @@ OWNERS = {
     "prometheus_client": {"metrics"},
     "phonenumbers": {"values", "config", "web"},
     "defusedxml": {"products"},
-    "click": {"cli", "terminal", "transfer"},
+    "click": {"cli", "terminal", "transfer", "reprocessing"},
     "gunicorn": set(),
     "gevent": {"store"},
     "pyarrow": {"exports"},

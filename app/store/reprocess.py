@@ -46,6 +46,7 @@ class Report:
     removed: int = 0
     fields: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
+    told: set[UUID] = field(default_factory=set)  # what a dry run's later batches find as it was
 
 
 @dataclass(slots=True)
@@ -200,15 +201,18 @@ def _understood(batch: _Batch) -> tuple[dict[UUID, Outcome], dict[UUID, Verdict]
 
 def _tell(report: Report, count: int, batch: _Batch, new: dict[UUID, Outcome], verdicts: dict[UUID, Verdict]) -> None:
     report.deliveries += count
-    report.outcomes += len(batch.old.keys() | new.keys())
-    report.made += len(new.keys() - batch.old.keys())
-    report.removed += len(batch.old.keys() - new.keys())
-    for key in batch.old.keys() & new.keys():
+    old, fresh = batch.old.keys() - report.told, new.keys() - report.told
+    report.outcomes += len(old | fresh)
+    report.made += len(fresh - old)
+    report.removed += len(old - fresh)
+    report.told |= (old ^ fresh) | {key for key in old & fresh if new[key].deliveries > 1}
+    for key in old & fresh:
         differing = [name for name in _COMPARED if getattr(batch.old[key], name) != getattr(new[key], name)]
         report.changed += bool(differing)
         report.fields.update(differing)
-    changed = [verdict for key, verdict in verdicts.items() if batch.rows[key]["verdict"] != verdict]
-    report.verdicts.update(verdict.value for verdict in changed)
+    changed = {key: verdict for key, verdict in verdicts.items() if batch.rows[key]["verdict"] != verdict}
+    report.verdicts.update(verdict.value for key, verdict in changed.items() if key not in report.told)
+    report.told |= changed.keys()
 
 
 # --- writing
