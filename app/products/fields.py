@@ -45,31 +45,33 @@ class Fields:
         ours: dict[str, Sent] = {}
         for table in tables:
             for name, sent in self.known.items():
-                if name not in table:
+                our = table.get(name)
+                if our is None:
                     continue
                 if not isinstance(sent.value, str):
                     sent = Sent(sent.name, plain(sent.value))
-                if ours.setdefault(table[name], sent) != sent:
+                if ours.setdefault(our, sent) != sent:
                     self.keep(sent.name, sent.value)
         return ours
 
 
 def sort_fields(pairs: Pairs, names: Container[str], path: str = "") -> Fields:
     """Tell the known fields from the others. `path` stands before each name that is reported."""
-    given: dict[str, list[Sent]] = {}
+    fields = Fields()
+    known = fields.known
+    others: dict[str, list[Sent]] = {}
     for name, value in pairs:
         # Plum's own pages spell start_timestamp in two ways, so known names are compared without case.
         folded = name.casefold()
-        given.setdefault(folded if folded in names else name, []).append(Sent(path + name, value))
-    fields = Fields()
-    for key, sent in given.items():
-        if key in names:
-            fields.known[key] = sent[0]
-            if len(sent) == 1:
-                continue
-        values = distinct([plain(one.value, one.name, fields.note_twice) for one in sent])
+        key, sent = folded if folded in names else name, Sent(path + name, value)
+        if key in names and key not in known:
+            known[key] = sent
+        else:
+            others.setdefault(key, [known[key]] if key in known else []).append(sent)
+    for key, given in others.items():
+        values = distinct([plain(one.value, one.name, fields.note_twice) for one in given])
         if len(values) > 1:
-            fields.given_twice(sent[0].name, values)
+            fields.given_twice(given[0].name, values)
         elif key not in names:
-            fields.keep(sent[0].name, values[0])
+            fields.keep(given[0].name, values[0])
     return fields
