@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
+from functools import partial
+from uuid import uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -10,9 +13,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, select
 
 from app.errors import SchemaOutdated, StoreUnavailable
-from app.store import counts, schema_version
+from app.interpret import interpret
+from app.model import Delivery
+from app.store import counts, pages, schema_version
 from app.store.database import Database
-from app.store.questions import Question, Records
+from app.store.questions import Condition, Operator, Question, Records
+from app.store.readings import save
 from app.store.schema import metadata, outcomes
 
 
@@ -31,6 +37,30 @@ def test_migrations_go_down_and_up_again_on_a_store_with_data(database, fullness
         schema_version.check(database)
     schema_version.migrate(database)
     schema_version.check(database)
+
+
+def test_outcomes_find_their_first_deliveries_when_an_older_store_is_migrated(database) -> None:
+    readings = [
+        interpret(Delivery(id=uuid4(), integration="mine", received_at=datetime.now(UTC), body=body))
+        for body in (
+            b"result=Completed&call_id=1",
+            b"result=Completed&call_id=1&attempts=2",
+            b"result=Failed&call_id=2",
+        )
+    ]
+    save(database, readings)
+    deliveries_of = partial(_deliveries_of, database)
+    before = {reading.outcome.id: deliveries_of(reading.outcome.id) for reading in readings}
+    schema_version.migrate(database, "0001")
+    schema_version.migrate(database)
+    assert {key: deliveries_of(key) for key in before} == before
+    assert sorted(map(len, before.values())) == [1, 2]
+
+
+def _deliveries_of(database, outcome_id) -> set:
+    of_outcome = Condition("outcome_id", Operator.EQUAL, [outcome_id])
+    rows = pages.page(database, Question(records=Records.DELIVERIES, conditions=[of_outcome])).rows
+    return {row["id"] for row in rows}
 
 
 def test_migrating_twice_changes_nothing(database) -> None:
