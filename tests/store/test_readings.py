@@ -175,7 +175,7 @@ def test_a_group_is_stored_whole_or_not_at_all(database, monkeypatch) -> None:
     def fail(*_):
         raise StoreUnavailable("gone in the middle")
 
-    monkeypatch.setattr("app.store.readings._judge", fail)
+    monkeypatch.setattr("app.store.readings.judge", fail)
     before = count(database, deliveries)
     with pytest.raises(StoreUnavailable):
         post(database, delivery(dev(call_id=1)), delivery(dev(call_id=2)))
