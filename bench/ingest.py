@@ -153,7 +153,10 @@ def _stores(directory: Path) -> Iterator[tuple[str, str]]:
 @contextlib.contextmanager
 def _servers(engine: str, url: str, directory: Path) -> Iterator[dict[str, Server]]:
     service = ours(url, directory / f"spool-{engine}")
-    environment, path = _environment(url, directory / f"spool-{engine}"), f"/result/{service.url.rpartition('/')[2]}"
+    environment, path = (
+        environment_of(url, directory / f"spool-{engine}"),
+        f"/result/{service.url.rpartition('/')[2]}",
+    )
     other = f"sqlite:///{directory / 'plain.db'}" if engine == "sqlite" else url
     servers = {
         "noop": _start_reference("noop", environment, other, path),
@@ -170,14 +173,14 @@ def _servers(engine: str, url: str, directory: Path) -> Iterator[dict[str, Serve
 
 def ours(url: str, spool: Path) -> Server:
     """This service, on a store of its own."""
-    environment = _environment(url, spool)
+    environment = environment_of(url, spool)
     subprocess.run([COMMAND, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
     made = subprocess.check_output([COMMAND, "integration", "add", "bench", "--json"], env=environment)
     path = f"/result/{json.loads(made)['key']}"
     return _start([COMMAND, "serve", "--workers", str(WORKERS), "--bind"], environment, path)
 
 
-def _environment(url: str, spool: Path) -> dict[str, str]:
+def environment_of(url: str, spool: Path) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PLUM_")}
     return environment | {"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(spool)}
 

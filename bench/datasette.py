@@ -1,0 +1,128 @@
+"""The same rows asked of this service and of Datasette: `python -m bench.datasette DATASETTE [ROWS]`.
+
+DATASETTE is its command; it is no dependency of ours: `python -m venv d && d/bin/pip install datasette`. Both answer
+over HTTP on one process each, from one SQLite file. Datasette's time limits are lifted, or most answers would be errors; it suggests no facets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.fill import fill
+from bench.ingest import COMMAND, environment_of, ours
+from tests.conftest import free_port
+
+REPEATS = 7
+PATIENCE_SECONDS = 120
+_LIFTED = ("sql_time_limit_ms", "facet_time_limit_ms")
+
+# What is asked, of us and of Datasette.
+QUESTIONS = {
+    "newest 100": ("outcomes?limit=100", ".json?_sort_desc=ended_at&_size=100&_nocount=1&_nosuggest=1"),
+    "one status, newest 100": (
+        "outcomes?limit=100&status=failed",
+        ".json?status__exact=failed&_sort_desc=ended_at&_size=100&_nocount=1&_nosuggest=1",
+    ),
+    "three months of one product, newest 100": (
+        "outcomes?limit=100&product=fuse&since={since}",
+        ".json?product__exact=fuse&ended_at__gte={since}&_sort_desc=ended_at&_size=100&_nocount=1&_nosuggest=1",
+    ),
+    "count of one status": (
+        "outcomes?limit=1&status=failed&count=exact",
+        ".json?status__exact=failed&_size=1&_nofacet=1&_nosuggest=1",
+    ),
+    "estimate of one status": ("outcomes?limit=1&status=failed&count=estimated", None),
+    "facets of status and product": (
+        "facets?fields=status,product",
+        ".json?_facet=status&_facet=product&_size=1&_nosuggest=1",
+    ),
+    "figures by day, New York, with p95": ("summary?group_by=day&tz=America/New_York", None),
+    "CSV of 100,000 rows": (
+        "outcomes.csv?since={last}",
+        ".csv?_stream=on&_size=max&ended_at__gte={last}&_sort_desc=ended_at",
+    ),
+}
+
+
+def run(datasette: str, rows: int) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        file = directory / "outcomes.db"
+        url = f"sqlite:///{file}"
+        server = ours(url, directory / "spool")
+        command = [COMMAND, "simulate", "--calls", "3000", "--seed", "1", "--result-url", server.url]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        fill(url, rows)
+        made = subprocess.check_output(
+            [COMMAND, "token", "add", "bench", "--scope", "reveal", "--json"],
+            env=environment_of(url, directory / "spool"),
+        )
+        token = {"Authorization": f"Bearer {json.loads(made)['token']}"}
+        year = 365 * 86400
+        times = {"since": _day(time.time() - year / 4), "last": _day(time.time() - year * 100_000 / rows)}
+        with _served(datasette, file) as theirs:
+            print(f"{rows} outcomes, median of {REPEATS}")
+            for name, (our, their) in QUESTIONS.items():
+                base = server.url.split("/result")[0] + "/api/v1/"
+                mine = _median(base + our.format(**times), token)
+                other = _median(theirs + their.format(**times), {}) if their else "has none"
+                print(f"  {name:42} {mine:>12} {other:>12}")
+        server.stop()
+
+
+@contextmanager
+def _served(datasette: str, file: Path):
+    port = free_port()
+    limits = [part for name in _LIFTED for part in ("--setting", name, "600000")]
+    command = [datasette, "serve", str(file), "-p", str(port), *limits, "--setting", "max_csv_mb", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    base = f"http://127.0.0.1:{port}/{file.stem}/outcomes"
+    try:
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(
+                    f"{base}.json?_size=1&_nocount=1&_nosuggest=1", timeout=PATIENCE_SECONDS
+                ).read()
+                break
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.1)
+        yield base
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _median(url: str, headers: dict[str, str]) -> str:
+    is_export = ".csv" in url
+    took = []
+    for _ in range(2 if is_export else REPEATS):
+        began = time.perf_counter()
+        request = urllib.request.Request(url, headers=headers)
+        try:
+            body = urllib.request.urlopen(request, timeout=PATIENCE_SECONDS).read()
+        except (urllib.error.URLError, TimeoutError) as error:
+            return f"no: {error}"[:40]
+        took.append(time.perf_counter() - began)
+        lines = body.count(b"\n")
+    seconds = statistics.median(took)
+    if is_export:
+        return f"{lines / seconds / 1000:.1f}k rows/s"
+    return f"{seconds * 1000:.1f} ms"
+
+
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(moment))
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000)
