@@ -1,7 +1,8 @@
 """The same rows asked of this service and of Datasette: `python -m bench.datasette DATASETTE [ROWS]`.
 
 DATASETTE is its command; it is no dependency of ours: `python -m venv d && d/bin/pip install datasette`. Both answer
-over HTTP on one process each, from one SQLite file. Datasette's time limits are lifted, or most answers would be errors; it suggests no facets.
+over HTTP from one SQLite file. Datasette's time limits are lifted, or most answers would be errors; it suggests no
+facets.
 """
 
 from __future__ import annotations
