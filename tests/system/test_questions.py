@@ -267,15 +267,16 @@ def test_the_document_is_valid_and_needs_no_token(service: Service) -> None:
         "count",
     } < parameters
     for path, operations in document["paths"].items():
-        for status, response in operations["get"]["responses"].items():
-            assert status == "200" or response == {"$ref": "#/components/responses/Problem"}, path
+        for method, operation in operations.items():
+            for status, response in operation.get("responses", {}).items() if method != "parameters" else ():
+                assert status == "200" or response == {"$ref": "#/components/responses/Problem"}, path
 
 
 def test_every_path_of_the_document_is_there(service: Service, campaign: Sender) -> None:
     ids = {"outcome_id": campaign.outcomes()[0]["id"], "delivery_id": campaign.deliveries()[0]["id"]}
-    for path in service.request("GET", "/api/openapi.json").json()["paths"]:
-        if path.endswith("/live"):
-            continue  # it never ends
+    for path, operations in service.request("GET", "/api/openapi.json").json()["paths"].items():
+        if path.endswith("/live") or "get" not in operations:
+            continue  # it never ends, or changes something
         query = {"fields": "status"} if path.endswith("facets") else {}
         assert service.get(path.format(**ids), **query).status == 200
 
