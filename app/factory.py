@@ -14,17 +14,16 @@ from flask import Flask
 from app.config import Settings, from_environment
 from app.errors import StoreUnavailable
 from app.housekeeping import Housekeeping, is_running
-from app.intake.breaker import Breaker
+from app.intake.breaker import HANG_SECONDS, Breaker, within
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret
 from app.model import Integration
-from app.store import changes, readings
+from app.store import audit, changes, readings, tokens
 from app.store.database import Database, writable
 from app.store.integrations import active_keys, integration_of_key
 from app.store.reprocess import reprocess_one
-from app.store.tokens import scope_of_token
 from app.web import api, document, downloads, errors, live, ops, totals
 from app.web.auth import Keyring
 from app.web.feed import Feed
@@ -42,7 +41,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     breaker = Breaker(probe=lambda: writable(database), forget=database.close)
     keyring = Keyring(
         integration=_key_finder(database, breaker, KnownKeys(settings.spool_dir)),
-        scope=lambda token: breaker.call(lambda: scope_of_token(database, token)),
+        token=lambda secret: breaker.call(lambda: tokens.find_token(database, secret)),
+        note_use=lambda name: within(HANG_SECONDS, lambda: tokens.note_use(database, name, now())),
     )
     writer = Writer(reader(settings), partial(readings.save, database), breaker, spool)
     return _flask(
@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             is_kept=partial(is_running, settings.spool_dir),
             feed=Feed(Database(settings.database_url)),  # not of a replica, which knows no transactions under way
             reprocess=partial(reprocess_one, database, reader(settings)),
+            audit=lambda entry: within(HANG_SECONDS, lambda: audit.write(database, entry)),
         )
     )
 

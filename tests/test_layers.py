@@ -15,6 +15,7 @@ LAYERS = [
     ["transfer", "reprocessing"],
     ["factory"],
     ["doctor", "serving", "exporting"],
+    ["auditing"],
     ["web", "housekeeping"],
     ["intake", "store", "plum"],
     ["interpret"],

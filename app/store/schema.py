@@ -51,6 +51,7 @@ tokens = Table(
     Column("scope", Word, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("revoked_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),  # about: it is written once a minute at most
 )
 
 deliveries = Table(
@@ -149,3 +150,18 @@ changes = Table(
     Column("changed_at", UtcDateTime, nullable=False),
     Column("outcome_ids", LargeBinary, nullable=False),  # 16 bytes each
 )
+
+# Who saw phone numbers or bodies, took data out, or changed something.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("who", CodePointText, nullable=False),
+    Column("what", CodePointText, nullable=False),
+    Column("asked", JsonText, nullable=False),
+    Column("record_id", Uuid),
+    Column("remote_addr", CodePointText),
+    Column("status", Integer),
+)
+Index("ix_audit_newest", audit.c.at.desc(), audit.c.id)
