@@ -28,10 +28,12 @@ from app.model import Product, Scope
 from app.plum import simulator
 from app.store import integrations, pages, schema_version, tokens
 from app.store.database import Database
+from app.store.drift import list_drift
 from app.store.summary import summarise
 from app.terminal import Asking, Duration, OneLine, as_json, example, pairs_of, print_json, print_rows, print_values
 from app.web.errors import Forbidden
 from app.web.filters import ListSchema, QuestionSchema, SummarySchema, asked, permit
+from app.web.novel import DriftQuestion, DriftSchema
 from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema, RecordSchema
 from app.web.totals import shown_figures
 
@@ -271,6 +273,24 @@ def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
 def audit(filters: tuple[str, ...], *, as_json: bool) -> None:
     """List who saw phone numbers or bodies, exported, or changed something, newest first; filters as the API's."""
     _print_page(filters, AuditSchema, ["at", "who", "what", "asked", "record_id", "remote_addr"], False, as_json)
+
+
+@main.command(cls=Asking)
+@filters
+@reveal
+@as_json
+@example("drift since=2026-03-01 kind=word,field")
+def drift(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
+    """List words, fields and types that nobody knew when they came, newest first; filters: since, tz, kind, product,
+    integration.
+    """
+    settings = from_environment()
+    wanted = asked(MultiDict(pairs_of(filters)), DriftQuestion())
+    if reveal:
+        log_command(settings, Database(settings.database_url), "drift --reveal", pairs_of(filters))
+    rows = list_drift(factory.questions_database(settings), wanted.since, wanted.among)
+    schema, region = DriftSchema(), settings.default_region
+    print_rows([schema.record(row, reveal=reveal, region=region) for row in rows], as_json=as_json)
 
 
 def _rounded(row: dict[str, Any], exactly: bool) -> dict[str, Any]:

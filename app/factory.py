@@ -20,11 +20,11 @@ from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret
 from app.model import Integration
-from app.store import audit, changes, readings, tokens
+from app.store import audit, changes, drift, readings, tokens
 from app.store.database import Database, writable
 from app.store.integrations import active_keys, integration_of_key
 from app.store.reprocess import reprocess_one
-from app.web import api, document, downloads, errors, live, ops, totals
+from app.web import api, document, downloads, errors, live, novel, ops, totals
 from app.web.auth import Keyring
 from app.web.feed import Feed
 from app.web.parts import Parts, now
@@ -71,6 +71,8 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         active_keys=lambda: active_keys(database, now()),
         forget=database.close,
         prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
+        drift=partial(drift.advance, database, reader(settings)),
+        count_drift=partial(drift.count_items, database),
     )
 
 
@@ -117,7 +119,7 @@ def _flask(parts: Parts) -> Flask:
     if "metrics" in parts.settings.roles:
         app.register_blueprint(ops.scrape)
     if "analyst" in parts.settings.roles:
-        document.publish(app, api.blueprint, totals.blueprint, downloads.blueprint, live.blueprint)
+        document.publish(app, api.blueprint, totals.blueprint, downloads.blueprint, live.blueprint, novel.blueprint)
     if "receiver" in parts.settings.roles:
         app.wsgi_app = ResultFace(app.wsgi_app, parts)  # type: ignore[method-assign]
     errors.register(app)

@@ -255,6 +255,22 @@ class Scope(StrEnum):
         return list(Scope).index(self) >= list(Scope).index(other)
 
 
+class DriftKind(StrEnum):
+    """In which way something is new: a word of a known field, a field, or how a known field's value did not read."""
+
+    WORD = "word"
+    FIELD = "field"
+    PROBLEM = "problem"
+
+
+class Novelty(NamedTuple):
+    """Something that nobody knows: the word, the JSON type of an unknown field, or the problem's code, by field."""
+
+    kind: DriftKind
+    field: str
+    value: str
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """An analyst's token, by its name; the secret itself is known to its owner alone."""

@@ -18,7 +18,7 @@ LAYERS = [
     ["auditing"],
     ["web", "housekeeping"],
     ["intake", "store", "plum"],
-    ["interpret"],
+    ["interpret", "drift"],
     ["normalise", "products"],
     ["values", "exports"],
     ["metrics", "config", "logs"],
