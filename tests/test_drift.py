@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
-from app.drift import MAX_LENGTH, MOST, novelties
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.drift import MAX_LENGTH, MOST, novelties
 from app.interpret import interpret
 from app.model import Delivery, Outcome
 

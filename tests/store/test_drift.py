@@ -11,9 +11,9 @@ from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.drift import OTHERS, novelties
 from sqlalchemy import func, select
 
+from app.drift import OTHERS, novelties
 from app.errors import StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery, Reading
