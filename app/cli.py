@@ -21,17 +21,20 @@ from werkzeug.datastructures import MultiDict
 
 from app import doctor as checks
 from app import factory, logs, reprocessing, serving, transfer
+from app.auditing import log_command
 from app.config import Settings, from_environment
 from app.intake.spool import Spool
 from app.model import Product, Scope
 from app.plum import simulator
 from app.store import integrations, pages, schema_version, tokens
 from app.store.database import Database
+from app.store.drift import list_drift
 from app.store.summary import summarise
 from app.terminal import Asking, Duration, OneLine, as_json, example, pairs_of, print_json, print_rows, print_values
 from app.web.errors import Forbidden
 from app.web.filters import ListSchema, QuestionSchema, SummarySchema, asked, permit
-from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
+from app.web.novel import DriftQuestion, DriftSchema
+from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema, RecordSchema
 from app.web.totals import shown_figures
 
 
@@ -143,7 +146,8 @@ def add_integration(name: str, product: str, *, as_json: bool) -> None:
     """Make an integration and print its result_url, this once."""
     declared = None if product == "auto" else Product(product)
     with opened() as (settings, database):
-        key = integrations.add_integration(database, _name(name), declared, datetime.now(UTC))
+        log_command(settings, database, "integration add", [("name", _name(name)), ("product", product)])
+        key = integrations.add_integration(database, name, declared, datetime.now(UTC))
     _print_integration(settings, name, declared, key, as_json)
 
 
@@ -164,6 +168,7 @@ def list_integrations(*, as_json: bool) -> None:
 def rotate_integration(name: str, grace: timedelta, *, as_json: bool) -> None:
     """Give an integration a new URL."""
     with opened() as (settings, database):
+        log_command(settings, database, "integration rotate", [("name", name), ("grace", str(grace))])
         rotated, key = integrations.rotate_integration(database, name, grace, datetime.now(UTC))
     _print_integration(settings, name, rotated.product, key, as_json)
 
@@ -173,7 +178,8 @@ def rotate_integration(name: str, grace: timedelta, *, as_json: bool) -> None:
 @example("integration disable reminders")
 def disable_integration(name: str) -> None:
     """Answer 404 under its URLs from now on; what it sent stays."""
-    with opened() as (_, database):
+    with opened() as (settings, database):
+        log_command(settings, database, "integration disable", [("name", name)])
         integrations.disable_integration(database, name, datetime.now(UTC))
     click.echo(f"{name} is disabled")
 
@@ -190,8 +196,9 @@ def token() -> None:
 @example("token add dashboard --scope read")
 def add_token(name: str, scope: str, *, as_json: bool) -> None:
     """Make a token and print it, this once."""
-    with opened() as (_, database):
-        secret = tokens.add_token(database, _name(name), Scope(scope), datetime.now(UTC))
+    with opened() as (settings, database):
+        log_command(settings, database, "token add", [("name", _name(name)), ("scope", scope)])
+        secret = tokens.add_token(database, name, Scope(scope), datetime.now(UTC))
     if as_json:
         print_json({"name": name, "scope": scope, "token": secret})
     else:
@@ -202,7 +209,7 @@ def add_token(name: str, scope: str, *, as_json: bool) -> None:
 @as_json
 @example("token list")
 def list_tokens(*, as_json: bool) -> None:
-    """List the tokens' names and scopes."""
+    """List the tokens' names and scopes, and when each was last used (to about a minute)."""
     with opened() as (_, database):
         print_rows(tokens.list_tokens(database), as_json=as_json)
 
@@ -212,7 +219,8 @@ def list_tokens(*, as_json: bool) -> None:
 @example("token revoke dashboard")
 def revoke_token(name: str) -> None:
     """Let a token open nothing from now on."""
-    with opened() as (_, database):
+    with opened() as (settings, database):
+        log_command(settings, database, "token revoke", [("name", name)])
         tokens.revoke_token(database, name, datetime.now(UTC))
     click.echo(f"{name} is revoked")
 
@@ -258,6 +266,33 @@ def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     print_rows([_rounded(shown_figures(row), as_json) for row in rows], as_json=as_json)
 
 
+@main.command(cls=Asking)
+@filters
+@as_json
+@example("audit since=2026-03-01 who=dashboard")
+def audit(filters: tuple[str, ...], *, as_json: bool) -> None:
+    """List who saw phone numbers or bodies, exported, or changed something, newest first; filters as the API's."""
+    _print_page(filters, AuditSchema, ["at", "who", "what", "asked", "record_id", "remote_addr"], False, as_json)
+
+
+@main.command(cls=Asking)
+@filters
+@reveal
+@as_json
+@example("drift since=2026-03-01 kind=word,field")
+def drift(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
+    """List words, fields and types that nobody knew when they came, newest first; filters: since, tz, kind, product,
+    integration.
+    """
+    settings = from_environment()
+    wanted = asked(MultiDict(pairs_of(filters)), DriftQuestion())
+    if reveal:
+        log_command(settings, Database(settings.database_url), "drift --reveal", pairs_of(filters))
+    rows = list_drift(factory.questions_database(settings), wanted.since, wanted.among)
+    schema, region = DriftSchema(), settings.default_region
+    print_rows([schema.record(row, reveal=reveal, region=region) for row in rows], as_json=as_json)
+
+
 def _rounded(row: dict[str, Any], exactly: bool) -> dict[str, Any]:
     """For people: a rate needs no sixteen digits."""
     if exactly:
@@ -270,6 +305,8 @@ def _print_page(
 ) -> None:
     settings = from_environment()
     wanted = _asked(filters, ListSchema.about(kind), reveal)
+    if reveal:
+        log_command(settings, Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
     page = pages.page(factory.questions_database(settings), wanted.question, wanted.fields)
     schema = kind(reveal=reveal, region=settings.default_region, only=wanted.fields)
     records = [schema.record(row) for row in page.rows]

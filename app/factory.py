@@ -14,18 +14,17 @@ from flask import Flask
 from app.config import Settings, from_environment
 from app.errors import StoreUnavailable
 from app.housekeeping import Housekeeping, is_running
-from app.intake.breaker import Breaker
+from app.intake.breaker import HANG_SECONDS, Breaker, within
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret
 from app.model import Integration
-from app.store import changes, readings
+from app.store import audit, changes, drift, readings, tokens
 from app.store.database import Database, writable
 from app.store.integrations import active_keys, integration_of_key
 from app.store.reprocess import reprocess_one
-from app.store.tokens import scope_of_token
-from app.web import api, document, downloads, errors, live, ops, totals
+from app.web import api, document, downloads, errors, live, novel, ops, totals
 from app.web.auth import Keyring
 from app.web.feed import Feed
 from app.web.parts import Parts, now
@@ -42,7 +41,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     breaker = Breaker(probe=lambda: writable(database), forget=database.close)
     keyring = Keyring(
         integration=_key_finder(database, breaker, KnownKeys(settings.spool_dir)),
-        scope=lambda token: breaker.call(lambda: scope_of_token(database, token)),
+        token=lambda secret: breaker.call(lambda: tokens.find_token(database, secret)),
+        note_use=lambda name: within(HANG_SECONDS, lambda: tokens.note_use(database, name, now())),
     )
     writer = Writer(reader(settings), partial(readings.save, database), breaker, spool)
     return _flask(
@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             is_kept=partial(is_running, settings.spool_dir),
             feed=Feed(Database(settings.database_url)),  # not of a replica, which knows no transactions under way
             reprocess=partial(reprocess_one, database, reader(settings)),
+            audit=lambda entry: within(HANG_SECONDS, lambda: audit.write(database, entry)),
         )
     )
 
@@ -70,6 +71,8 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         active_keys=lambda: active_keys(database, now()),
         forget=database.close,
         prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
+        drift=partial(drift.advance, database, reader(settings)),
+        count_drift=partial(drift.count_items, database),
     )
 
 
@@ -116,7 +119,7 @@ def _flask(parts: Parts) -> Flask:
     if "metrics" in parts.settings.roles:
         app.register_blueprint(ops.scrape)
     if "analyst" in parts.settings.roles:
-        document.publish(app, api.blueprint, totals.blueprint, downloads.blueprint, live.blueprint)
+        document.publish(app, api.blueprint, totals.blueprint, downloads.blueprint, live.blueprint, novel.blueprint)
     if "receiver" in parts.settings.roles:
         app.wsgi_app = ResultFace(app.wsgi_app, parts)  # type: ignore[method-assign]
     errors.register(app)

@@ -1,4 +1,5 @@
-"""What runs beside the web workers: it brings the spool into the store and keeps the known keys up to date.
+"""What runs beside the web workers: it brings the spool into the store, keeps the known keys up to date, and counts
+what is new in deliveries.
 
 One at a time for each spool directory; a second one waits until the first is gone.
 """
@@ -21,12 +22,15 @@ from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.intake.writer import Record, count_readings
 from app.model import Delivery, KnownKey
+from app.pace import Pace
 
 LOCK = "housekeeping.lock"
 PAUSE_SECONDS = 0.5
 PATIENCE_SECONDS = 12.0  # with a store that hangs
 MAX_DRAINED_AT_ONCE = 200
 PRUNE_SECONDS = 3600.0
+DRIFT_SECONDS = 0.5  # of looking for drift, before the spool is looked at again
+AFTER_FAULT_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +46,11 @@ class Housekeeping:
         active_keys: Callable[[], Mapping[str, KnownKey]],
         forget: Callable[[], None],
         prune_changes: Callable[[], object],
+        drift: Callable[[], bool],
+        count_drift: Callable[[], int],
     ) -> None:
-        """`forget` gives up the store's connections, some of which may hang for ever."""
+        """`forget` gives up the store's connections, some of which may hang for ever; `drift` makes one step, and
+        says whether there may be another."""
         self._spool = spool
         self._record = record
         self._known_keys = known_keys
@@ -51,6 +58,11 @@ class Housekeeping:
         self._forget = forget
         self._prune_changes = prune_changes
         self._prune_at = 0.0
+        self._drift = drift
+        self._count_drift = count_drift
+        self._drift_at = 0.0
+        self._is_drift_shown = False
+        self._pace = Pace()
 
     def run(self, stop: threading.Event) -> None:
         with _alone(self._spool.directory, stop) as alone:
@@ -62,8 +74,10 @@ class Housekeeping:
         """How many deliveries were drained."""
         try:
             self._known_keys.replace(within(PATIENCE_SECONDS, self._active_keys))
-            self._prune()
-            return self.drain()
+            drained = self.drain()
+            if not drained and not self.watch_drift():
+                self._prune()
+            return drained
         except StoreUnavailable as error:
             log.warning("waiting for the store: %s", error)
             self._forget()
@@ -76,6 +90,34 @@ class Housekeeping:
         if time.monotonic() >= self._prune_at:
             within(PATIENCE_SECONDS, self._prune_changes)
             self._prune_at = time.monotonic() + PRUNE_SECONDS
+
+    def watch_drift(self) -> bool:
+        """Whether more of the journal is to be looked at: so long it must not be pruned. Raises `StoreUnavailable`.
+
+        A fault here costs neither the draining nor the pruning.
+        """
+        if time.monotonic() < self._drift_at:
+            return False
+        try:
+            return self._look_for_drift(time.monotonic() + DRIFT_SECONDS)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            log.error("what is new in deliveries cannot be counted", exc_info=error)
+            self._drift_at = time.monotonic() + AFTER_FAULT_SECONDS
+            return False
+
+    def _look_for_drift(self, until: float) -> bool:
+        steps = 0
+        while is_more := within(PATIENCE_SECONDS, self._drift):
+            steps += 1
+            self._pace.rest()
+            if time.monotonic() >= until:
+                break
+        if steps or not self._is_drift_shown:
+            metrics.DRIFT_ITEMS.set(within(PATIENCE_SECONDS, self._count_drift))
+            self._is_drift_shown = True
+        return is_more
 
     def drain(self) -> int:
         """Bring the oldest files into the store; how many deliveries. Raises `StoreUnavailable`."""

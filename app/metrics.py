@@ -47,6 +47,9 @@ SPOOL_OLDEST_SECONDS = Gauge(
 SPOOL_ASIDE = Gauge(
     "plum_spool_aside_files", "Spool files set aside because they cannot be drained.", multiprocess_mode="mostrecent"
 )
+DRIFT_ITEMS = Gauge(
+    "plum_drift_items", "Words, fields and problems that nobody knew when they came.", multiprocess_mode="mostrecent"
+)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

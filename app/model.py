@@ -253,3 +253,44 @@ class Scope(StrEnum):
 
     def includes(self, other: Scope) -> bool:
         return list(Scope).index(self) >= list(Scope).index(other)
+
+
+class DriftKind(StrEnum):
+    """In which way something is new: a word of a known field, a field, or how a known field's value did not read."""
+
+    WORD = "word"
+    FIELD = "field"
+    PROBLEM = "problem"
+
+
+class Novelty(NamedTuple):
+    """Something that nobody knows: the word, the JSON type of an unknown field, or the problem's code, by field."""
+
+    kind: DriftKind
+    field: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An analyst's token, by its name; the secret itself is known to its owner alone."""
+
+    name: str
+    scope: Scope
+
+
+class AuditEntry(NamedTuple):
+    """Who saw phone numbers or bodies, took data out, or changed something; the fields are the record's.
+
+    `asked` has the parameters' names and values, with what may be a phone number left out. `status` is None where
+    the entry is written before the answer is known.
+    """
+
+    id: UUID
+    at: datetime
+    who: str
+    what: str
+    asked: list[tuple[str, str]]
+    record_id: UUID | None = None
+    remote_addr: str | None = None
+    status: int | None = None

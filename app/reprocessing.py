@@ -9,6 +9,7 @@ import click
 from werkzeug.datastructures import MultiDict
 
 from app import factory
+from app.auditing import log_command
 from app.config import from_environment
 from app.errors import StoreError
 from app.store import schema_version
@@ -37,6 +38,8 @@ def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: 
     settings = from_environment()
     database = Database(settings.database_url)
     schema_version.check(database)
+    if not dry_run:
+        log_command(settings, database, "reprocess", pairs_of(filters))
     report = Report(last=after)
     bar = click.progressbar(
         length=0, label="reading again", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
+from app.auditing import log_command
 from app.config import Settings
 from app.errors import ConfigError, StoreUnavailable
 from app.intake.known_keys import KnownKeys
@@ -60,6 +61,8 @@ def welcome(settings: Settings, database: Database) -> str:
     if integrations.list_integrations(database):
         return f"Serving {public_url(settings)} with what is there; for a new URL: plum-outcomes integration add NAME"
     now = datetime.now(UTC)
+    for what in ("integration add", "token add"):
+        log_command(settings, database, what, [("name", "first")])
     url = result_url(settings, integrations.add_integration(database, "first", None, now))
     token = tokens.add_token(database, "first", Scope.REVEAL, now)
     return f"""

@@ -12,8 +12,10 @@ from tempfile import NamedTemporaryFile
 from typing import BinaryIO, cast
 
 import click
+from werkzeug.datastructures import MultiDict
 
 from app import factory
+from app.auditing import log_command
 from app.config import from_environment
 from app.exporting import Order, export
 from app.exports import FORMATS
@@ -23,6 +25,7 @@ from app.store.integrations import integrations_by_name
 from app.store.known import known_deliveries
 from app.terminal import Asking, as_json, example, pairs_of, print_values
 from app.web.errors import Forbidden
+from app.web.exports import wanted
 
 MAX_COMPLAINTS = 100
 LINES_A_STEP = 1000  # of the progress shown
@@ -46,6 +49,9 @@ def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, del
     """
     order = Order("deliveries" if deliveries else "outcomes", form, pairs_of(filters), reveal)
     settings = from_environment()
+    if reveal:
+        wanted(order.records, MultiDict(order.parameters), reveal=True)  # nothing is logged that was not understood
+        log_command(settings, Database(settings.database_url), "export --reveal", _told(order))
     database = factory.questions_database(settings)
     with (
         _whole(out) as file,
@@ -58,6 +64,10 @@ def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, del
         except Forbidden:
             raise click.UsageError("this would give masked numbers away; add --reveal") from None
         file.flush()
+
+
+def _told(order: Order) -> list[tuple[str, str]]:
+    return [("records", order.records), ("format", order.format), *order.parameters]
 
 
 @contextmanager
@@ -93,6 +103,7 @@ def import_command(files: tuple[str, ...], *, as_json: bool) -> None:
         raise click.UsageError(f"{missing[0]} cannot be read")
     settings = from_environment()
     database = Database(settings.database_url)
+    log_command(settings, database, "import", [("files", str(len(files)))])
     complaints = _Complaints()
     bringing = Import(
         factory.recorder(database, settings),

@@ -23,6 +23,12 @@ from app.store.schema import deliveries, outcomes
 from tests.conftest import wait_until
 
 NOW = datetime(2026, 3, 8, tzinfo=UTC)
+CHORES = {
+    "forget": lambda: None,
+    "prune_changes": lambda: None,
+    "drift": lambda: False,
+    "count_drift": lambda: 0,
+}
 
 
 def delivery(body: bytes = b"result=Completed&call_id=1") -> Delivery:
@@ -42,10 +48,8 @@ def database(database_url):
     database.close()
 
 
-def keeping(spool: Spool, record, active_keys=dict) -> Housekeeping:
-    return Housekeeping(
-        spool, record, KnownKeys(spool.directory), active_keys, forget=lambda: None, prune_changes=lambda: None
-    )
+def keeping(spool: Spool, record, active_keys=dict, **more) -> Housekeeping:
+    return Housekeeping(spool, record, KnownKeys(spool.directory), active_keys, **CHORES | more)
 
 
 def rows(database: Database) -> list:
@@ -149,7 +153,7 @@ def test_an_answer_that_never_comes_does_not_stop_the_draining_for_ever(spool, m
 
     spool.append([delivery()])
     stop = threading.Event()
-    house = Housekeeping(spool, record, KnownKeys(spool.directory), dict, lambda: forgotten.append(1), lambda: None)
+    house = keeping(spool, record, forget=lambda: forgotten.append(1))
     thread = threading.Thread(target=house.run, args=(stop,))
     thread.start()
     wait_until(lambda: spool.files() == [])
@@ -227,7 +231,7 @@ def test_known_keys_that_cannot_be_written_cost_no_delivery(tmp_path) -> None:
 
 def test_changes_of_long_ago_are_forgotten_now_and_then(spool, monkeypatch) -> None:
     pruned = []
-    house = Housekeeping(spool, list, KnownKeys(spool.directory), dict, lambda: None, lambda: pruned.append(1))
+    house = keeping(spool, list, prune_changes=lambda: pruned.append(1))
     house._tidy()
     house._tidy()
     assert pruned == [1]
@@ -236,3 +240,43 @@ def test_changes_of_long_ago_are_forgotten_now_and_then(spool, monkeypatch) -> N
     house._tidy()
     house._tidy()
     assert pruned == [1, 1, 1]
+
+
+def test_the_journal_is_pruned_only_once_drift_has_seen_it(spool, monkeypatch) -> None:
+    monkeypatch.setattr(housekeeping, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(housekeeping, "DRIFT_SECONDS", 0.0)
+    steps, seen, stop = iter([True, True, True, False]), [], threading.Event()
+
+    def step() -> bool:
+        seen.append("step")
+        return next(steps)
+
+    def prune() -> None:
+        seen.append("prune")
+        stop.set()
+
+    keeping(spool, list, drift=step, prune_changes=prune).run(stop)
+    assert seen == ["step"] * 4 + ["prune"]
+
+
+def test_a_fault_in_drift_costs_neither_draining_nor_pruning(spool, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(housekeeping, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(housekeeping, "PRUNE_SECONDS", 0.0)
+    stored, stop, tries = [], threading.Event(), []
+
+    def record(group):
+        stored.extend(group)
+        return [Receipt(one.id, Verdict.APPLIED) for one in group]
+
+    def fail() -> bool:
+        tries.append(1)
+        spool.append([delivery()])
+        raise ZeroDivisionError
+
+    def prune() -> None:
+        if stored:
+            stop.set()
+
+    keeping(spool, record, drift=fail, prune_changes=prune).run(stop)
+    assert len(stored) == len(tries) == 1
+    assert "what is new in deliveries cannot be counted" in caplog.text

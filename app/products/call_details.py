@@ -33,6 +33,9 @@ STATUSES = {
     "uncalled": Status.UNCALLED,
 }
 
+# Names of events that Plum's pages show; without case. Those for busy, no answer and retries are not documented.
+EVENTS = frozenset({"queued", "dialing", "connected", "disconnected", "canceled"})
+
 # Fields that DEV does not have: where one of these stands, the body is a call_details.
 MARKS = frozenset(
     {

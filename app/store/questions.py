@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Column, Table
 
-from app.store.schema import deliveries, outcomes
+from app.store.schema import audit, deliveries, outcomes
 from app.store.types import JsonText
 
 
@@ -32,14 +32,15 @@ class Records(StrEnum):
 
     OUTCOMES = "outcomes"
     DELIVERIES = "deliveries"
+    AUDIT = "audit"
 
     @property
     def table(self) -> Table:
-        return outcomes if self is Records.OUTCOMES else deliveries
+        return _TABLES[self]
 
     @property
     def singular(self) -> str:
-        return "outcome" if self is Records.OUTCOMES else "delivery"
+        return _SINGULAR[self]
 
     @property
     def columns(self) -> list[Column[Any]]:
@@ -47,9 +48,12 @@ class Records(StrEnum):
         return [column for column in self.table.c if column.name not in _OWN[self]]
 
 
-_OWN = {
+_TABLES = {Records.OUTCOMES: outcomes, Records.DELIVERIES: deliveries, Records.AUDIT: audit}
+_SINGULAR = {Records.OUTCOMES: "outcome", Records.DELIVERIES: "delivery", Records.AUDIT: "audit entry"}
+_OWN: dict[Records, set[str]] = {
     Records.OUTCOMES: {"digest", "body_sha256", "first_delivery_id"},
     Records.DELIVERIES: {"body", "digest", "declared", "cut_short", "later"},
+    Records.AUDIT: set(),
 }
 
 

@@ -51,6 +51,7 @@ tokens = Table(
     Column("scope", Word, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("revoked_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),  # about: it is written once a minute at most
 )
 
 deliveries = Table(
@@ -148,4 +149,45 @@ changes = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("changed_at", UtcDateTime, nullable=False),
     Column("outcome_ids", LargeBinary, nullable=False),  # 16 bytes each
+)
+
+# Who saw phone numbers or bodies, took data out, or changed something.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("who", CodePointText, nullable=False),
+    Column("what", CodePointText, nullable=False),
+    Column("asked", JsonText, nullable=False),
+    Column("record_id", Uuid),
+    Column("remote_addr", CodePointText),
+    Column("status", Integer),
+)
+Index("ix_audit_newest", audit.c.at.desc(), audit.c.id)
+
+# What was new in deliveries, for `store/drift.py`: each thing once, how often it was shown, and which deliveries
+# have been counted: those that showed something, and all of outcomes that several deliveries tell of.
+drift = Table(
+    "drift",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # made of the five that follow
+    Column("kind", Word, nullable=False),
+    Column("product", Word, nullable=False),
+    Column("integration", CodePointText, nullable=False),
+    Column("field", CodePointText, nullable=False),
+    Column("value", CodePointText, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", UtcDateTime, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False),
+    Column("delivery_id", Uuid, nullable=False),  # the first that showed it
+)
+drift_deliveries = Table("drift_deliveries", metadata, Column("delivery_id", Uuid, primary_key=True))
+
+# How far those have come who follow `changes`.
+positions = Table(
+    "positions",
+    metadata,
+    Column("name", Word, primary_key=True),
+    Column("position", JsonText, nullable=False),
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, or_, select, update
 
 from app.errors import Exists, NotFound
-from app.model import Scope, hashed
+from app.model import Scope, Token, hashed
 from app.store.database import Database
 from app.store.schema import tokens
+
+USES_EVERY = timedelta(minutes=1)  # is last use written
 
 
 def add_token(database: Database, name: str, scope: Scope, now: datetime) -> str:
@@ -39,9 +41,19 @@ def revoke_token(database: Database, name: str, now: datetime) -> None:
             raise NotFound(f"no token is named {name}; see: token list")
 
 
-def scope_of_token(database: Database, token: str) -> Scope | None:
-    """What the token may see, or None for one that is unknown or revoked."""
-    statement = select(tokens.c.scope).where(tokens.c.token_hash == hashed(token), tokens.c.revoked_at.is_(None))
+def find_token(database: Database, secret: str) -> Token | None:
+    """The token, or None for one that is unknown or revoked."""
+    statement = select(tokens.c.name, tokens.c.scope).where(
+        tokens.c.token_hash == hashed(secret), tokens.c.revoked_at.is_(None)
+    )
     with database.reading() as connection:
-        scope = connection.execute(statement).scalar()
-    return Scope(scope) if scope else None
+        row = connection.execute(statement).first()
+    return Token(row.name, Scope(row.scope)) if row else None
+
+
+def note_use(database: Database, name: str, now: datetime) -> None:
+    """Say that the token is in use; of all workers the first in each minute writes it."""
+    last = tokens.c.last_used_at
+    is_old = or_(last.is_(None), last < now - USES_EVERY)
+    with database.writing() as connection:
+        connection.execute(update(tokens).where(tokens.c.name == name, is_old).values(last_used_at=now))

@@ -16,9 +16,10 @@ from app.store.pages import Page
 from app.store.questions import Question, Records
 from app.web import cursors
 from app.web.asking import Blueprint, fails, needs
+from app.web.auditing import Logged
 from app.web.filters import Asked, ListSchema, permit
 from app.web.parts import parts
-from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema, page_of
+from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema, RecordSchema, page_of
 
 blueprint = Blueprint("records", __name__, url_prefix="/api/v1", description="Calls, and what was received of them")
 
@@ -87,7 +88,7 @@ def get_body(delivery_id: str) -> Response:
 
 
 @blueprint.post("/deliveries/<delivery_id>/reprocess")
-@needs(Scope.ADMIN)
+@needs(Scope.ADMIN, Logged.CHANGE)
 @fails(404)
 @blueprint.answers(DeliverySchema)
 def reprocess(delivery_id: str) -> Response:
@@ -95,6 +96,15 @@ def reprocess(delivery_id: str) -> Response:
     key = _id(delivery_id)
     parts().reprocess(key)
     return jsonify(_schema(DeliverySchema).record(records.get_record(parts().database, Records.DELIVERIES, key)))
+
+
+@blueprint.get("/audit")
+@needs(Scope.ADMIN, Logged.NEVER)
+@blueprint.asks(ListSchema.about(AuditSchema))
+@blueprint.answers(page_of(AuditSchema))
+def list_audit(asked: Asked) -> Response:
+    """List who saw phone numbers or bodies, exported, or changed something."""
+    return _list(asked, AuditSchema)
 
 
 def _list(asked: Asked, kind: type[RecordSchema]) -> Response:

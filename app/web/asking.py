@@ -11,7 +11,8 @@ from flask import Request, Response, g, request
 from marshmallow import RAISE, Schema, ValidationError, fields
 from webargs.flaskparser import FlaskParser
 
-from app.model import Scope
+from app.model import Scope, Token
+from app.web.auditing import Logged, logged
 from app.web.errors import Forbidden, Invalid, Unauthorised
 from app.web.parts import parts
 
@@ -68,17 +69,17 @@ class ProblemSchema(Schema):
     errors = fields.Dict(keys=fields.String(), values=fields.List(fields.String()))
 
 
-def needs(scope: Scope) -> Callable[[_View], _View]:
-    """Only for tokens of this scope or a wider one; `g.reveal` says whether phones may be shown."""
+def needs(scope: Scope, when: Logged = Logged.REVEALED) -> Callable[[_View], _View]:
+    """Only for tokens of this scope or a wider one, and logged; `g.reveal` says whether phones may be shown."""
 
     def decorate(view: _View) -> _View:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Response:
-            granted = _granted()
-            if not granted.includes(scope):
-                raise Forbidden(f"this needs a token with the scope {scope}; yours has {granted}")
-            g.reveal = granted.includes(Scope.REVEAL)
-            return view(*args, **kwargs)
+            token = _token()
+            if not token.scope.includes(scope):
+                raise Forbidden(f"this needs a token with the scope {scope}; yours has {token.scope}")
+            g.reveal = token.scope.includes(Scope.REVEAL)
+            return logged(when, token, lambda: view(*args, **kwargs), kwargs)
 
         bearer: _View = flask_smorest.Blueprint.doc(security=[{"bearer": []}])(guarded)
         return fails(401, 403, 503)(bearer)
@@ -98,9 +99,9 @@ def bearer() -> str | None:
     return token.strip() or None if kind.lower() == "bearer" else None
 
 
-def _granted() -> Scope:
-    token = bearer()
-    granted = parts().keyring.scopes.get(token) if token else None
-    if granted is None:
+def _token() -> Token:
+    secret = bearer()
+    token = parts().keyring.token(secret) if secret else None
+    if token is None:
         raise Unauthorised("send a token: Authorization: Bearer TOKEN; see: plum-outcomes token add")
-    return granted
+    return token

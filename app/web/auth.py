@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from app.errors import StoreUnavailable
-from app.model import Integration, Scope
+from app.errors import StoreError, StoreUnavailable
+from app.model import Integration, Token
 
 FRESH_SECONDS = 3.0  # a key that is disabled opens nothing anywhere within 5 s
+NOTED_SECONDS = 60.0  # between two notes that a token is in use
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -56,7 +61,27 @@ class Keyring:
     """The secrets that open something: integrations' keys and analysts' tokens."""
 
     def __init__(
-        self, integration: Callable[[str], Integration | None], scope: Callable[[str], Scope | None]
+        self,
+        integration: Callable[[str], Integration | None],
+        token: Callable[[str], Token | None],
+        note_use: Callable[[str], object],
     ) -> None:
+        """`note_use` is told a token's name at most once a minute, in a thread of its own: no reader waits for it."""
         self.integrations = Remembered(integration)
-        self.scopes = Remembered(scope)
+        self._tokens = Remembered(token)
+        self._note_use = note_use
+        self._noted: dict[str, float] = {}  # by name, when it is to be noted again
+
+    def token(self, secret: str) -> Token | None:
+        """The token, now in use, or None. Raises `StoreUnavailable` if it cannot be known."""
+        found = self._tokens.get(secret)
+        if found and time.monotonic() >= self._noted.get(found.name, 0.0):
+            self._noted[found.name] = time.monotonic() + NOTED_SECONDS
+            threading.Thread(target=self._note, args=(found.name,), daemon=True).start()
+        return found
+
+    def _note(self, name: str) -> None:
+        try:
+            self._note_use(name)
+        except StoreError as error:
+            log.warning("when a token was last used could not be noted: %s", error)

@@ -9,6 +9,7 @@ from flask import Response, g, request
 from app.exports import FORMATS
 from app.model import Scope
 from app.web.asking import Blueprint, needs
+from app.web.auditing import Logged
 from app.web.exports import REDIAL, SCHEMAS, Wanted, permit_all
 from app.web.makers import Maker
 from app.web.parts import parts
@@ -23,7 +24,7 @@ blueprint = Blueprint("downloads", __name__, url_prefix="/api/v1", description="
 def _offer(records: str, form: str, scope: Scope, says: str) -> None:
     """A path for these records in this form."""
 
-    @needs(scope)
+    @needs(scope, Logged.ALWAYS)
     @blueprint.asks(SCHEMAS[records])
     @blueprint.answers(_FILE, content_type=FORMATS[form].content_type.partition(";")[0])
     def export(wanted: Wanted) -> Response:

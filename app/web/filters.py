@@ -166,7 +166,7 @@ def _one_bucket(group_by: list[str]) -> None:
         raise ValidationError(f"{' and '.join(buckets)} cannot be grouped by together; choose one")
 
 
-def asked(args: MultiDict[str, str], schema: QuestionSchema) -> Any:
+def asked(args: MultiDict[str, str], schema: Schema) -> Any:
     """What the parameters ask. Raises `Invalid` with every error by parameter."""
     try:
         return schema.load(dict(args.lists()))

@@ -98,8 +98,8 @@ def _told(
 
 def _may_go_on() -> Callable[[], bool]:
     """While the token holds and the server does not stop."""
-    feed, scopes, token = parts().feed, parts().keyring.scopes, bearer() or ""
-    return lambda: not feed.is_stopping() and scopes.get(token) is not None
+    feed, keyring, secret = parts().feed, parts().keyring, bearer() or ""
+    return lambda: not feed.is_stopping() and keyring.token(secret) is not None
 
 
 def _teller(feed: Feed, question: Question) -> Callable[[Batch], str]:

@@ -12,6 +12,7 @@ from flask import current_app
 from app.config import Settings
 from app.intake.spool import Spool
 from app.intake.writer import Writer
+from app.model import AuditEntry
 from app.store.database import Database
 from app.web.auth import Keyring
 from app.web.feed import Feed
@@ -28,6 +29,7 @@ class Parts:
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
     is_kept: Callable[[], bool]  # whether housekeeping runs
     feed: Feed
+    audit: Callable[[AuditEntry], object]  # durable when it returns
 
 
 def parts() -> Parts:

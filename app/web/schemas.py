@@ -120,6 +120,22 @@ class DeliverySchema(RecordSchema):
     normaliser = Text()
 
 
+class AuditSchema(RecordSchema):
+    """One look at phone numbers or bodies, one export, or one change."""
+
+    records = Records.AUDIT
+    moment = "at"
+
+    id = Key()
+    at = Moment()
+    who = Text()
+    what = Text()
+    asked = Nested(metadata={"type": "array", "items": {"type": "array", "items": {"type": "string"}}})
+    record_id = Key(allow_none=True)
+    remote_addr = Text(allow_none=True)
+    status = Number(allow_none=True)
+
+
 class CountSchema(Schema):
     """How many records the whole filter leaves."""
 
@@ -166,6 +182,12 @@ def mask_text(text: str | None) -> str | None:
     if text is None:
         return None
     return MASK + "".join(character for character in text if character.isdigit())[-4:]
+
+
+def without_phones(text: str, region: str) -> str:
+    """The text with only the last four digits of whatever in it looks like a phone."""
+    shown: str = _Mask(region).within(text)
+    return shown
 
 
 class _Mask:

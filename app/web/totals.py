@@ -12,6 +12,7 @@ from app.model import Scope
 from app.store.facets import facets
 from app.store.summary import summarise
 from app.web.asking import Blueprint, needs
+from app.web.auditing import Logged
 from app.web.fields import Number
 from app.web.filters import Asked, FacetsSchema, SummaryAsked, SummarySchema, permit
 from app.web.parts import parts
@@ -81,7 +82,7 @@ def _facet(field: str, value: Any, count: int) -> dict[str, Any]:
 
 
 @blueprint.get("/summary")
-@needs(Scope.READ)
+@needs(Scope.READ, Logged.NEVER)
 @blueprint.asks(SummarySchema.about(OutcomeSchema))
 @blueprint.answers(SummaryAnswer)
 def show_summary(asked: SummaryAsked) -> Response:

@@ -1,0 +1,30 @@
+"""Commands that reveal or change something, in the audit log; each before it does so."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from app.config import Settings
+from app.model import AuditEntry
+from app.store import audit
+from app.store.database import Database
+from app.web.auditing import unrevealing
+from app.web.result import delivery_id
+
+
+def log_command(settings: Settings, database: Database, what: str, asked: Iterable[tuple[str, str]] = ()) -> None:
+    """Raises `StoreUnavailable`; then the command must not go on."""
+    now = datetime.now(UTC)
+    shown = unrevealing(asked, settings.default_region)
+    audit.write(database, AuditEntry(delivery_id(now), now, f"command line ({_user()})", what, shown))
+
+
+def _user() -> str:
+    """Whom the system knows, whatever the environment says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user often has no name
+        return str(os.getuid())

@@ -1,0 +1,92 @@
+"""What goes into the audit log, and when: before an answer that reveals leaves, and before a change is made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from typing import Any
+from uuid import UUID
+
+from flask import Response, g, request
+
+from app.errors import StoreError, StoreUnavailable
+from app.model import AuditEntry, Token
+from app.values import storable
+from app.web.parts import now, parts
+from app.web.result import delivery_id, peer
+from app.web.schemas import MASK, PHONE_FIELDS, without_phones
+
+# A cursor holds the values of the row that it marks, and whatever is looked for within texts may be digits.
+_LEFT_OUT = re.compile(rf"({'|'.join(sorted(PHONE_FIELDS))}|query)(__\w+)?|cursor|\w+__contains")
+# Their values were read as UUIDs, hex or times.
+_NO_PHONE = re.compile(r"(id|outcome_id|sha256|since|until|\w+_at)(__\w+)?")
+
+Asked = list[tuple[str, str]]
+
+
+class Logged(Enum):
+    """Which answers of a view are logged."""
+
+    REVEALED = auto()  # all to a token that sees phone numbers; the rule, so that no new view is forgotten
+    ALWAYS = auto()  # masked ones too
+    CHANGE = auto()  # before the view changes anything
+    NEVER = auto()  # it shows neither phone numbers nor bodies to anybody
+
+
+def logged(when: Logged, token: Token, view: Callable[[], Response], path: dict[str, Any]) -> Response:
+    """The view's answer, logged before it leaves. Raises `StoreUnavailable` where the entry cannot be written.
+
+    `path` has the parts of the URL's path that the view names.
+    """
+    if when is Logged.CHANGE:
+        _write(token, path, None)
+        return view()
+    answer = view()
+    if when is Logged.ALWAYS or (when is Logged.REVEALED and g.reveal):
+        try:
+            _write(token, path, answer.status_code)
+        except BaseException:
+            answer.close()  # a live stream, or the process of an export, that nobody will read
+            raise
+    return answer
+
+
+def unrevealing(parameters: Iterable[tuple[str, str]], region: str) -> Asked:
+    """A question's parameters without what may be a phone number, or hold one."""
+    return [(name, _unrevealing(name, value, region)) for name, value in parameters]
+
+
+def _unrevealing(name: str, value: str, region: str) -> str:
+    if _LEFT_OUT.fullmatch(name):
+        return MASK
+    text = storable(value) or ""
+    return text if _NO_PHONE.fullmatch(name) else without_phones(text, region)
+
+
+def _write(token: Token, path: dict[str, Any], status: int | None) -> None:
+    settings, at = parts().settings, now()
+    forwarded = request.headers.get("X-Forwarded-For")
+    entry = AuditEntry(
+        id=delivery_id(at),
+        at=at,
+        who=token.name,
+        what=request.endpoint or "",
+        asked=unrevealing(request.args.items(multi=True), settings.default_region),
+        record_id=next(filter(None, map(_uuid, path.values())), None),
+        remote_addr=storable(peer(request.remote_addr, forwarded, settings.trusted_proxies)),
+        status=status,
+    )
+    try:
+        parts().audit(entry)
+    except StoreError as error:
+        raise StoreUnavailable(
+            f"what reveals or changes is logged first, which cannot be done now: {error}"
+        ) from error
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
