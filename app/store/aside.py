@@ -39,7 +39,7 @@ class AskingCursor(sqlite3.Cursor):
         deadline = time.monotonic() + self.connection.asking  # type: ignore[attr-defined]
         self.connection.set_progress_handler(lambda: time.monotonic() > deadline, _LOOKS_EVERY)
         try:
-            return _aside(act, *args)
+            return aside(act, *args)
         finally:
             self.connection.set_progress_handler(None, 0)
 
@@ -49,7 +49,8 @@ def _threads() -> ThreadPool:
     return ThreadPool(_THREADS)
 
 
-def _aside(act: Callable[..., Any], *args: Any) -> Any:
+def aside(act: Callable[..., Any], *args: Any) -> Any:
+    """Do what may take long and touches no socket; under gevent other requests go on meanwhile."""
     if not monkey.is_module_patched("threading"):
         return act(*args)
     result, failure = _threads().apply(_tried, (act, args))

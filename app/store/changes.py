@@ -15,17 +15,22 @@ from uuid import UUID
 
 from sqlalchemy import Connection, delete, func, or_, select, text
 
+from app.store import quarters
 from app.store.database import Database
-from app.store.schema import changes
+from app.store.schema import changes, rollup_state
 
 KEPT = timedelta(days=7)
 PAGE_ROWS = 32
 PAGE_OUTCOMES = 200  # or one row, however many it has
 
-_NOTE_SQLITE = "INSERT INTO changes (changed_at, outcome_ids) VALUES (strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?)"
+_NOTE_SQLITE = (
+    "INSERT INTO changes (changed_at, outcome_ids, quarters) VALUES (strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?, ?)"
+)
 _NOTE_POSTGRESQL = (
-    "INSERT INTO changes (id, changed_at, outcome_ids) VALUES (pg_current_xact_id()::text::bigint, now(), %s) "
-    "ON CONFLICT (id) DO UPDATE SET outcome_ids = changes.outcome_ids || excluded.outcome_ids"
+    "INSERT INTO changes (id, changed_at, outcome_ids, quarters) "
+    "VALUES (pg_current_xact_id()::text::bigint, now(), %s, %s) "
+    "ON CONFLICT (id) DO UPDATE SET outcome_ids = changes.outcome_ids || excluded.outcome_ids, "
+    "quarters = changes.quarters || excluded.quarters"
 )
 
 
@@ -50,12 +55,12 @@ class Change(NamedTuple):
     outcome_ids: list[UUID]
 
 
-def note(connection: Connection, outcome_ids: Iterable[UUID]) -> None:
-    """Say within a transaction which outcomes it makes or changes."""
+def note(connection: Connection, outcome_ids: Iterable[UUID], ended_at: Iterable[datetime]) -> None:
+    """Say within a transaction which outcomes it makes, changes or removes, and when they ended, before and after."""
     packed = b"".join(one.bytes for one in outcome_ids)
     if packed:
         sqlite = connection.dialect.name == "sqlite"
-        connection.exec_driver_sql(_NOTE_SQLITE if sqlite else _NOTE_POSTGRESQL, (packed,))
+        connection.exec_driver_sql(_NOTE_SQLITE if sqlite else _NOTE_POSTGRESQL, (packed, quarters.pack(ended_at)))
 
 
 def horizon(database: Database) -> Horizon:
@@ -85,11 +90,14 @@ def page(database: Database, span: Span) -> list[Change]:
 
 
 def prune(database: Database, before: datetime) -> int:
-    """Forget older changes; how many. The newest stays: SQLite numbers on from it."""
+    """Forget older changes that roll-ups hold; how many. The newest stays: SQLite numbers on from it."""
     statement = delete(changes).where(
         changes.c.changed_at < before, changes.c.id < select(func.max(changes.c.id)).scalar_subquery()
     )
     with database.writing() as connection:
+        seen = connection.execute(select(rollup_state.c.seen_end, rollup_state.c.seen_running)).one()
+        if seen.seen_end is not None:
+            statement = statement.where(changes.c.id < min([seen.seen_end, *seen.seen_running]))
         return connection.execute(statement).rowcount
 
 

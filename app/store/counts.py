@@ -1,7 +1,8 @@
 """How many records a question is about, whichever the page.
 
-An estimate is exact up to 10,000 records, if these can be counted in a moment. Beyond that PostgreSQL's planner is
-asked; SQLite's does not know, so there some of the rows are looked at.
+What roll-ups cover is counted from them. Of the rest an estimate is exact up to 10,000 records, if these can be
+counted in a moment. Beyond that PostgreSQL's planner is asked; SQLite's does not know, so there some of the rows are
+looked at.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import random
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import ClauseElement, Executable, Integer, Select, func, literal_column, select
+from sqlalchemy import ClauseElement, Connection, Executable, Integer, Select, func, literal_column, select
 from sqlalchemy.ext.compiler import compiles
 
 from app.errors import TooSlow
 from app.store.conditions import where
 from app.store.database import Database
 from app.store.questions import Question
+from app.store.rolled import Wanted, grouped
 
 EXACT_UP_TO = 10_000
 MOMENT_SECONDS = 0.03
+ROLLED_SECONDS = 0.2
 _SAMPLES = 2_000
 
 
@@ -39,12 +42,28 @@ class Count(NamedTuple):
 def count(database: Database, question: Question) -> Count:
     """All of them. Raises `TooSlow`."""
     statement = select(func.count()).select_from(question.records.table).where(*where(question))
-    with database.reading() as connection:
-        return Count(connection.execute(statement).scalar_one(), Kind.EXACT)
+    with database.reading(at_one_moment=True) as connection:
+        found = _rolled(connection, question)
+        return Count(connection.execute(statement).scalar_one() if found is None else found, Kind.EXACT)
+
+
+def _rolled(connection: Connection, question: Question) -> int | None:
+    groups = grouped(connection, question, Wanted())
+    return None if groups is None else sum(tally.count for tally in groups.values())
 
 
 def estimate(database: Database, question: Question) -> Count:
     """About how many; 0 only where there are none."""
+    try:
+        with database.reading(ROLLED_SECONDS, at_one_moment=True) as connection:
+            if (rolled := _rolled(connection, question)) is not None:
+                return Count(rolled, Kind.EXACT)
+    except TooSlow:
+        pass  # much is going on; each of the ways below takes a moment at most
+    return _estimated(database, question)
+
+
+def _estimated(database: Database, question: Question) -> Count:
     first = select(question.records.table.c.id).where(*where(question)).limit(EXACT_UP_TO + 1).subquery()
     try:
         with database.reading(MOMENT_SECONDS) as connection:

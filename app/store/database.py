@@ -42,14 +42,17 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
 
     @contextmanager
-    def reading(self, seconds: float = STATEMENT_SECONDS) -> Iterator[Connection]:
+    def reading(self, seconds: float = STATEMENT_SECONDS, *, at_one_moment: bool = False) -> Iterator[Connection]:
         """A connection for questions, each statement and each batch of rows within `seconds`.
 
+        On SQLite all statements see the store as it was at one moment; on PostgreSQL only where that is asked for.
         Raises `TooSlow`, `StoreUnavailable` or `StoreRefused`.
         """
         with _own_errors(self.engine), _in_time(seconds), self.engine.connect() as connection:
             connection = connection.execution_options(asking=seconds)
             with connection.begin():
+                if not self.is_sqlite and at_one_moment:
+                    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 if not self.is_sqlite and seconds != STATEMENT_SECONDS:
                     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
                 yield connection

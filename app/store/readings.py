@@ -66,19 +66,22 @@ def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> s
 def _save_outcomes(connection: Connection, tellings: Tellings) -> dict[UUID, Receipt]:
     _lock_bodies(connection, tellings.values())
     candidates = {key: fold(outcome for _, outcome in group) for key, group in tellings.items()}
-    existing = _upsert(connection, candidates, tellings)
+    existing, folded = _upsert(connection, candidates, tellings)
     seen = _seen_digests(connection, existing, tellings)
     _mark_later(connection, existing, tellings)
     receipts: dict[UUID, Receipt] = {}
     for outcome_id, group in tellings.items():
         receipts |= judge(group, existing.get(outcome_id), seen[outcome_id])
     marked = _mark_possible_duplicates(connection, tellings.values())
-    changes.note(connection, {*tellings, *marked})
+    moments = [outcome.ended_at for known in (candidates, existing, folded) for outcome in known.values()]
+    changes.note(connection, {*tellings, *marked}, moments)
     return receipts
 
 
-def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: Tellings) -> dict[UUID, Outcome]:
-    """Insert or fold into what is there; the outcomes that were there before, as they were.
+def _upsert(
+    connection: Connection, candidates: dict[UUID, Outcome], tellings: Tellings
+) -> tuple[dict[UUID, Outcome], dict[UUID, Outcome]]:
+    """Insert or fold into what is there; the outcomes that were there before, as they were and as they are now.
 
     The upsert itself takes the rows' locks, in the order of their ids, so that two groups cannot deadlock.
     """
@@ -88,22 +91,23 @@ def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: T
     several = {_uuid(row[0]): row[1] for row in counts if row[1] > 1}
     met = [key for key, total in several.items() if total > candidates[key].deliveries]
     if not met:
-        return {}
+        return {}, {}
     rows_met = connection.execute(select(outcomes).where(outcomes.c.id.in_(met))).mappings()
     existing: dict[UUID, Outcome] = {}
+    now: dict[UUID, Outcome] = {}
     for row in rows_met:
         stored = outcome_from_row(row)
         candidate = candidates[stored.id]
         before = stored._replace(deliveries=stored.deliveries - candidate.deliveries)
         existing[stored.id] = before
-        folded = fold([before, candidate])
+        now[stored.id] = folded = fold([before, candidate])
         if folded != stored:
             connection.execute(
                 update(outcomes)
                 .where(outcomes.c.id == stored.id)
                 .values(dict(zip(Outcome._fields, outcome_row(folded), strict=True)))
             )
-    return existing
+    return existing, now
 
 
 def _seen_digests(connection: Connection, existing: dict[UUID, Outcome], tellings: Tellings) -> dict[UUID, list[str]]:

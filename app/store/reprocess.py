@@ -120,7 +120,8 @@ def _reprocess(
         _write_outcomes(connection, batch, new)
         _write_deliveries(connection, batch, verdicts)
         _recount_bodies(connection, batch, new)
-        changes.note(connection, {*batch.old, *new})
+        moments = (outcome.ended_at for known in (batch.old, new) for outcome in known.values())
+        changes.note(connection, {*batch.old, *new}, moments)
 
 
 # --- reading

@@ -149,6 +149,56 @@ changes = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("changed_at", UtcDateTime, nullable=False),
     Column("outcome_ids", LargeBinary, nullable=False),  # 16 bytes each
+    Column("quarters", LargeBinary),  # that these ended in, before and after; null: written by an older program
+)
+
+# Figures of the outcomes kept ready, for `store/rolling.py` and `store/rolled.py`: how far they are, which of them do
+# not hold all that happened until then, what combinations of words there are, and the figures themselves.
+rollup_state = Table(
+    "rollup_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # there is one row
+    Column("round", BigInteger, nullable=False),  # counts writes, so that of two at once one gives up
+    Column("seen_end", BigInteger),  # a horizon of changes; null before the first
+    Column("seen_running", JsonText, nullable=False),
+    Column("filled_from", BigInteger),  # from this quarter on all are there; null: none yet
+)
+rollup_dirty = Table(
+    "rollup_dirty",
+    metadata,
+    Column("span", Integer, primary_key=True, autoincrement=False),
+    Column("quarter", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("touched_at", UtcDateTime, nullable=False),
+)
+rollup_kinds = Table(
+    "rollup_kinds",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("integration", CodePointText, nullable=False),
+    Column("product", Word, nullable=False),
+    Column("status", Word, nullable=False),
+    Column("disposition", Word, nullable=False),
+    Column("callee_type", Word),
+    Column("answered_by", Word),
+)
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("span", Integer, primary_key=True, autoincrement=False),  # in quarters
+    Column(
+        "quarter", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False
+    ),  # its first
+    Column("count", BigInteger, nullable=False),
+    Column("answered", BigInteger, nullable=False),
+    Column("human", BigInteger, nullable=False),
+    Column("known", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("attempted", BigInteger, nullable=False),
+    Column("durations", LargeBinary, nullable=False),
+    Column("kinds", LargeBinary, nullable=False),
+    Column("batches", LargeBinary, nullable=False),
+    Column("kind_durations", LargeBinary, nullable=False),
+    Column("batch_durations", LargeBinary, nullable=False),
 )
 
 # Who saw phone numbers or bodies, took data out, or changed something.

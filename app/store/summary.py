@@ -1,7 +1,7 @@
 """Figures of the outcomes asked about: counts, rates, attempts and durations, by local time and by fields.
 
-The store counts each duration within each group, then walks those counts for the percentiles, so they are exact and
-no duration leaves it one by one. Only the source of these counts would change if they were kept ready.
+Roll-ups have how often each duration occurs, which gives exact percentiles. What they don't cover the store counts in
+the same way, then walks those counts, so that no duration leaves it one by one.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, Select, Subquery, case, cast, func, select
 
 from app.errors import TooBroad
-from app.model import AnsweredBy, Disposition
 from app.store.conditions import where
+from app.store.covering import WORDS
 from app.store.database import Database
+from app.store.multisets import percentile
+from app.store.quarters import LocalClock, is_whole
 from app.store.questions import Operator, Question
+from app.store.rolled import FIGURES, Group, Wanted, grouped
 from app.store.schema import outcomes
+from app.store.tallies import Tally
 from app.store.wallclock import Bucket, Stretch, began_minutes, local_bucket, start, stretches
 
 Row = dict[str, Any]
 
-FIELDS = ("integration", "product", "batch", "status", "disposition", "callee_type", "answered_by")
+Raw = Row | RowMapping  # what is known of a group, before it is shown
+
+FIELDS = WORDS
 MAX_GROUPS = 100_000
 
 _BUCKET, _BEGAN = "bucket", "began"  # columns: local time, and beside an hour the offset that it began with
-_FIGURES = {
-    "answered": outcomes.c.disposition == Disposition.ANSWERED.value,
-    "human": outcomes.c.answered_by == AnsweredBy.HUMAN.value,
-    "known": outcomes.c.answered_by.is_not(None),
-}
 
 
 def summarise(database: Database, question: Question, group_by: Sequence[str], zone: tzinfo) -> list[Row]:
@@ -40,17 +41,13 @@ def summarise(database: Database, question: Question, group_by: Sequence[str], z
     Raises `TooSlow`, and `TooBroad` for more than 100,000 groups.
     """
     bucket = next((Bucket(name) for name in group_by if name in list(Bucket)), None)
-    with database.reading() as connection:
+    with database.reading(at_one_moment=True) as connection:
         clock = _clock(connection, question, zone) if bucket else []
         if bucket and not clock:
             return []
-        keys: dict[str, ColumnElement[Any]] = {name: outcomes.c[name] for name in group_by if name != bucket}
-        if bucket:
-            keys[_BUCKET] = local_bucket(outcomes.c.ended_at, bucket, clock, database.is_sqlite)
-        if bucket is Bucket.HOUR:
-            keys[_BEGAN] = began_minutes(outcomes.c.ended_at, clock)
-        statement = _figures(_ranked(_counted(question, keys), list(keys)), list(keys))
-        rows = connection.execute(statement.limit(MAX_GROUPS + 1)).mappings().all()
+        rows = _rolled(connection, question, group_by, bucket, clock)
+        if rows is None:
+            rows = _live(connection, question, group_by, bucket, clock)
     if len(rows) > MAX_GROUPS:
         raise TooBroad(f"more than {MAX_GROUPS} groups; group by less, or ask for less time by since and until")
     shown = [_group(row, group_by, bucket, zone) | _figures_of(row) for row in rows]
@@ -70,10 +67,60 @@ def _clock(connection: Connection, question: Question, zone: tzinfo) -> list[Str
     return stretches(zone, first, last) if first and first <= last else []
 
 
+# --- from roll-ups
+
+
+def _rolled(
+    connection: Connection, question: Question, group_by: Sequence[str], bucket: Bucket | None, clock: list[Stretch]
+) -> Sequence[Raw] | None:
+    """None where roll-ups don't cover the question, or a clock that stood between quarters of an hour."""
+    if not is_whole(clock):
+        return None
+    local = LocalClock(clock, bucket) if bucket else None
+    fields = [name for name in group_by if name != bucket]
+    groups = grouped(connection, question, Wanted(fields, local, durations=True))
+    if groups is None:
+        return None
+    if not group_by:
+        groups.setdefault(((0, 0), ()), Tally())
+    return [_raw(group, tally, fields, local) for group, tally in groups.items()]
+
+
+def _raw(group: Group, tally: Tally, fields: Sequence[str], local: LocalClock | None) -> Row:
+    (number, began), values = group
+    ordered = sorted(tally.durations.counts().items())
+    timed = sum(count for _, count in ordered)
+    return {
+        **dict(zip(fields, values, strict=True)),
+        **({_BUCKET: local.wall(number), _BEGAN: began} if local else {}),
+        **{name: getattr(tally, name) for name in ("count", *FIGURES)},
+        "attempts": tally.attempts if tally.attempted else None,
+        "duration_sum": sum(duration * count for duration, count in ordered) if timed else None,
+        "timed": timed,
+        "duration_p50": percentile(ordered, timed, 50),
+        "duration_p95": percentile(ordered, timed, 95),
+    }
+
+
+# --- from the outcomes
+
+
+def _live(
+    connection: Connection, question: Question, group_by: Sequence[str], bucket: Bucket | None, clock: list[Stretch]
+) -> Sequence[Raw]:
+    keys: dict[str, ColumnElement[Any]] = {name: outcomes.c[name] for name in group_by if name != bucket}
+    if bucket:
+        keys[_BUCKET] = local_bucket(outcomes.c.ended_at, bucket, clock, connection.dialect.name == "sqlite")
+    if bucket is Bucket.HOUR:
+        keys[_BEGAN] = began_minutes(outcomes.c.ended_at, clock)
+    statement = _figures(_ranked(_counted(question, keys), list(keys)), list(keys))
+    return connection.execute(statement.limit(MAX_GROUPS + 1)).mappings().all()
+
+
 def _counted(question: Question, keys: Mapping[str, ColumnElement[Any]]) -> Subquery:
     """How many outcomes of each group lasted how long, and what else is counted of them."""
     labelled = [key.label(name) for name, key in keys.items()]
-    figures = [case((holds, 1), else_=0).label(name) for name, holds in _FIGURES.items()]
+    figures = [case((holds, 1), else_=0).label(name) for name, holds in FIGURES.items()]
     plain = (
         select(*labelled, outcomes.c.duration_seconds.label("duration"), outcomes.c.attempts, *figures)
         .where(*where(question))
@@ -84,7 +131,7 @@ def _counted(question: Question, keys: Mapping[str, ColumnElement[Any]]) -> Subq
         select(
             *together,
             func.count().label("count"),
-            *(func.sum(plain.c[name]).label(name) for name in (*_FIGURES, "attempts")),
+            *(func.sum(plain.c[name]).label(name) for name in (*FIGURES, "attempts")),
         )
         .group_by(*together)
         .subquery()
@@ -108,20 +155,20 @@ def _figures(ranked: Subquery, keys: list[str]) -> Select[Any]:
         reached = ranked.c.upto * 100 >= ranked.c.timed * percent
         return func.min(case((reached, ranked.c.duration))).label(f"duration_p{percent}")
 
-    sums = [func.sum(ranked.c[name]).label(name) for name in ("count", *_FIGURES, "attempts")]
+    sums = [func.sum(ranked.c[name]).label(name) for name in ("count", *FIGURES, "attempts")]
     seconds = func.sum(cast(ranked.c.duration, BigInteger) * ranked.c["count"]).label("duration_sum")
     timed = func.max(ranked.c.timed).label("timed")
     return select(*group, *sums, seconds, timed, percentile(50), percentile(95)).group_by(*group)
 
 
-def _group(row: RowMapping, group_by: Sequence[str], bucket: Bucket | None, zone: tzinfo) -> Row:
+def _group(row: Raw, group_by: Sequence[str], bucket: Bucket | None, zone: tzinfo) -> Row:
     return {
         name: start(row[_BUCKET], bucket, row.get(_BEGAN), zone) if name == bucket else row[name] for name in group_by
     }
 
 
-def _figures_of(row: RowMapping) -> Row:
-    count, answered, human, known = (int(row[name] or 0) for name in ("count", *_FIGURES))
+def _figures_of(row: Raw) -> Row:
+    count, answered, human, known = (int(row[name] or 0) for name in ("count", *FIGURES))
     seconds, timed = _whole(row["duration_sum"]), _whole(row["timed"])
     return {
         "count": count,

@@ -72,11 +72,11 @@ def _changes(zone: tzinfo, first: datetime, last: datetime) -> Iterator[datetime
 
 def _change(zone: tzinfo, before: datetime, after: datetime) -> datetime:
     """The first moment, to the minute, with the offset of `after`."""
-    before = before.replace(second=0, microsecond=0)
+    before, after = (moment.replace(second=0, microsecond=0) for moment in (before, after))
     while after - before > _MINUTE:
         middle = before + (after - before) // (2 * _MINUTE) * _MINUTE
         before, after = (middle, after) if _offset(zone, middle) == _offset(zone, before) else (before, middle)
-    return after.replace(second=0, microsecond=0)
+    return after
 
 
 def _offset(zone: tzinfo, moment: datetime) -> timedelta:

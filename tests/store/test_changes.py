@@ -109,7 +109,7 @@ def test_a_transaction_that_commits_late_is_neither_missed_nor_waited_for(crowde
     start = changes.horizon(crowded)
     late = uuid4()
     with crowded.writing() as held:
-        changes.note(held, [late])
+        changes.note(held, [late], [])
         [quick] = save(crowded, [call("quick")])
         middle = changes.horizon(crowded)
         assert between(crowded, start, middle) == [quick.outcome_id]
@@ -122,8 +122,8 @@ def test_two_notes_of_one_transaction_are_both_kept(crowded) -> None:
     start = changes.horizon(crowded)
     first, second = uuid4(), uuid4()
     with crowded.writing() as connection:
-        changes.note(connection, [first])
-        changes.note(connection, [second])
+        changes.note(connection, [first], [])
+        changes.note(connection, [second], [])
     assert between(crowded, start) == [first, second]
 
 
@@ -137,7 +137,7 @@ def test_of_many_that_write_at_once_each_change_is_told_once(crowded) -> None:
             written.extend(receipt.outcome_id for receipt in save(crowded, [call(f"{writer}-{number}")]))
 
     with crowded.writing() as held:
-        changes.note(held, [held_open := uuid4()])
+        changes.note(held, [held_open := uuid4()], [])
         threads = [threading.Thread(target=write, args=(writer,)) for writer in range(6)]
         for thread in threads:
             thread.start()

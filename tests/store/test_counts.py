@@ -48,9 +48,9 @@ def test_beyond_that_it_is_an_estimate_and_never_0_where_rows_exist(database, as
 def test_a_count_that_takes_too_long_becomes_an_estimate(database, asked, monkeypatch) -> None:
     reading = database.reading
 
-    def hurried(seconds=None):
+    def hurried(seconds=None, **how):
         if seconds is None:
-            return reading()
+            return reading(**how)
         raise TooSlow
 
     monkeypatch.setattr(database, "reading", hurried)
