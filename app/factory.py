@@ -20,6 +20,7 @@ from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret
 from app.model import Integration
+from app.roller import Roller
 from app.store import changes, readings
 from app.store.database import Database, writable
 from app.store.integrations import active_keys, integration_of_key
@@ -70,6 +71,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         active_keys=lambda: active_keys(database, now()),
         forget=database.close,
         prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
+        roll_up=Roller(Database(settings.database_url), now).run,
     )
 
 

@@ -1,4 +1,4 @@
-"""What runs beside the web workers: it brings the spool into the store and keeps the known keys up to date.
+"""What runs beside the web workers: it drains the spool and keeps known keys and roll-ups up to date.
 
 One at a time for each spool directory; a second one waits until the first is gone.
 """
@@ -42,6 +42,7 @@ class Housekeeping:
         active_keys: Callable[[], Mapping[str, KnownKey]],
         forget: Callable[[], None],
         prune_changes: Callable[[], object],
+        roll_up: Callable[[threading.Event], object],
     ) -> None:
         """`forget` gives up the store's connections, some of which may hang for ever."""
         self._spool = spool
@@ -50,10 +51,13 @@ class Housekeeping:
         self._active_keys = active_keys
         self._forget = forget
         self._prune_changes = prune_changes
+        self._roll_up = roll_up
         self._prune_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         with _alone(self._spool.directory, stop) as alone:
+            if alone:  # in a thread of its own: no long look at outcomes may keep the spool waiting
+                threading.Thread(target=self._roll_up, args=(stop,), name="roll-ups", daemon=True).start()
             while alone and not stop.is_set():
                 if not self._tidy():
                     stop.wait(PAUSE_SECONDS)

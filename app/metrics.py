@@ -47,6 +47,16 @@ SPOOL_OLDEST_SECONDS = Gauge(
 SPOOL_ASIDE = Gauge(
     "plum_spool_aside_files", "Spool files set aside because they cannot be drained.", multiprocess_mode="mostrecent"
 )
+ROLLUP_LAG_SECONDS = Gauge(
+    "plum_rollup_lag_seconds",
+    "For how long a change has waited that no roll-up holds yet.",
+    multiprocess_mode="mostrecent",
+)
+ROLLUP_FILLED = Gauge(
+    "plum_rollup_filled",
+    "1 once roll-ups hold all outcomes that were there before them.",
+    multiprocess_mode="mostrecent",
+)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

@@ -44,7 +44,13 @@ def database(database_url):
 
 def keeping(spool: Spool, record, active_keys=dict) -> Housekeeping:
     return Housekeeping(
-        spool, record, KnownKeys(spool.directory), active_keys, forget=lambda: None, prune_changes=lambda: None
+        spool,
+        record,
+        KnownKeys(spool.directory),
+        active_keys,
+        forget=lambda: None,
+        prune_changes=lambda: None,
+        roll_up=lambda stop: None,
     )
 
 
@@ -149,7 +155,8 @@ def test_an_answer_that_never_comes_does_not_stop_the_draining_for_ever(spool, m
 
     spool.append([delivery()])
     stop = threading.Event()
-    house = Housekeeping(spool, record, KnownKeys(spool.directory), dict, lambda: forgotten.append(1), lambda: None)
+    known = KnownKeys(spool.directory)
+    house = Housekeeping(spool, record, known, dict, lambda: forgotten.append(1), lambda: None, print)
     thread = threading.Thread(target=house.run, args=(stop,))
     thread.start()
     wait_until(lambda: spool.files() == [])
@@ -227,7 +234,7 @@ def test_known_keys_that_cannot_be_written_cost_no_delivery(tmp_path) -> None:
 
 def test_changes_of_long_ago_are_forgotten_now_and_then(spool, monkeypatch) -> None:
     pruned = []
-    house = Housekeeping(spool, list, KnownKeys(spool.directory), dict, lambda: None, lambda: pruned.append(1))
+    house = Housekeeping(spool, list, KnownKeys(spool.directory), dict, lambda: None, lambda: pruned.append(1), print)
     house._tidy()
     house._tidy()
     assert pruned == [1]

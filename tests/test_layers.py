@@ -15,7 +15,7 @@ LAYERS = [
     ["transfer", "reprocessing"],
     ["factory"],
     ["doctor", "serving", "exporting"],
-    ["web", "housekeeping"],
+    ["web", "housekeeping", "roller"],
     ["intake", "store", "plum"],
     ["interpret"],
     ["normalise", "products"],
