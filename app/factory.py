@@ -20,6 +20,7 @@ from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret
 from app.model import Integration
+from app.roller import Roller
 from app.store import audit, changes, drift, readings, tokens
 from app.store.database import Database, writable
 from app.store.integrations import active_keys, integration_of_key
@@ -73,6 +74,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
         drift=partial(drift.advance, database, reader(settings)),
         count_drift=partial(drift.count_items, database),
+        roll_up=Roller(Database(settings.database_url), now).run,
     )
 
 

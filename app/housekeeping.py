@@ -1,5 +1,5 @@
-"""What runs beside the web workers: it brings the spool into the store, keeps the known keys up to date, and counts
-what is new in deliveries.
+"""What runs beside the web workers: it drains the spool, keeps known keys and roll-ups up to date, and counts what is
+new in deliveries.
 
 One at a time for each spool directory; a second one waits until the first is gone.
 """
@@ -22,7 +22,6 @@ from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.intake.writer import Record, count_readings
 from app.model import Delivery, KnownKey
-from app.pace import Pace
 
 LOCK = "housekeeping.lock"
 PAUSE_SECONDS = 0.5
@@ -30,6 +29,8 @@ PATIENCE_SECONDS = 12.0  # with a store that hangs
 MAX_DRAINED_AT_ONCE = 200
 PRUNE_SECONDS = 3600.0
 DRIFT_SECONDS = 0.5  # of looking for drift, before the spool is looked at again
+DRIFT_REST = 19  # times as long as a step took: callbacks need the processor
+MAX_REST_SECONDS = 2.0
 AFTER_FAULT_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Housekeeping:
         prune_changes: Callable[[], object],
         drift: Callable[[], bool],
         count_drift: Callable[[], int],
+        roll_up: Callable[[threading.Event], object],
     ) -> None:
         """`forget` gives up the store's connections, some of which may hang for ever; `drift` makes one step, and
         says whether there may be another."""
@@ -57,15 +59,17 @@ class Housekeeping:
         self._active_keys = active_keys
         self._forget = forget
         self._prune_changes = prune_changes
+        self._roll_up = roll_up
         self._prune_at = 0.0
         self._drift = drift
         self._count_drift = count_drift
         self._drift_at = 0.0
         self._is_drift_shown = False
-        self._pace = Pace()
 
     def run(self, stop: threading.Event) -> None:
         with _alone(self._spool.directory, stop) as alone:
+            if alone:  # in a thread of its own: no long look at outcomes may keep the spool waiting
+                threading.Thread(target=self._roll_up, args=(stop,), name="roll-ups", daemon=True).start()
             while alone and not stop.is_set():
                 if not self._tidy():
                     stop.wait(PAUSE_SECONDS)
@@ -108,11 +112,12 @@ class Housekeeping:
             return False
 
     def _look_for_drift(self, until: float) -> bool:
-        steps = 0
+        steps, began = 0, time.monotonic()
         while is_more := within(PATIENCE_SECONDS, self._drift):
             steps += 1
-            self._pace.rest()
-            if time.monotonic() >= until:
+            time.sleep(min((time.monotonic() - began) * DRIFT_REST, MAX_REST_SECONDS))
+            began = time.monotonic()
+            if began >= until:
                 break
         if steps or not self._is_drift_shown:
             metrics.DRIFT_ITEMS.set(within(PATIENCE_SECONDS, self._count_drift))

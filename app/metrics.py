@@ -50,6 +50,16 @@ SPOOL_ASIDE = Gauge(
 DRIFT_ITEMS = Gauge(
     "plum_drift_items", "Words, fields and problems that nobody knew when they came.", multiprocess_mode="mostrecent"
 )
+ROLLUP_LAG_SECONDS = Gauge(
+    "plum_rollup_lag_seconds",
+    "For how long a change has waited that no roll-up holds yet.",
+    multiprocess_mode="mostrecent",
+)
+ROLLUP_FILLED = Gauge(
+    "plum_rollup_filled",
+    "1 once roll-ups hold all outcomes that were there before them.",
+    multiprocess_mode="mostrecent",
+)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

@@ -28,6 +28,7 @@ CHORES = {
     "prune_changes": lambda: None,
     "drift": lambda: False,
     "count_drift": lambda: 0,
+    "roll_up": lambda stop: None,
 }
 
 

@@ -16,7 +16,7 @@ LAYERS = [
     ["factory"],
     ["doctor", "serving", "exporting"],
     ["auditing"],
-    ["web", "housekeeping"],
+    ["web", "housekeeping", "roller"],
     ["intake", "store", "plum"],
     ["interpret", "drift"],
     ["normalise", "products"],

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select, text
 
@@ -39,6 +40,13 @@ class Standing:
 
     def is_clean(self, span: Span, quarter: int) -> bool:
         return quarter not in self.dirty[span]
+
+
+class Lag(NamedTuple):
+    """For how long the oldest change has waited that no roll-up holds, and whether all older outcomes are held."""
+
+    seconds: float
+    filled: bool
 
 
 def state(connection: Connection) -> State:
@@ -87,10 +95,11 @@ def noted_since(connection: Connection, which: Iterable[ColumnElement[bool]]) ->
     return found
 
 
-def lag(connection: Connection, now: datetime) -> float:
-    """The age in seconds of the oldest change that no roll-up holds yet."""
+def lag(connection: Connection, now: datetime) -> Lag:
+    """How far the roll-ups are behind."""
     known = state(connection)
     marked = select(func.min(rollup_dirty.c.touched_at)).where(rollup_dirty.c.span == Span.QUARTER)
     noted = select(func.min(changes.c.changed_at)).where(*(beyond(known.seen) if known.seen else ()))
     oldest = [moment for one in (marked, noted) if (moment := connection.execute(one).scalar_one()) is not None]
-    return max(0.0, (now - min(oldest)).total_seconds()) if oldest else 0.0
+    seconds = max(0.0, (now - min(oldest)).total_seconds()) if oldest else 0.0
+    return Lag(seconds, known.filled_from == NOTHING_BEFORE)

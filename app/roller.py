@@ -1,0 +1,52 @@
+"""Keeps the roll-ups up to date, beside the spool's draining and with less claim to the processor than callbacks.
+
+Any number may run: of two steps at once one is lost. What they have not reached questions look up themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from app import metrics
+from app.errors import StoreError
+from app.store.database import Database
+from app.store.rolling import refresh
+from app.store.standing import lag
+
+REST = 4  # times as long as a step took, so that catching up with millions leaves others their time
+PAUSE_SECONDS = 1.0
+PATIENCE_SECONDS = 10.0  # with a store that is away
+
+log = logging.getLogger(__name__)
+
+
+class Roller:
+    """A loop that ends when `stop` is set."""
+
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._now = now
+
+    def run(self, stop: threading.Event) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        while not stop.is_set():
+            stop.wait(self._step())
+
+    def _step(self) -> float:
+        """For how many seconds to rest."""
+        began = time.monotonic()
+        try:
+            more = refresh(self._database, self._now())
+            with self._database.reading() as connection:
+                behind = lag(connection, self._now())
+        except StoreError as error:
+            log.warning("roll-ups have to wait: %s", error)
+            return PATIENCE_SECONDS
+        metrics.ROLLUP_LAG_SECONDS.set(behind.seconds)
+        metrics.ROLLUP_FILLED.set(behind.filled)
+        return (time.monotonic() - began) * REST if more else PAUSE_SECONDS

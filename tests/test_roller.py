@@ -1,0 +1,61 @@
+"""Roll-ups are kept up to date while the service runs, and wait for a store that is away."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import func, select
+
+from app import metrics, roller
+from app.errors import StoreUnavailable
+from app.interpret import interpret
+from app.model import Delivery
+from app.roller import Roller
+from app.store import schema_version
+from app.store.database import Database
+from app.store.readings import save
+from app.store.schema import rollups
+from tests.conftest import wait_until
+
+
+@pytest.fixture
+def database(database_url):
+    database = Database(database_url)
+    schema_version.migrate(database)
+    yield database
+    database.close()
+
+
+def test_what_has_come_is_rolled_up_and_the_metrics_tell(database, monkeypatch) -> None:
+    monkeypatch.setattr(roller, "PAUSE_SECONDS", 0.01)
+    stop = threading.Event()
+    moments = (datetime(2026, 3, 8, tzinfo=UTC) + timedelta(minutes=at) for at in count())  # all is quiet soon
+    thread = threading.Thread(target=Roller(database, lambda: next(moments)).run, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: metrics.ROLLUP_FILLED._value.get() == 1)
+        body = b"result=Completed&call_id=1"
+        delivery = Delivery(id=uuid4(), integration="i", received_at=datetime.now(UTC), body=body)
+        save(database, [interpret(delivery)])
+        wait_until(lambda: _spans(database) == 3)
+        wait_until(lambda: metrics.ROLLUP_LAG_SECONDS._value.get() == 0)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _spans(database: Database) -> int:
+    with database.reading() as connection:
+        return int(connection.execute(select(func.count()).select_from(rollups)).scalar_one())
+
+
+def test_a_store_that_is_away_is_waited_for(database, monkeypatch) -> None:
+    def away(*asked: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(roller, "refresh", away)
+    assert Roller(database, lambda: datetime.now(UTC))._step() == roller.PATIENCE_SECONDS
