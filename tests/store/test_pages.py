@@ -107,7 +107,7 @@ def test_asked_for_some_fields_a_page_has_these_and_what_its_edges_need(database
     assert set(pages.page(database, question, ["status"]).rows[0]) == {"status", "batch", "id"}
 
 
-@pytest.mark.parametrize("kind", list(Records))
+@pytest.mark.parametrize("kind", [Records.OUTCOMES, Records.DELIVERIES])
 def test_a_stream_gives_all_rows_in_order_whatever_is_written_meanwhile(database, kind) -> None:
     add_odd_texts(database)
     question = Question(records=kind, order=[Order("batch", True)], limit=3)

@@ -38,7 +38,7 @@ def plan_of(database, ask) -> str:
         return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {statement}", parameters))
 
 
-@pytest.mark.parametrize("kind", list(Records))
+@pytest.mark.parametrize("kind", list(NEWEST))
 @pytest.mark.parametrize("backwards", [None, False, True])
 @pytest.mark.parametrize("filtered", [False, True])
 def test_the_newest_come_from_the_index_at_any_page(database, kind, backwards, filtered) -> None:
