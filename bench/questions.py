@@ -75,7 +75,8 @@ def questions(database: Database) -> dict[str, Callable[[], object]]:
     one_word = asking(Condition("status", Operator.EQUAL, ["completed"]))
     one_batch = asking(Condition("batch", Operator.EQUAL, ["batch-7"]))
     month = asking(Condition("ended_at", Operator.GTE, [datetime.now(UTC) - timedelta(days=30)]))
-    rare = asking(Condition("batch", Operator.EQUAL, ["nobody's"]))
+    rare = asking(Condition("status", Operator.EQUAL, ["rejected"]))
+    nobody = asking(Condition("batch", Operator.EQUAL, ["nobody's"]))
     return {
         "estimated count of all": lambda: counts.estimate(database, every),
         "estimated count, status": lambda: counts.estimate(database, one_word),
@@ -90,7 +91,10 @@ def questions(database: Database) -> dict[str, Callable[[], object]]:
         "summary by hour of 30 days": lambda: summarise(database, month, ["hour"], NEW_YORK),
         "summary by day and status, New York": lambda: summarise(database, every, ["day", "status"], NEW_YORK),
         "summary by batch": lambda: summarise(database, every, ["batch"], UTC),
-        "first page of a batch that nobody has": lambda: pages.page(database, rare),
+        "first page of a status": lambda: pages.page(database, one_word),
+        "first page of a status that three have": lambda: pages.page(database, rare),
+        "first page of a batch": lambda: pages.page(database, one_batch),
+        "first page of a batch that nobody has": lambda: pages.page(database, nobody),
     }
 
 

@@ -20,7 +20,7 @@ _MOMENT = "ended_at"
 _INSTANT = timedelta(microseconds=1)
 _AT_LEAST = {Operator.GT: _INSTANT, Operator.GTE: timedelta()}
 _BELOW = {Operator.LT: timedelta(), Operator.LTE: _INSTANT}
-_PARTS = {Span.DAY: Span.HOUR, Span.HOUR: Span.QUARTER}
+PARTS = {Span.DAY: Span.HOUR, Span.HOUR: Span.QUARTER}
 
 Stretch = tuple[datetime, datetime]
 IsOne = Callable[[int, int], bool]  # whether two quarters, the first and last of a span, belong to one group
@@ -97,9 +97,9 @@ def _descend(known: Standing, found: Cover, asked: tuple[int, int], is_one: IsOn
     if is_within and known.is_clean(span, quarter) and is_one(quarter, quarter + span - 1):
         found.spans[span].append(quarter)
     elif span is not Span.QUARTER:
-        for part in range(quarter, quarter + span, _PARTS[span]):
-            if part + _PARTS[span] > low and part < high:
-                _descend(known, found, asked, is_one, _PARTS[span], part)
+        for part in range(quarter, quarter + span, PARTS[span]):
+            if part + PARTS[span] > low and part < high:
+                _descend(known, found, asked, is_one, PARTS[span], part)
     else:
         found.stretches.append((begin(quarter), begin(quarter + 1)))
 

@@ -10,8 +10,12 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
+from itertools import accumulate
+from operator import mul
+from typing import NamedTuple
 
 _HEAD = struct.Struct("<III")  # how many lanes, pairs and single durations follow
 _LANES = 1024  # seconds that have a lane
@@ -33,6 +37,8 @@ class Multiset:
         self._singles: list[bytes] = []
 
     def add(self, packed: bytes) -> None:
+        if not packed:
+            return
         lanes, pairs, singles = _HEAD.unpack_from(packed)
         at = _HEAD.size
         if lanes:
@@ -53,9 +59,8 @@ class Multiset:
         self._counts[duration] += times
 
     def _empty_lanes(self) -> None:
-        for duration, count in enumerate(_numbers("H", self._lanes.to_bytes(_LANES * _LANE_BYTES, "little"))):
-            if count:
-                self._counts[duration] += count
+        lanes = _numbers("H", self._lanes.to_bytes(_LANES * _LANE_BYTES, "little"))
+        self._counts.update({duration: count for duration, count in enumerate(lanes) if count})
         self._lanes = self._added = 0
 
     def counts(self) -> Counter[int]:
@@ -69,6 +74,9 @@ class Multiset:
 
 
 def pack(counts: Mapping[int, int]) -> bytes:
+    """Nothing for none."""
+    if not counts:
+        return b""
     low = [duration for duration in counts if duration < _LANES]
     lanes = max(low, default=-1) + 1
     if len(low) * _DENSE < lanes:
@@ -88,14 +96,23 @@ def pack(counts: Mapping[int, int]) -> bytes:
     return head + _bytes(dense) + struct.pack(f"<{len(pairs) + len(singles)}I", *pairs, *singles)
 
 
-def percentile(ordered: list[tuple[int, int]], total: int, percent: int) -> int | None:
-    """By nearest rank, of durations and their counts in ascending order."""
-    wanted, upto = -(-total * percent // 100), 0
-    for duration, count in ordered:
-        upto += count
-        if upto >= wanted:
-            return duration
-    return None
+class Spread(NamedTuple):
+    """What is said of durations; None where there are none."""
+
+    timed: int
+    sum: int | None
+    p50: int | None
+    p95: int | None
+
+
+def spread(counts: Mapping[int, int]) -> Spread:
+    """Percentiles are by nearest rank: the least duration that so many, or fewer, reach."""
+    if not counts:
+        return Spread(0, None, None, None)
+    durations = sorted(counts)
+    upto = list(accumulate(map(counts.__getitem__, durations)))
+    p50, p95 = (durations[bisect_left(upto, -(-upto[-1] * percent // 100))] for percent in (50, 95))
+    return Spread(upto[-1], sum(map(mul, counts.keys(), counts.values())), p50, p95)
 
 
 def _numbers(typecode: str, packed: bytes) -> array[int]:

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Select, UnaryExpression, and_, false, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, UnaryExpression, and_, false, or_, select
 
 from app.store.conditions import bound, same, where
 from app.store.database import STATEMENT_SECONDS, Database
+from app.store.narrowing import places
 from app.store.questions import Edge, Order, Question
+from app.store.schema import outcomes
 
 Row = dict[str, Any]
 
@@ -36,12 +38,31 @@ def page(database: Database, question: Question, fields: Sequence[str] | None = 
     statement = _statement(question, fields, backwards)
     if question.edge:
         statement = statement.where(*_beyond(question, question.edge))
-    with database.reading() as connection:  # one row more than asked tells whether another page follows
-        found = [dict(row) for row in connection.execute(statement.limit(question.limit + 1)).mappings()]
+    with database.reading(at_one_moment=True) as connection:
+        found = _first(connection, question, statement, backwards)
     more, rows = len(found) > question.limit, found[: question.limit]
     if backwards:
         return Page(rows[::-1], more_before=more, more_after=True)
     return Page(rows, more_before=question.edge is not None, more_after=more)
+
+
+def _first(connection: Connection, question: Question, statement: Select[Any], backwards: bool) -> list[Row]:
+    """One row more than asked, which tells whether another page follows."""
+    wanted = question.limit + 1
+    order = question.whole_order[0]
+    moment = question.records.table.c[order.field]
+    stretches = None
+    if moment is outcomes.c.ended_at:
+        stretches = places(connection, question, down=order.descending != backwards)
+    if stretches is None:
+        return [dict(row) for row in connection.execute(statement.limit(wanted)).mappings()]
+    found: list[Row] = []
+    for since, until in stretches:
+        within = statement.where(moment >= bound(moment, since), moment < bound(moment, until))
+        found += [dict(row) for row in connection.execute(within.limit(wanted - len(found))).mappings()]
+        if len(found) == wanted:
+            break
+    return found
 
 
 def stream(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, case, func, null, select
@@ -19,10 +19,12 @@ from app.store.holding import holds
 from app.store.quarters import LocalClock
 from app.store.questions import Condition, Question
 from app.store.schema import outcomes, rollup_kinds, rollups
-from app.store.tallies import SUMS, Tally, unpack
+from app.store.tallies import SUMS, Cell, Tally, unpack, unpack_cells, unpack_durations
 
 ROWS = 500  # reckoned with at once, beside the worker
 _WHICHEVER = (0, 0)  # the number of the one bucket where time does not part the groups
+
+_LENGTH = Cell._fields.index("length")
 
 Group = tuple[tuple[int, int], tuple[str | None, ...]]  # a bucket's number and the fields' values
 Groups = dict[Group, Tally]
@@ -62,7 +64,7 @@ def grouped(connection: Connection, question: Question, wanted: Wanted) -> Group
     if found is None:
         return None
     groups: Groups = defaultdict(Tally)
-    columns, add = _source(connection, question, wanted)
+    columns, add = source(connection, question, wanted)
     for rows in _kept(connection, found, columns):
         aside(add, rows, wanted, groups)
     for stretch in found.stretches:
@@ -73,7 +75,7 @@ def grouped(connection: Connection, question: Question, wanted: Wanted) -> Group
 Add = Callable[[Sequence[Any], Wanted, Groups], None]
 
 
-def _source(connection: Connection, question: Question, wanted: Wanted) -> tuple[list[str], Add]:
+def source(connection: Connection, question: Question, wanted: Wanted) -> tuple[list[str], Add]:
     """The columns of roll-ups that tell enough, and how their rows are added up."""
     conditions = [one for one in question.conditions if one.field in WORDS]
     told = {*wanted.fields, *(one.field for one in conditions)}
@@ -130,22 +132,57 @@ def _add_cells(
     wanted: Wanted,
     groups: Groups,
 ) -> None:
-    @cache
-    def values(batch: str | None, number: int) -> tuple[str | None, ...]:
-        return tuple(batch if name == "batch" else kinds[number].words[name] for name in wanted.fields)
-
-    def is_asked(batch: str | None) -> bool:
-        return all(holds(one, batch) for one in of_batch)
-
+    entries: dict[Any, dict[int, _Entry]] = defaultdict(dict)  # by bucket and batch, then by kind
     for quarter, heads, *more in rows:
         bucket = wanted.number(quarter)
-        for cell in unpack(heads, more[0] if more else None, is_asked):
-            if kind := kinds.get(cell.kind):
-                tally = groups[bucket, values(cell.batch, cell.kind)]
-                tally.add(cell)
-                tally.answered += cell.total * kind.answered
-                tally.human += cell.total * kind.human
-                tally.known += cell.total * kind.known
+        durations, at = unpack_durations(more[0]) if more else b"", 0
+        for batch, cells in unpack(heads):
+            if not all(holds(one, batch) for one in of_batch):
+                at += sum(cell[_LENGTH] for cell in unpack_cells(cells)) if more else 0
+                continue
+            known = entries[bucket, batch]
+            for number, total, attempts, attempted, length in unpack_cells(cells):
+                entry = known.get(number)
+                if entry is None:
+                    entry = known[number] = _entry(kinds.get(number), bucket, batch, wanted, groups)
+                entry.total += total
+                if wanted.durations:
+                    entry.attempts += attempts
+                    entry.attempted += attempted
+                    if length:
+                        entry.durations.add(durations[at : at + length])
+                        at += length
+    for one in entries.values():
+        for entry in one.values():
+            entry.add_up()
+
+
+class _Entry:
+    """What cells of one kind, batch and bucket come to, before it is added to the group's figures."""
+
+    __slots__ = ("attempted", "attempts", "durations", "kind", "tally", "total")
+
+    def __init__(self, kind: Kind | None, tally: Tally) -> None:
+        self.kind, self.tally, self.durations = kind, tally, tally.durations
+        self.total = self.attempts = self.attempted = 0
+
+    def add_up(self) -> None:
+        if self.kind is None:
+            return
+        self.tally.count += self.total
+        self.tally.attempts += self.attempts
+        self.tally.attempted += self.attempted
+        self.tally.answered += self.total * self.kind.answered
+        self.tally.human += self.total * self.kind.human
+        self.tally.known += self.total * self.kind.known
+
+
+def _entry(kind: Kind | None, bucket: tuple[int, int], batch: str | None, wanted: Wanted, groups: Groups) -> _Entry:
+    """Of a kind that was not asked for nothing comes."""
+    if kind is None:
+        return _Entry(None, Tally())
+    values = tuple(batch if name == "batch" else kind.words[name] for name in wanted.fields)
+    return _Entry(kind, groups[bucket, values])
 
 
 # --- outcomes

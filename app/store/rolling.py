@@ -189,9 +189,16 @@ def _of_parts(connection: Connection, span: Span, parts: Span, quarter: int) -> 
         rollups.c.span == parts, rollups.c.quarter >= quarter, rollups.c.quarter < quarter + span
     )
     made = tallies.groups()
-    for row in connection.execute(finer):
-        for cell in tallies.unpack(*row, lambda _: True):
-            made[cell.batch][cell.kind].add(cell)
+    for heads, packed in connection.execute(finer):
+        durations, at = tallies.unpack_durations(packed), 0
+        for batch, cells in tallies.unpack(heads):
+            for kind, total, attempts, attempted, length in tallies.unpack_cells(cells):
+                tally = made[batch][kind]
+                tally.count += total
+                tally.attempts += attempts
+                tally.attempted += attempted
+                tally.durations.add(durations[at : at + length])
+                at += length
     return made
 
 

@@ -16,7 +16,7 @@ from app.errors import TooBroad
 from app.store.conditions import where
 from app.store.covering import WORDS
 from app.store.database import Database
-from app.store.multisets import percentile
+from app.store.multisets import spread
 from app.store.quarters import LocalClock, is_whole
 from app.store.questions import Operator, Question
 from app.store.rolled import FIGURES, Group, Wanted, grouped
@@ -88,17 +88,14 @@ def _rolled(
 
 def _raw(group: Group, tally: Tally, fields: Sequence[str], local: LocalClock | None) -> Row:
     (number, began), values = group
-    ordered = sorted(tally.durations.counts().items())
-    timed = sum(count for _, count in ordered)
+    told = spread(tally.durations.counts())
     return {
         **dict(zip(fields, values, strict=True)),
         **({_BUCKET: local.wall(number), _BEGAN: began} if local else {}),
         **{name: getattr(tally, name) for name in ("count", *FIGURES)},
         "attempts": tally.attempts if tally.attempted else None,
-        "duration_sum": sum(duration * count for duration, count in ordered) if timed else None,
-        "timed": timed,
-        "duration_p50": percentile(ordered, timed, 50),
-        "duration_p95": percentile(ordered, timed, 95),
+        "timed": told.timed,
+        **{f"duration_{name}": getattr(told, name) for name in ("sum", "p50", "p95")},
     }
 
 

@@ -10,8 +10,8 @@ import json
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from app.store import multisets
 from app.store.multisets import Multiset
@@ -19,6 +19,8 @@ from app.store.multisets import Multiset
 SUMS = ("count", "answered", "human", "known", "attempts", "attempted")
 
 Batch = str | None
+
+_CELL = struct.Struct("<5q")
 
 
 class Tally:
@@ -31,24 +33,15 @@ class Tally:
         self.attempts = self.attempted = 0
         self.durations = Multiset()
 
-    def add(self, cell: Cell) -> None:
-        """But for what the cell's kind tells."""
-        self.count += cell.total
-        self.attempts += cell.attempts
-        self.attempted += cell.attempted
-        if cell.durations:
-            self.durations.add(cell.durations)
-
 
 class Cell(NamedTuple):
-    """One group as it was packed; `durations` is a packed multiset, empty where durations were not asked for."""
+    """One group as it was packed; its durations' bytes stand behind those of the cells before it."""
 
-    batch: Batch
     kind: int
     total: int
     attempts: int
     attempted: int
-    durations: bytes
+    length: int
 
 
 Groups = dict[Batch, dict[int, Tally]]
@@ -61,26 +54,29 @@ def groups() -> Groups:
 def pack(made: Groups) -> tuple[bytes, bytes]:
     """The heads and the durations."""
     batches = json.dumps([[batch, len(kinds)] for batch, kinds in made.items()]).encode()
-    numbers, durations = [], []
+    heads, durations = [], []
     for kinds in made.values():
         for kind, tally in kinds.items():
             packed = multisets.pack(tally.durations.counts())
             durations.append(packed)
-            numbers += [kind, tally.count, tally.attempts, tally.attempted, len(packed)]
-    heads = batches + b"\n" + struct.pack(f"<{len(numbers)}q", *numbers)
-    return zlib.compress(heads, 1), zlib.compress(b"".join(durations), 1)
+            heads.append(_CELL.pack(kind, tally.count, tally.attempts, tally.attempted, len(packed)))
+    return zlib.compress(b"\n".join([batches, b"".join(heads)]), 1), zlib.compress(b"".join(durations), 1)
 
 
-def unpack(heads: bytes, durations: bytes | None, wanted: Callable[[Batch], bool]) -> Iterator[Cell]:
-    """The groups of the batches that are wanted."""
+def unpack(heads: bytes) -> Iterator[tuple[Batch, bytes]]:
+    """Each batch and its cells, still packed."""
     batches, _, packed = zlib.decompress(heads).partition(b"\n")
-    each = struct.iter_unpack("<5q", packed)
-    all_durations = zlib.decompress(durations) if durations is not None else b""
     at = 0
-    for batch, cells in json.loads(batches):
-        is_wanted = wanted(batch)
-        for _ in range(cells):
-            kind, total, attempts, attempted, length = next(each)
-            if is_wanted:
-                yield Cell(batch, kind, total, attempts, attempted, all_durations[at : at + length])
-            at += length
+    for batch, count in json.loads(batches):
+        upto = at + count * _CELL.size
+        yield batch, packed[at:upto]
+        at = upto
+
+
+def unpack_cells(packed: bytes) -> Any:
+    """Plain tuples in the order of a cell's fields: there may be a million of them."""
+    return _CELL.iter_unpack(packed)
+
+
+def unpack_durations(packed: bytes) -> bytes:
+    return zlib.decompress(packed)

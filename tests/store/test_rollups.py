@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from types import SimpleNamespace
@@ -16,16 +17,16 @@ from sqlalchemy import func, select
 
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import changes, counts, facets, rolling, schema_version, summary
+from app.store import changes, counts, facets, narrowing, pages, rolling, schema_version, summary
 from app.store.counts import Count, Kind
 from app.store.database import Database
 from app.store.quarters import Span
-from app.store.questions import Condition, Operator, Question, Records
+from app.store.questions import Condition, Edge, Operator, Order, Question, Records
 from app.store.readings import save
 from app.store.schema import rollup_dirty, rollup_state, rollups
 from app.store.summary import FIELDS, summarise
 from tests.store.figures import MOMENTS, ZONES, add_calls, expected, figures
-from tests.store.oracle import add_odd_texts, all_rows, chosen
+from tests.store.oracle import add_odd_texts, all_rows, chosen, ids
 
 NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
 AT_ONCE = timedelta(0)
@@ -38,11 +39,11 @@ WORDS = {
 }  # fmt: skip
 
 
-def call(number: int, at: datetime, attempts: int = 1, **fields: object):
+def call(number: int, at: datetime, attempts: int = 1, batch: str = "x", **fields: object):
     """A call that ended then; with more attempts it corrects what was told of it."""
     body = f"result=Completed&call_id={number}&attempts={attempts}&last_attempt_timestamp={int(at.timestamp())}"
     body += "".join(f"&{name}={value}" for name, value in fields.items())
-    return interpret(Delivery(id=uuid4(), integration="a", received_at=NOW, body=body.encode(), batch="x"))
+    return interpret(Delivery(id=uuid4(), integration="a", received_at=NOW, body=body.encode(), batch=batch))
 
 
 def refresh(database: Database, steps: int = 100_000) -> None:
@@ -221,6 +222,55 @@ def test_old_changes_are_kept_until_they_are_rolled_up(database) -> None:
     question = Question(records=Records.OUTCOMES, conditions=[Condition("integration", Operator.EQUAL, ["a"])])
     refresh(database)
     assert counts.count(database, question).value == len(chosen(all_rows(database), question))
+
+
+# --- pages
+
+
+@pytest.mark.parametrize("made", ["all", "some"])
+def test_pages_of_words_are_the_same_whatever_is_rolled_up(filled, made, monkeypatch) -> None:
+    monkeypatch.setattr(narrowing, "_FEW_ROWS", 1)
+    monkeypatch.setattr(narrowing, "_DENSE", 2)
+    monkeypatch.setattr(rolling, "STEP", 9)
+    refresh(filled, 100_000 if made == "all" else 4)
+    random = Random(6)
+    for _ in range(12):
+        order = [Order("ended_at", descending=random.random() < 0.5), Order("call_id")]
+        asked = Question(
+            records=Records.OUTCOMES, conditions=conditions(random), order=order, limit=random.randint(9, 90)
+        )
+        assert _walked(filled, asked) == ids(chosen(all_rows(filled), asked))
+
+
+def _walked(database: Database, question: Question) -> list[object]:
+    """All pages forwards; the page before each is the one that came before."""
+    page = pages.page(database, question)
+    found = ids(page.rows)
+    while page.more_after:
+        before, page = page, pages.page(database, replace(question, edge=Edge(_edge(question, page.rows[-1]))))
+        back = pages.page(database, replace(question, edge=Edge(_edge(question, page.rows[0]), backwards=True)))
+        assert ids(back.rows) == ids(before.rows)
+        found += ids(page.rows)
+    return found
+
+
+def _edge(question: Question, row: dict[str, object]) -> list[object]:
+    return [row[order.field] for order in question.whole_order]
+
+
+def test_a_page_of_what_is_rare_looks_at_few_rows(database) -> None:
+    save(database, [call(n, NOW + timedelta(minutes=n), batch="rare" if n == 700 else "often") for n in range(900)])
+    refresh(database)
+    rare = Question(
+        records=Records.OUTCOMES,
+        conditions=[Condition("batch", Operator.EQUAL, ["rare"])],
+        order=[Order("ended_at", descending=True)],
+    )
+    with database.reading(at_one_moment=True) as connection:
+        [(since, until)] = narrowing.places(connection, rare, down=True)
+    assert since <= NOW + timedelta(minutes=700) < until
+    assert until - since == timedelta(minutes=15)
+    assert len(pages.page(database, rare).rows) == 1
 
 
 # --- several at once
