@@ -1,7 +1,7 @@
-"""How long questions take: `python -m bench.questions [ROWS] [ROUNDS]`, on both engines.
+"""How long questions take: `python -m bench.questions [ROWS] [ROUNDS] [DAYS]`, on both engines.
 
-Each on a store of so many outcomes over a year, of 3 integrations and 30 batches, with durations from 0 to 600 s:
-first as they are without roll-ups, then with all of them made.
+Each on a store of so many outcomes over so many days, a year unless said, of 3 integrations and 30 batches, with
+durations from 0 to 600 s: first as they are without roll-ups, then with all of them made.
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ TEMPLATES = 3000
 NEW_YORK, KATHMANDU = ZoneInfo("America/New_York"), ZoneInfo("Asia/Kathmandu")
 
 
-def run(rows: int, rounds: int) -> None:
+def run(rows: int, rounds: int, days: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         os.chmod(directory, 0o755)
-        measure("sqlite", f"sqlite:///{directory / 'questions.db'}", rows, rounds)
+        measure("sqlite", f"sqlite:///{directory / 'questions.db'}", rows, rounds, days)
         cluster = new_cluster(directory)
         try:
-            measure("postgresql", cluster.create(), rows, rounds)
+            measure("postgresql", cluster.create(), rows, rounds, days)
         finally:
             cluster.stop()
 
 
-def measure(engine: str, url: str, rows: int, rounds: int) -> None:
+def measure(engine: str, url: str, rows: int, rounds: int, days: int) -> None:
     database = Database(url)
     schema_version.migrate(database)
     _add_templates(database)
     began = time.monotonic()
-    fill(url, rows)
-    print(f"\n{engine}: {rows} outcomes filled in {time.monotonic() - began:.0f} s")
+    fill(url, rows, days)
+    print(f"\n{engine}: {rows} outcomes of {days} days filled in {time.monotonic() - began:.0f} s")
+    _reject_three(database, rows)
     without = {name: _times(ask, min(rounds, 2)) for name, ask in questions(database).items()}
     began, longest = time.monotonic(), 0.0
     while True:
@@ -136,8 +137,15 @@ def _add_templates(database: Database) -> None:
     with database.writing() as connection:
         random = "abs(random()) % 601" if database.is_sqlite else "floor(random() * 601)"
         connection.execute(sa.text(f"UPDATE outcomes SET duration_seconds = {random} WHERE duration_seconds > 0"))
+        connection.execute(sa.text("UPDATE outcomes SET status = 'failed' WHERE status = 'rejected'"))
+
+
+def _reject_three(database: Database, rows: int) -> None:
+    calls = ", ".join(f"'{rows * share // 100}'" for share in (5, 35, 65))
+    with database.writing() as connection:
+        connection.execute(sa.text(f"UPDATE outcomes SET status = 'rejected' WHERE call_id IN ({calls})"))
 
 
 if __name__ == "__main__":
     arguments = [int(one) for one in sys.argv[1:]]
-    run(*(arguments + [1_000_000, 9][len(arguments) :]))
+    run(*(arguments + [1_000_000, 9, 365][len(arguments) :]))

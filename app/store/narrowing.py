@@ -15,14 +15,14 @@ from sqlalchemy import Connection, select
 
 from app.store.covering import PARTS, WORDS, Stretch, cover
 from app.store.quarters import Span, begin
-from app.store.questions import Condition, Operator, Question
+from app.store.questions import Condition, Operator, Question, Records
 from app.store.rolled import Groups, Wanted, source
 from app.store.schema import rollups
 from app.store.tallies import Tally
 
 _AT_ONCE = (4, 64)  # spans whose counts are read together, at first and from then on
 _FEW_ROWS = 500  # may be walked over
-_DENSE = 20  # where one row of so many is asked for, a walk soon finds it
+_DENSE = 300  # where one row of so many is asked for, a walk finds it sooner
 
 
 class _Place(NamedTuple):
@@ -33,13 +33,17 @@ class _Place(NamedTuple):
     span: Span | None = None
 
 
+def is_narrowable(question: Question) -> bool:
+    """Whether it asks for outcomes of some words in the order in which they ended."""
+    in_order = question.records is Records.OUTCOMES and question.whole_order[0].field == "ended_at"
+    return in_order and any(one.field in WORDS for one in question.conditions)
+
+
 def places(connection: Connection, question: Question, *, down: bool) -> Iterator[Stretch] | None:
     """The stretches of time that hold the rows, in the order of the walk; None where roll-ups cannot tell.
 
     The connection reads at one moment.
     """
-    if not any(one.field in WORDS for one in question.conditions):
-        return None
     if question.edge:
         beyond = Condition("ended_at", Operator.LTE if down else Operator.GTE, [question.edge.values[0]])
         question = replace(question, conditions=[*question.conditions, beyond])

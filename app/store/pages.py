@@ -12,15 +12,17 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, UnaryExpression, and_, false, or_, select
 
+from app.errors import TooSlow
 from app.store.conditions import bound, same, where
 from app.store.database import STATEMENT_SECONDS, Database
-from app.store.narrowing import places
+from app.store.narrowing import is_narrowable, places
 from app.store.questions import Edge, Order, Question
 from app.store.schema import outcomes
 
 Row = dict[str, Any]
 
 BATCH_ROWS = 1000
+QUICK_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +40,33 @@ def page(database: Database, question: Question, fields: Sequence[str] | None = 
     statement = _statement(question, fields, backwards)
     if question.edge:
         statement = statement.where(*_beyond(question, question.edge))
-    with database.reading(at_one_moment=True) as connection:
-        found = _first(connection, question, statement, backwards)
+    found = _quickly(database, question, statement)
+    if found is None:
+        with database.reading(at_one_moment=True) as connection:
+            found = _first(connection, question, statement, backwards)
     more, rows = len(found) > question.limit, found[: question.limit]
     if backwards:
         return Page(rows[::-1], more_before=more, more_after=True)
     return Page(rows, more_before=question.edge is not None, more_after=more)
 
 
+def _quickly(database: Database, question: Question, statement: Select[Any]) -> list[Row] | None:
+    """By a walk, where that soon finds what is asked for; None where it may have to pass much else."""
+    if not is_narrowable(question):
+        return None
+    try:
+        with database.reading(QUICK_SECONDS) as connection:
+            return [dict(row) for row in connection.execute(statement.limit(question.limit + 1)).mappings()]
+    except TooSlow:
+        return None
+
+
 def _first(connection: Connection, question: Question, statement: Select[Any], backwards: bool) -> list[Row]:
     """One row more than asked, which tells whether another page follows."""
     wanted = question.limit + 1
-    order = question.whole_order[0]
-    moment = question.records.table.c[order.field]
-    stretches = None
-    if moment is outcomes.c.ended_at:
-        stretches = places(connection, question, down=order.descending != backwards)
+    moment = outcomes.c.ended_at
+    down = question.whole_order[0].descending != backwards
+    stretches = places(connection, question, down=down) if is_narrowable(question) else None
     if stretches is None:
         return [dict(row) for row in connection.execute(statement.limit(wanted)).mappings()]
     found: list[Row] = []

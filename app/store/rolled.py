@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, case, func, null, select
@@ -132,57 +132,75 @@ def _add_cells(
     wanted: Wanted,
     groups: Groups,
 ) -> None:
-    entries: dict[Any, dict[int, _Entry]] = defaultdict(dict)  # by bucket and batch, then by kind
+    @cache
+    def is_asked(batch: str | None) -> bool:
+        return all(holds(one, batch) for one in of_batch)
+
+    entries: dict[Any, _Entries] = {}
     for quarter, heads, *more in rows:
         bucket = wanted.number(quarter)
         durations, at = unpack_durations(more[0]) if more else b"", 0
         for batch, cells in unpack(heads):
-            if not all(holds(one, batch) for one in of_batch):
+            if not is_asked(batch):
                 at += sum(cell[_LENGTH] for cell in unpack_cells(cells)) if more else 0
                 continue
-            known = entries[bucket, batch]
+            known = entries.setdefault((bucket, batch), _Entries(kinds, wanted, groups, bucket, batch))
             for number, total, attempts, attempted, length in unpack_cells(cells):
-                entry = known.get(number)
-                if entry is None:
-                    entry = known[number] = _entry(kinds.get(number), bucket, batch, wanted, groups)
+                entry = known[number]
                 entry.total += total
-                if wanted.durations:
-                    entry.attempts += attempts
-                    entry.attempted += attempted
-                    if length:
-                        entry.durations.add(durations[at : at + length])
-                        at += length
+                entry.attempts += attempts
+                entry.attempted += attempted
+                if length and more:
+                    entry.tally.durations.add(durations[at : at + length])
+                    at += length
     for one in entries.values():
-        for entry in one.values():
-            entry.add_up()
+        one.add_up()
 
 
 class _Entry:
     """What cells of one kind, batch and bucket come to, before it is added to the group's figures."""
 
-    __slots__ = ("attempted", "attempts", "durations", "kind", "tally", "total")
+    __slots__ = ("attempted", "attempts", "tally", "total")
 
-    def __init__(self, kind: Kind | None, tally: Tally) -> None:
-        self.kind, self.tally, self.durations = kind, tally, tally.durations
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
         self.total = self.attempts = self.attempted = 0
 
+
+class _Entries(dict[int, _Entry]):
+    """By kind; what comes of a kind that was not asked for goes nowhere."""
+
+    def __init__(
+        self,
+        kinds: Mapping[int, Kind],
+        wanted: Wanted,
+        groups: Groups,
+        bucket: tuple[int, int],
+        batch: str | None,
+    ) -> None:
+        super().__init__()
+        self._kinds, self._wanted, self._groups, self._bucket, self._batch = kinds, wanted, groups, bucket, batch
+
+    def __missing__(self, number: int) -> _Entry:
+        kind = self._kinds.get(number)
+        if kind is None:
+            entry = _Entry(Tally())
+        else:
+            values = (self._batch if name == "batch" else kind.words[name] for name in self._wanted.fields)
+            entry = _Entry(self._groups[self._bucket, tuple(values)])
+        self[number] = entry
+        return entry
+
     def add_up(self) -> None:
-        if self.kind is None:
-            return
-        self.tally.count += self.total
-        self.tally.attempts += self.attempts
-        self.tally.attempted += self.attempted
-        self.tally.answered += self.total * self.kind.answered
-        self.tally.human += self.total * self.kind.human
-        self.tally.known += self.total * self.kind.known
-
-
-def _entry(kind: Kind | None, bucket: tuple[int, int], batch: str | None, wanted: Wanted, groups: Groups) -> _Entry:
-    """Of a kind that was not asked for nothing comes."""
-    if kind is None:
-        return _Entry(None, Tally())
-    values = tuple(batch if name == "batch" else kind.words[name] for name in wanted.fields)
-    return _Entry(kind, groups[bucket, values])
+        for number, entry in self.items():
+            if kind := self._kinds.get(number):
+                tally = entry.tally
+                tally.count += entry.total
+                tally.attempts += entry.attempts
+                tally.attempted += entry.attempted
+                tally.answered += entry.total * kind.answered
+                tally.human += entry.total * kind.human
+                tally.known += entry.total * kind.known
 
 
 # --- outcomes

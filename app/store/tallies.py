@@ -20,7 +20,7 @@ SUMS = ("count", "answered", "human", "known", "attempts", "attempted")
 
 Batch = str | None
 
-_CELL = struct.Struct("<5q")
+_CELL = struct.Struct("<IIqII")
 
 
 class Tally:

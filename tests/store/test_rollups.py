@@ -231,6 +231,7 @@ def test_old_changes_are_kept_until_they_are_rolled_up(database) -> None:
 def test_pages_of_words_are_the_same_whatever_is_rolled_up(filled, made, monkeypatch) -> None:
     monkeypatch.setattr(narrowing, "_FEW_ROWS", 1)
     monkeypatch.setattr(narrowing, "_DENSE", 2)
+    monkeypatch.setattr(pages, "_quickly", lambda *asked: None)
     monkeypatch.setattr(rolling, "STEP", 9)
     refresh(filled, 100_000 if made == "all" else 4)
     random = Random(6)
@@ -258,7 +259,10 @@ def _edge(question: Question, row: dict[str, object]) -> list[object]:
     return [row[order.field] for order in question.whole_order]
 
 
-def test_a_page_of_what_is_rare_looks_at_few_rows(database) -> None:
+def test_a_page_of_what_is_rare_looks_at_few_rows(database, monkeypatch) -> None:
+    monkeypatch.setattr(narrowing, "_FEW_ROWS", 10)
+    monkeypatch.setattr(narrowing, "_DENSE", 20)
+    monkeypatch.setattr(pages, "_quickly", lambda *asked: None)
     save(database, [call(n, NOW + timedelta(minutes=n), batch="rare" if n == 700 else "often") for n in range(900)])
     refresh(database)
     rare = Question(
