@@ -15,10 +15,11 @@ from sqlalchemy import ClauseElement, Connection, Executable, Integer, Select, f
 from sqlalchemy.ext.compiler import compiles
 
 from app.errors import TooSlow
+from app.store.adding import Wanted
 from app.store.conditions import where
 from app.store.database import Database
 from app.store.questions import Question
-from app.store.rolled import Wanted, grouped
+from app.store.rolled import grouped
 
 EXACT_UP_TO = 10_000
 MOMENT_SECONDS = 0.03

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from app.store.adding import Wanted
 from app.store.conditions import where
 from app.store.covering import WORDS
 from app.store.database import Database
 from app.store.questions import Question
-from app.store.rolled import Wanted, grouped
+from app.store.rolled import grouped
 
 MAX_VALUES = 100
 

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
+from app.store.adding import Groups, Wanted
 from app.store.covering import PARTS, WORDS, Stretch, cover
 from app.store.quarters import Span, begin
 from app.store.questions import Condition, Operator, Question, Records
-from app.store.rolled import Groups, Wanted, source
+from app.store.rolled import source
 from app.store.schema import rollups
 from app.store.tallies import Tally
 

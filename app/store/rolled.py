@@ -3,59 +3,31 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, case, func, null, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
 from app.model import AnsweredBy, Disposition
+from app.store.adding import Groups, Kind, Wanted, add_cells, add_live, add_totals
 from app.store.aside import aside
 from app.store.conditions import bound, where
 from app.store.covering import WORDS, Cover, Stretch, cover
 from app.store.holding import holds
-from app.store.quarters import LocalClock
 from app.store.questions import Condition, Question
 from app.store.schema import outcomes, rollup_kinds, rollups
-from app.store.tallies import SUMS, Cell, Tally, unpack, unpack_cells, unpack_durations
+from app.store.tallies import SUMS, Tally
 
 ROWS = 500  # reckoned with at once, beside the worker
-_WHICHEVER = (0, 0)  # the number of the one bucket where time does not part the groups
 
-_LENGTH = Cell._fields.index("length")
-
-Group = tuple[tuple[int, int], tuple[str | None, ...]]  # a bucket's number and the fields' values
-Groups = dict[Group, Tally]
 FIGURES = {
     "answered": outcomes.c.disposition == Disposition.ANSWERED.value,
     "human": outcomes.c.answered_by == AnsweredBy.HUMAN.value,
     "known": outcomes.c.answered_by.is_not(None),
 }
-
-
-class Kind(NamedTuple):
-    """One combination of words, by field."""
-
-    words: dict[str, str | None]
-    answered: bool
-    human: bool
-    known: bool
-
-
-class Wanted(NamedTuple):
-    """What to group by, and whether durations matter."""
-
-    fields: Sequence[str] = ()
-    clock: LocalClock | None = None
-    durations: bool = False
-
-    def number(self, quarter: int) -> tuple[int, int]:
-        return self.clock.number(quarter) if self.clock else _WHICHEVER
-
-    def is_one(self, first: int, last: int) -> bool:
-        return self.clock is None or self.number(first) == self.number(last)
 
 
 def grouped(connection: Connection, question: Question, wanted: Wanted) -> Groups | None:
@@ -68,7 +40,7 @@ def grouped(connection: Connection, question: Question, wanted: Wanted) -> Group
     for rows in _kept(connection, found, columns):
         aside(add, rows, wanted, groups)
     for stretch in found.stretches:
-        aside(_add_live, connection.execute(_live(question, wanted, stretch)).all(), wanted, groups)
+        aside(add_live, connection.execute(_live(question, wanted, stretch)).all(), wanted, groups)
     return groups
 
 
@@ -80,9 +52,9 @@ def source(connection: Connection, question: Question, wanted: Wanted) -> tuple[
     conditions = [one for one in question.conditions if one.field in WORDS]
     told = {*wanted.fields, *(one.field for one in conditions)}
     if not told:
-        return [*SUMS, "durations"][: None if wanted.durations else -1], _add_totals
+        return [*SUMS, "durations"][: None if wanted.durations else -1], add_totals
     heads, durations = ("batches", "batch_durations") if "batch" in told else ("kinds", "kind_durations")
-    add = partial(_add_cells, _kinds(connection, conditions), [one for one in conditions if one.field == "batch"])
+    add = partial(add_cells, _kinds(connection, conditions), [one for one in conditions if one.field == "batch"])
     return [heads, durations] if wanted.durations else [heads], add
 
 
@@ -112,97 +84,6 @@ def _kept(connection: Connection, found: Cover, columns: Sequence[str]) -> Itera
                 yield [row for row in rows if row[0] in are_wanted]
 
 
-def _add_totals(rows: Sequence[Any], wanted: Wanted, groups: Groups) -> None:
-    for quarter, count, answered, human, known, attempts, attempted, *durations in rows:
-        tally = groups[wanted.number(quarter), ()]
-        tally.count += count
-        tally.answered += answered
-        tally.human += human
-        tally.known += known
-        tally.attempts += attempts
-        tally.attempted += attempted
-        for packed in durations:
-            tally.durations.add(packed)
-
-
-def _add_cells(
-    kinds: Mapping[int, Kind],
-    of_batch: Sequence[Condition],
-    rows: Sequence[Any],
-    wanted: Wanted,
-    groups: Groups,
-) -> None:
-    @cache
-    def is_asked(batch: str | None) -> bool:
-        return all(holds(one, batch) for one in of_batch)
-
-    entries: dict[Any, _Entries] = {}
-    for quarter, heads, *more in rows:
-        bucket = wanted.number(quarter)
-        durations, at = unpack_durations(more[0]) if more else b"", 0
-        for batch, cells in unpack(heads):
-            if not is_asked(batch):
-                at += sum(cell[_LENGTH] for cell in unpack_cells(cells)) if more else 0
-                continue
-            known = entries.setdefault((bucket, batch), _Entries(kinds, wanted, groups, bucket, batch))
-            for number, total, attempts, attempted, length in unpack_cells(cells):
-                entry = known[number]
-                entry.total += total
-                entry.attempts += attempts
-                entry.attempted += attempted
-                if length and more:
-                    entry.tally.durations.add(durations[at : at + length])
-                    at += length
-    for one in entries.values():
-        one.add_up()
-
-
-class _Entry:
-    """What cells of one kind, batch and bucket come to, before it is added to the group's figures."""
-
-    __slots__ = ("attempted", "attempts", "tally", "total")
-
-    def __init__(self, tally: Tally) -> None:
-        self.tally = tally
-        self.total = self.attempts = self.attempted = 0
-
-
-class _Entries(dict[int, _Entry]):
-    """By kind; what comes of a kind that was not asked for goes nowhere."""
-
-    def __init__(
-        self,
-        kinds: Mapping[int, Kind],
-        wanted: Wanted,
-        groups: Groups,
-        bucket: tuple[int, int],
-        batch: str | None,
-    ) -> None:
-        super().__init__()
-        self._kinds, self._wanted, self._groups, self._bucket, self._batch = kinds, wanted, groups, bucket, batch
-
-    def __missing__(self, number: int) -> _Entry:
-        kind = self._kinds.get(number)
-        if kind is None:
-            entry = _Entry(Tally())
-        else:
-            values = (self._batch if name == "batch" else kind.words[name] for name in self._wanted.fields)
-            entry = _Entry(self._groups[self._bucket, tuple(values)])
-        self[number] = entry
-        return entry
-
-    def add_up(self) -> None:
-        for number, entry in self.items():
-            if kind := self._kinds.get(number):
-                tally = entry.tally
-                tally.count += entry.total
-                tally.attempts += entry.attempts
-                tally.attempted += entry.attempted
-                tally.answered += entry.total * kind.answered
-                tally.human += entry.total * kind.human
-                tally.known += entry.total * kind.known
-
-
 # --- outcomes
 
 
@@ -217,21 +98,6 @@ def _live(question: Question, wanted: Wanted, stretch: Stretch) -> Select[Any]:
     statement = select(*fields, *told, func.count(), *figures, func.sum(attempts), func.count(attempts))
     key = [*fields, *(one for one in (quarter, duration) if one is not None)]
     return statement.where(*where(question), *within).group_by(*key)
-
-
-def _add_live(rows: Sequence[Any], wanted: Wanted, groups: Groups) -> None:
-    for *values, quarter, duration, count, answered, human, known, attempts, attempted in rows:
-        if not count:
-            continue
-        tally = groups[wanted.number(quarter), tuple(values)]
-        tally.count += count
-        tally.answered += answered
-        tally.human += human
-        tally.known += known
-        tally.attempts += attempts or 0
-        tally.attempted += attempted
-        if wanted.durations and duration is not None:
-            tally.durations.count(duration, count)
 
 
 class _QuarterOf(GenericFunction[int]):

@@ -13,13 +13,14 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, Select, Subquery, case, cast, func, select
 
 from app.errors import TooBroad
+from app.store.adding import Group, Wanted
 from app.store.conditions import where
 from app.store.covering import WORDS
 from app.store.database import Database
 from app.store.multisets import spread
 from app.store.quarters import LocalClock, is_whole
 from app.store.questions import Operator, Question
-from app.store.rolled import FIGURES, Group, Wanted, grouped
+from app.store.rolled import FIGURES, grouped
 from app.store.schema import outcomes
 from app.store.tallies import Tally
 from app.store.wallclock import Bucket, Stretch, began_minutes, local_bucket, start, stretches
