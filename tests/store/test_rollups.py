@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import changes, counts, facets, narrowing, pages, rolling, schema_version, summary
+from app.store import changes, counts, facets, narrowing, pages, rolled, rolling, schema_version, summary
 from app.store.counts import Count, Kind
 from app.store.database import Database
 from app.store.quarters import Span
@@ -154,13 +154,13 @@ def test_writing_refreshing_and_asking_in_any_order_is_right(database, monkeypat
 
 
 def test_a_call_that_moves_leaves_the_quarter_that_it_was_in(database) -> None:
-    save(database, [call(1, NOW, 1)])
+    save(database, [call(0, NOW - timedelta(days=1)), call(1, NOW, 1)])
     refresh(database)
     save(database, [call(1, NOW + timedelta(days=3), 2)])
     since = Question(records=Records.OUTCOMES, conditions=[Condition("integration", Operator.EQUAL, ["a"])])
     for _ in range(2):
         days = summarise(database, since, ["day"], UTC)
-        assert [(row["day"].day, row["count"]) for row in days] == [(11, 1)]
+        assert [(row["day"].day, row["count"]) for row in days] == [(7, 1), (11, 1)]
         refresh(database)
 
 
@@ -298,6 +298,22 @@ def test_of_two_that_refresh_at_once_one_gives_way(filled, monkeypatch) -> None:
         assert_right(filled, random)
 
 
+def test_a_question_sees_one_moment(database, monkeypatch) -> None:
+    save(database, [call(1, NOW), call(2, NOW + timedelta(days=2)), call(3, NOW + timedelta(days=4))])
+    refresh(database)
+    save(database, [call(2, NOW + timedelta(days=2), 2)])
+    question = Question(records=Records.OUTCOMES, conditions=[Condition("integration", Operator.EQUAL, ["a"])])
+    live = rolled._live
+
+    def overtaken(*asked):
+        """Between the roll-up of the one day and the outcomes of the other, a call moves from this to that."""
+        save(database, [call(2, NOW, 3)])
+        return live(*asked)
+
+    monkeypatch.setattr(rolled, "_live", overtaken)
+    assert counts.count(database, question).value == 3
+
+
 def test_a_transaction_held_open_over_a_refresh_is_counted_once_it_commits(crowded) -> None:
     save(crowded, [call(number, NOW) for number in range(5)])
     refresh(crowded)
@@ -316,7 +332,7 @@ def test_roll_ups_of_a_server_whose_transactions_were_numbered_otherwise_are_not
     save(crowded, [call(1, NOW)])
     refresh(crowded)
     with crowded.writing() as connection:
-        connection.exec_driver_sql("UPDATE rollup_state SET seen_end = 1 << 40")
+        connection.exec_driver_sql("UPDATE rollup_state SET seen_end = 1000000000000")
     save(crowded, [call(2, NOW)])
     assert counts.count(crowded, QUESTION).value == 2
     refresh(crowded)
