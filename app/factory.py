@@ -18,8 +18,8 @@ from app.intake.breaker import HANG_SECONDS, Breaker, within
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
-from app.interpret import interpret
-from app.model import Integration
+from app.interpret import interpret, interpret_all
+from app.model import Delivery, Integration, Reading
 from app.roller import Roller
 from app.store import audit, changes, drift, readings, tokens
 from app.store.database import Database, writable
@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         token=lambda secret: breaker.call(lambda: tokens.find_token(database, secret)),
         note_use=lambda name: within(HANG_SECONDS, lambda: tokens.note_use(database, name, now())),
     )
-    writer = Writer(reader(settings), partial(readings.save, database), breaker, spool)
+    writer = Writer(group_reader(settings), partial(readings.save, database), breaker, spool)
     return _flask(
         Parts(
             settings,
@@ -85,15 +85,20 @@ def questions_database(settings: Settings) -> Database:
     return Database(settings.database_url)
 
 
-def reader(settings: Settings) -> Interpret:
+def reader(settings: Settings) -> Callable[[Delivery], Reading]:
     """`interpret` as this installation's settings want it."""
     return partial(interpret, region=settings.default_region)
 
 
+def group_reader(settings: Settings) -> Interpret:
+    """The same for many deliveries at once."""
+    return partial(interpret_all, region=settings.default_region)
+
+
 def recorder(database: Database, settings: Settings) -> Record:
     """`record`, the one way into the store for deliveries that wait for nobody: spooled and imported ones."""
-    read, save = reader(settings), partial(readings.save, database)
-    return lambda deliveries: save([read(delivery) for delivery in deliveries])
+    read, save = group_reader(settings), partial(readings.save, database)
+    return lambda deliveries: save(read(deliveries))
 
 
 def _key_finder(database: Database, breaker: Breaker, known_keys: KnownKeys) -> Callable[[str], Integration | None]:

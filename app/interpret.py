@@ -1,22 +1,50 @@
-"""A delivery understood: bytes in, values out. Pure, and it never raises."""
+"""Deliveries understood: bytes in, values out. Pure, and it never raises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 from app import products
 from app.errors import Unreadable
-from app.model import Delivery, Reading
+from app.model import Delivery, Reading, Report
 from app.normalise import VERSION, normalise
+
+# The reason where a fault of ours stands in the way. It must not cost the callback: that is kept, seen and counted,
+# and reprocessing mends it once the program is mended.
+_NOT_UNDERSTOOD = "not_understood"
 
 
 def interpret(delivery: Delivery, region: str = "US") -> Reading:
     """The delivery's reading: the call as it tells it, or the reason why it does not."""
+    return interpret_all([delivery], region)[0]
+
+
+def interpret_all(deliveries: Sequence[Delivery], region: str = "US") -> list[Reading]:
+    """The reading of each.
+
+    All are parsed before the first is normalised: what the processor has at hand for one step serves the whole group.
+    """
+    reports = [_report(delivery) for delivery in deliveries]
+    return [_reading(delivery, report, region) for delivery, report in zip(deliveries, reports, strict=True)]
+
+
+def _report(delivery: Delivery) -> Report | str:
+    """What its body says, or the reason why it says nothing."""
+    if delivery.cut_short:
+        return "cut_short"
     try:
-        if delivery.cut_short:
-            raise Unreadable("cut_short")
-        report = products.report(delivery.body, delivery.content_type, delivery.product)
-        outcome = normalise(delivery, report, region)
+        return products.report(delivery.body, delivery.content_type, delivery.product)
     except Unreadable as unreadable:
-        return Reading(delivery, reason=str(unreadable), normaliser=VERSION)
+        return str(unreadable)
     except Exception:  # noqa: BLE001
-        # A fault of ours must not cost the callback: it is kept, seen and counted under its own reason,
-        # and reprocessing mends it once the program is mended.
-        return Reading(delivery, reason="not_understood", normaliser=VERSION)
+        return _NOT_UNDERSTOOD
+
+
+def _reading(delivery: Delivery, report: Report | str, region: str) -> Reading:
+    if isinstance(report, str):
+        return Reading(delivery, reason=report, normaliser=VERSION)
+    try:
+        outcome = normalise(delivery, report, region)
+    except Exception:  # noqa: BLE001
+        return Reading(delivery, reason=_NOT_UNDERSTOOD, normaliser=VERSION)
     return Reading(delivery, outcome=outcome, problems=outcome.problems, normaliser=VERSION)

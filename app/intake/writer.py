@@ -18,7 +18,7 @@ MAX_GROUP = 256
 MAX_GROUP_BYTES = 4 << 20
 GATHER_SECONDS = 0.004
 
-Interpret = Callable[[Delivery], Reading]
+Interpret = Callable[[Sequence[Delivery]], list[Reading]]
 Save = Callable[[Sequence[Reading]], list[Receipt]]
 Record = Callable[[Sequence[Delivery]], list[Receipt]]
 
@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 class _Ticket:
     """A delivery on its way, then its receipt, or what stands against it."""
 
-    __slots__ = ("failure", "reading", "receipt", "woken")
+    __slots__ = ("delivery", "failure", "receipt", "woken")
 
-    def __init__(self, reading: Reading) -> None:
-        self.reading = reading
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
         self.receipt: Receipt | None = None
         self.failure: Exception | None = None
         self.woken = threading.Event()
@@ -56,7 +56,7 @@ class Writer:
 
     def submit(self, delivery: Delivery) -> Receipt:
         """Returns once the delivery is durable. Raises `StoreUnavailable` where neither store nor spool takes it."""
-        ticket = _Ticket(self._interpret(delivery))  # here, so that it goes on while another group commits
+        ticket = _Ticket(delivery)
         with self._lock:
             self._waiting.append(ticket)
             leads, self._is_led = not self._is_led, True
@@ -81,13 +81,13 @@ class Writer:
                 ticket.woken.set()
 
     def _gather(self) -> None:
-        """Wait a little for as many as were under way a moment ago: those just answered are about to come again.
+        """Wait a little for half of those under way a moment ago: the ones just answered are about to come again.
 
-        A sender on its own waits for nobody.
+        The other half come while these are written, and are the next group. A sender on its own waits for nobody.
         """
         time.sleep(0)
         deadline = time.monotonic() + GATHER_SECONDS
-        while len(self._waiting) < min(self._under_way, MAX_GROUP) and time.monotonic() < deadline:
+        while len(self._waiting) < min(self._under_way / 2, MAX_GROUP) and time.monotonic() < deadline:
             time.sleep(GATHER_SECONDS / 8)
 
     def _hand_over(self) -> None:
@@ -102,12 +102,12 @@ class Writer:
         size = 0
         while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
             group.append(self._waiting.popleft())
-            size += group[-1].reading.delivery.size
+            size += group[-1].delivery.size
         return group
 
     def _write(self, group: list[_Ticket]) -> None:
         try:
-            receipts = self._store_or_spool([ticket.reading for ticket in group])
+            receipts = self._store_or_spool([ticket.delivery for ticket in group])
         except Exception as error:  # noqa: BLE001  of whatever kind: else the group would wait for ever
             for ticket in group:
                 ticket.failure = error
@@ -118,7 +118,8 @@ class Writer:
             metrics.DELIVERIES.labels(verdict.value).inc(number)
         count_readings(receipts)
 
-    def _store_or_spool(self, readings: list[Reading]) -> list[Receipt]:
+    def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
+        readings = self._interpret(deliveries)
         started = time.perf_counter()
         try:
             receipts = self._breaker.call(lambda: self._save(readings))
@@ -126,8 +127,8 @@ class Writer:
             if not isinstance(error, StoreError):
                 log.error("an unexpected failure while storing a group, which is spooled", exc_info=error)
             # Whether the commit came through may be unknown; the spooled copy has the same ids, so it counts once.
-            self._spool.append([reading.delivery for reading in readings])
-            return [Receipt(reading.delivery.id, Verdict.SPOOLED) for reading in readings]
+            self._spool.append(deliveries)
+            return [Receipt(delivery.id, Verdict.SPOOLED) for delivery in deliveries]
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         metrics.GROUP_SIZE.observe(len(readings))
         return receipts

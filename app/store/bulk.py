@@ -53,7 +53,10 @@ def _statement(table: Table, rows: int, on_conflict: str, dialect: str) -> str:
     marks = [f"${at + 1}" if dialect == "postgresql" else "?" for at in range(width * rows)]
     values = ", ".join(f"({', '.join(marks[at : at + width])})" for at in range(0, len(marks), width))
     columns = ", ".join(column.name for column in table.c)
-    return f"INSERT INTO {table.name} ({columns}) VALUES {values} {on_conflict}"  # noqa: S608
+    # A failure undoes the whole transaction anyway. Without OR FAIL SQLite prepares to undo this statement alone, and
+    # copies each page that it changes into a file for that.
+    or_fail = "OR FAIL " if dialect == "sqlite" else ""
+    return f"INSERT {or_fail}INTO {table.name} ({columns}) VALUES {values} {on_conflict}"  # noqa: S608
 
 
 @lru_cache(maxsize=16)

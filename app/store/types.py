@@ -53,7 +53,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 def _sortable(moment: datetime | None) -> str | None:
     if moment is None:
         return None
-    return moment.astimezone(UTC).isoformat(" ", "microseconds")[:26]
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(" ", "microseconds")[:26]
 
 
 _EMPTY = {dict: "{}", list: "[]", tuple: "[]"}

@@ -64,7 +64,7 @@ def breaker(store, monkeypatch) -> Breaker:
 
 @pytest.fixture
 def writer(store, breaker, spool) -> Writer:
-    return Writer(Reading, store.save, breaker, spool)
+    return Writer(lambda deliveries: [Reading(one) for one in deliveries], store.save, breaker, spool)
 
 
 def submit_all(writer: Writer, deliveries: list[Delivery]) -> list[Receipt | Exception]:
@@ -95,11 +95,11 @@ def test_each_gets_its_own_receipt_and_few_commits_serve_many(writer, store) -> 
 
 def test_a_group_is_bounded_in_count_and_bytes(writer, store) -> None:
     for _ in range(MAX_GROUP + 50):
-        writer._waiting.append(_Ticket(Reading(delivery())))
+        writer._waiting.append(_Ticket(delivery()))
     assert len(writer._next_group()) == MAX_GROUP
     writer._waiting.clear()
     for _ in range(8):
-        writer._waiting.append(_Ticket(Reading(delivery(1 << 20))))
+        writer._waiting.append(_Ticket(delivery(1 << 20)))
     assert len(writer._next_group()) == 4
 
 
