@@ -81,7 +81,7 @@ deliveries = Table(
     Column("body", LargeBinary, nullable=False),
     Column("later", Boolean, nullable=False, server_default=false()),  # than the first of its outcome
 )
-Index("ix_deliveries_newest", deliveries.c.received_at.desc(), deliveries.c.id)
+Index("ix_deliveries_newest", deliveries.c.received_at, deliveries.c.id.desc())
 # Outcome ids are random, so an index of all deliveries by them would write a page for each. Nearly every outcome has
 # one delivery, which its row names; only the others are looked up here.
 Index(
@@ -133,7 +133,7 @@ outcomes = Table(
     Column("body_sha256", LargeBinary(32)),  # of identity none only: what tells possible duplicates
     Column("first_delivery_id", Uuid),
 )
-Index("ix_outcomes_newest", outcomes.c.ended_at.desc(), outcomes.c.id)
+Index("ix_outcomes_newest", outcomes.c.ended_at, outcomes.c.id.desc())
 Index(
     "ix_outcomes_same_body",
     outcomes.c.integration,
@@ -214,7 +214,7 @@ audit = Table(
     Column("remote_addr", CodePointText),
     Column("status", Integer),
 )
-Index("ix_audit_newest", audit.c.at.desc(), audit.c.id)
+Index("ix_audit_newest", audit.c.at, audit.c.id.desc())
 
 # What was new in deliveries, for `store/drift.py`: each thing once, how often it was shown, and which deliveries
 # have been counted: those that showed something, and all of outcomes that several deliveries tell of.
