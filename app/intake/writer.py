@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from app import metrics
@@ -25,23 +25,34 @@ Record = Callable[[Sequence[Delivery]], list[Receipt]]
 log = logging.getLogger(__name__)
 
 
-class _Ticket:
-    """A delivery on its way, then its receipt, or what stands against it."""
+class _Group:
+    """Deliveries that share a commit; once that is done, their receipts, or what stands against them all."""
 
-    __slots__ = ("delivery", "failure", "receipt", "woken")
+    __slots__ = ("deliveries", "done", "failure", "receipts", "size")
 
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery = delivery
-        self.receipt: Receipt | None = None
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self.size = 0
+        self.receipts: list[Receipt] = []
         self.failure: Exception | None = None
-        self.woken = threading.Event()
+        self.done = threading.Event()
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.deliveries) >= MAX_GROUP or self.size >= MAX_GROUP_BYTES
+
+    def add(self, delivery: Delivery) -> int:
+        """Where among the others it stands."""
+        self.deliveries.append(delivery)
+        self.size += delivery.size
+        return len(self.deliveries) - 1
 
 
 class Writer:
     """Group commit: deliveries that come while a group is being written form the next one.
 
-    The first to come leads: it writes all that wait, its own among them, and hands the lead to the first that came
-    meanwhile. Nothing here knows whether callers are threads or greenlets.
+    The first of a group leads it: it waits for the turn of its group, writes it, and wakes the others. Nothing here
+    knows whether callers are threads or greenlets.
     """
 
     def __init__(self, interpret: Interpret, save: Save, breaker: Breaker, spool: Spool) -> None:
@@ -49,74 +60,61 @@ class Writer:
         self._save = save
         self._breaker = breaker
         self._spool = spool
-        self._waiting: deque[_Ticket] = deque()
-        self._is_led = False
-        self._lock = threading.Lock()  # of the two above
+        self._forming: _Group | None = None
+        self._joining = threading.Lock()  # of the one above
+        self._turn = threading.Lock()
         self._under_way = 0
 
     def submit(self, delivery: Delivery) -> Receipt:
         """Returns once the delivery is durable. Raises `StoreUnavailable` where neither store nor spool takes it."""
-        ticket = _Ticket(delivery)
-        with self._lock:
-            self._waiting.append(ticket)
-            leads, self._is_led = not self._is_led, True
-        if not leads:
-            ticket.woken.wait()
-        if ticket.receipt is None and ticket.failure is None:
-            self._lead()
-        if ticket.failure:
-            raise ticket.failure
-        assert ticket.receipt is not None  # noqa: S101
-        return ticket.receipt
+        with self._joining:
+            if self._forming is None or self._forming.is_full:
+                self._forming = _Group()
+            group = self._forming
+            at = group.add(delivery)
+        if at == 0:
+            self._lead(group)
+        else:
+            group.done.wait()
+        if group.failure:
+            raise group.failure
+        return group.receipts[at]
 
-    def _lead(self) -> None:
-        self._gather()
-        group = self._next_group()
+    def _lead(self, group: _Group) -> None:
         try:
-            self._write(group)
+            with self._turn:
+                self._gather(group)
+                self._close(group)
+                self._write(group)
+                size = len(group.deliveries)
+                self._under_way = size + (len(self._forming.deliveries) if self._forming else 0) if size > 1 else 0
         finally:
-            self._under_way = len(group) + len(self._waiting) if len(group) > 1 else 0
-            self._hand_over()
-            for ticket in group:
-                ticket.woken.set()
+            group.done.set()
 
-    def _gather(self) -> None:
+    def _gather(self, group: _Group) -> None:
         """Wait a little for half of those under way a moment ago: the ones just answered are about to come again.
 
         The other half come while these are written, and are the next group. A sender on its own waits for nobody.
         """
         time.sleep(0)
         deadline = time.monotonic() + GATHER_SECONDS
-        while len(self._waiting) < min(self._under_way / 2, MAX_GROUP) and time.monotonic() < deadline:
+        while len(group.deliveries) < self._under_way / 2 and not group.is_full and time.monotonic() < deadline:
             time.sleep(GATHER_SECONDS / 8)
 
-    def _hand_over(self) -> None:
-        with self._lock:
-            if self._waiting:
-                self._waiting[0].woken.set()
-            else:
-                self._is_led = False
+    def _close(self, group: _Group) -> None:
+        with self._joining:
+            if self._forming is group:
+                self._forming = None
 
-    def _next_group(self) -> list[_Ticket]:
-        group: list[_Ticket] = []
-        size = 0
-        while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
-            group.append(self._waiting.popleft())
-            size += group[-1].delivery.size
-        return group
-
-    def _write(self, group: list[_Ticket]) -> None:
+    def _write(self, group: _Group) -> None:
         try:
-            receipts = self._store_or_spool([ticket.delivery for ticket in group])
-        except Exception as error:  # noqa: BLE001  of whatever kind: else the group would wait for ever
-            for ticket in group:
-                ticket.failure = error
+            group.receipts = self._store_or_spool(group.deliveries)
+        except Exception as error:  # noqa: BLE001  of whatever kind: each of the group has to hear of it
+            group.failure = error
             return
-        for ticket, receipt in zip(group, receipts, strict=True):
-            ticket.receipt = receipt
-        for verdict, number in Counter(receipt.verdict for receipt in receipts).items():
+        for verdict, number in Counter(receipt.verdict for receipt in group.receipts).items():
             metrics.DELIVERIES.labels(verdict.value).inc(number)
-        count_readings(receipts)
+        count_readings(group.receipts)
 
     def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
         readings = self._interpret(deliveries)

@@ -11,9 +11,10 @@ import pytest
 
 from app.errors import StoreRefused, StoreUnavailable
 from app.intake import breaker as breaker_module
+from app.intake import writer as writer_module
 from app.intake.breaker import Breaker, within
 from app.intake.spool import Spool
-from app.intake.writer import MAX_GROUP, Writer, _Ticket
+from app.intake.writer import MAX_GROUP, Writer
 from app.model import Delivery, Reading, Receipt, Verdict
 from tests.conftest import wait_until
 
@@ -93,14 +94,17 @@ def test_each_gets_its_own_receipt_and_few_commits_serve_many(writer, store) -> 
     assert len(store.groups) < len(sent) / 3
 
 
-def test_a_group_is_bounded_in_count_and_bytes(writer, store) -> None:
-    for _ in range(MAX_GROUP + 50):
-        writer._waiting.append(_Ticket(delivery()))
-    assert len(writer._next_group()) == MAX_GROUP
-    writer._waiting.clear()
-    for _ in range(8):
-        writer._waiting.append(_Ticket(delivery(1 << 20)))
-    assert len(writer._next_group()) == 4
+@pytest.mark.parametrize(("size", "sent", "groups"), [(10, MAX_GROUP + 50, [MAX_GROUP, 50]), (1 << 20, 7, [4, 3])])
+def test_a_group_is_bounded_in_count_and_bytes(writer, store, monkeypatch, size, sent, groups) -> None:
+    joined: list[Delivery] = []
+    add = writer_module._Group.add
+    monkeypatch.setattr(writer_module._Group, "add", lambda group, one: (joined.append(one), add(group, one))[1])
+    with writer._turn:  # all come while another group is written
+        submitting = threading.Thread(target=submit_all, args=(writer, [delivery(size) for _ in range(sent)]))
+        submitting.start()
+        wait_until(lambda: len(joined) == sent)
+    submitting.join(20)
+    assert sorted(len(group) for group in store.groups) == sorted(groups)
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("away"), StoreRefused("not this")])
