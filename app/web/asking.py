@@ -49,9 +49,9 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         decorate: Callable[[_View], _View] = self.route(rule, methods=["POST"])
         return decorate
 
-    def asks(self, schema: Schema) -> Callable[[_View], _View]:
-        """What the query string asks, as the schema reads it, is the view's first argument."""
-        return lambda view: fails(422)(self.arguments(schema, location="query")(view))
+    def asks(self, schema: Schema, location: str = "query") -> Callable[[_View], _View]:
+        """What the query string asks, or the headers, as the schema reads it, is the view's next argument."""
+        return lambda view: fails(422)(self.arguments(schema, location=location)(view))
 
     def answers(self, schema: Any, **options: Any) -> Callable[[_View], _View]:
         """What the view's answer looks like."""

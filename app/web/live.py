@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from flask import Response, g, request
-from marshmallow import post_load
+from flask import Response, g
+from marshmallow import EXCLUDE, Schema, fields, post_load
 
 from app.errors import StoreError
 from app.model import Scope
@@ -43,17 +43,31 @@ class LiveSchema(QuestionSchema):
         return self.question(loaded)
 
 
+class ResumeSchema(Schema):
+    """Where a stream is taken up again."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    mark = fields.String(
+        data_key=marks.HEADER,
+        load_default="",
+        metadata={"description": "The `id` of the last event seen; without it the stream begins now."},
+    )
+
+
 @blueprint.get("/live")
 @needs(Scope.READ)
 @blueprint.asks(LiveSchema.about(OutcomeSchema))
+@blueprint.asks(ResumeSchema(), location="headers")
 @blueprint.answers({"type": "string"}, content_type="text/event-stream")
-def follow(question: Question) -> Response:
+def follow(question: Question, headers: dict[str, str]) -> Response:
     """Follow each outcome new or changed as server-sent events; `Last-Event-ID` takes a stream up again."""
     permit(question, reveal=g.reveal)
     feed = parts().feed
     stream = feed.join()
     try:
-        behind = _behind(request.headers.get(marks.HEADER, ""), stream)
+        behind = _behind(headers["mark"], stream)
         told = _told(feed, stream, behind, _teller(feed, question), _may_go_on())
         answer = Response(told, mimetype="text/event-stream", headers=HEADERS)
     except BaseException:

@@ -266,6 +266,8 @@ def test_the_document_is_valid_and_needs_no_token(service: Service) -> None:
         "fields",
         "count",
     } < parameters
+    live = document["paths"]["/api/v1/live"]["get"]["parameters"]
+    assert "Last-Event-ID" in {one["name"] for one in live if one["in"] == "header"}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             for status, response in operation.get("responses", {}).items() if method != "parameters" else ():
