@@ -24,6 +24,7 @@ from app.errors import PlumError
 from app.exports import FORMATS, csv, redial
 from app.exports.columns import Batch, Column, Texts
 from app.pace import Pace
+from app.store.arrivals import Arrivals
 from app.store.bodies import bodies
 from app.store.database import Database
 from app.store.lines import lines
@@ -112,7 +113,7 @@ def main() -> None:
     settings = from_environment()
     try:
         database = Database(settings.read_database_url or settings.database_url)
-        pace = Pace()
+        pace = Pace(Arrivals(database).are_many)
         export(settings, database, Order(**order), sys.stdout.buffer.write, lambda rows: pace.rest())
         sys.stdout.buffer.flush()
     except BrokenPipeError:
