@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from app.exports.columns import Batch, Column, Kind, Texts
+from app.exports.columns import Batch, Column, Kind
 from app.exports.sink import Sink
 
 GROUP_ROWS = 5_000  # of a row group, which is in memory whole
@@ -14,6 +15,7 @@ def blocks(batches: Iterable[Batch], columns: Sequence[Column], _raw: bool) -> I
     import pyarrow as pa  # here, because it takes 60 MB that no other format needs
     from pyarrow import parquet
 
+    pa.set_memory_pool(pa.system_memory_pool())  # pyarrow's own keeps what it once had
     types = {
         Kind.TEXT: pa.string(),
         Kind.NUMBER: pa.int64(),
@@ -24,18 +26,25 @@ def blocks(batches: Iterable[Batch], columns: Sequence[Column], _raw: bool) -> I
     schema = pa.schema([(name, types[kind]) for name, kind in columns])
     sink = Sink()
     with parquet.ParquetWriter(pa.PythonFile(sink, mode="w"), schema) as writer:
-        for group in _groups(batches):
-            arrays = [pa.array(texts, pa.string()).cast(one.type) for texts, one in zip(group, schema, strict=True)]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        for group in _groups(_tables(batches, schema)):
+            writer.write_table(pa.concat_tables(group))
             yield sink.taken()
     yield sink.taken()
 
 
-def _groups(batches: Iterable[Batch]) -> Iterator[Sequence[Texts]]:
-    group: list[list[str | None]] = []
+def _tables(batches: Iterable[Batch], schema: Any) -> Iterator[Any]:
+    import pyarrow as pa
+
     for batch in batches:
-        group = [[*before, *more] for before, more in zip(group or [[]] * len(batch), batch, strict=True)]
-        if len(group[0]) >= GROUP_ROWS:
+        arrays = [pa.array(texts, pa.string()).cast(one.type) for texts, one in zip(batch, schema, strict=True)]
+        yield pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _groups(tables: Iterable[Any]) -> Iterator[list[Any]]:
+    group: list[Any] = []
+    for table in tables:
+        group.append(table)
+        if sum(one.num_rows for one in group) >= GROUP_ROWS:
             yield group
             group = []
     if group:
