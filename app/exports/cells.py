@@ -20,7 +20,7 @@ def cells(texts: Texts, kind: Kind, raw: bool) -> Sequence[str]:
     """The values as they stand in CSV; null is empty. `raw` leaves out the guard."""
     found = ["" if text is None else text for text in texts]
     if kind is Kind.JSON:
-        return [text if len(text) == 2 else quoted(text) for text in found]
+        return [quoted(text) if '"' in text or "," in text else text for text in found]
     if kind is not Kind.TEXT:
         return found
     joined = _BETWEEN + _BETWEEN.join(found)
@@ -31,6 +31,6 @@ def cells(texts: Texts, kind: Kind, raw: bool) -> Sequence[str]:
 
 def quoted(text: str) -> str:
     """In quotes where RFC 4180 needs them."""
-    if any(one in text for one in _QUOTED):
+    if '"' in text or "," in text or "\r" in text or "\n" in text:
         return '"' + text.replace('"', '""') + '"'
     return text

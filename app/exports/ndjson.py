@@ -19,7 +19,9 @@ def blocks(batches: Iterable[Batch], columns: Sequence[Column], _raw: bool) -> I
 
 def _values(texts: Texts, kind: Kind) -> Sequence[str]:
     """As they stand in JSON, which is how numbers, flags, lists and objects look already."""
-    encode = _ENCODED.get(kind, str)
+    encode = _ENCODED.get(kind)
+    if encode is None:
+        return ["null" if text is None else text for text in texts]
     return ["null" if text is None else encode(text) for text in texts]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from sqlalchemy import func, select
@@ -16,12 +17,12 @@ _ID_BYTES = 16
 
 
 class Arrivals:
-    """Looks now and then at what transactions have noted since the last look."""
+    """Looks now and then at what transactions have noted since the last look, the first time it is asked."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._last = self._look(None)[0]
-        self._at = time.monotonic()
+        self._last: int | None = None
+        self._at = -math.inf
         self._many = False
 
     def are_many(self) -> bool:

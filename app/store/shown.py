@@ -62,12 +62,17 @@ def shown_by_sqlite(column: Column[Any], found: Texts) -> Texts:
     return _changed(found, _of_sortable) if _kind(column) is _Kind.MOMENT else found
 
 
-def shown_by_postgresql(column: Column[Any], found: Sequence[str]) -> Texts:
+def is_escaped(copied: str) -> bool:
+    """Whether values of what COPY wrote are escaped, and not only nulls: within values it doubles each backslash."""
+    return copied.count("\\") != copied.count(_NULL)
+
+
+def shown_by_postgresql(column: Column[Any], found: Sequence[str], escaped: bool) -> Texts:
     """The values as COPY writes them in its text format, of a session in UTC, as analysts see them."""
     texts = [None if text == _NULL else text for text in found] if _NULL in found else found
     if _kind(column) is _Kind.MOMENT:
         return _changed(texts, _of_timestamptz)
-    if "\\" in "".join(text for text in texts if text):
+    if escaped:
         return [_unescaped(text) if text else text for text in texts]
     return texts
 

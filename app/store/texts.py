@@ -14,7 +14,7 @@ from app.store.conditions import where
 from app.store.database import Database
 from app.store.pages import ordering
 from app.store.questions import Question
-from app.store.shown import Texts, selected, shown_by_postgresql, shown_by_sqlite
+from app.store.shown import Texts, is_escaped, selected, shown_by_postgresql, shown_by_sqlite
 
 BATCH_ROWS = 1000
 # Compiling such a statement takes longer than it saves, and an export is to leave the other processor alone.
@@ -46,8 +46,9 @@ def _copied(connection: Connection, question: Question, columns: list[Column[Any
     with driver.cursor() as cursor, cursor.copy(f"COPY ({compiled}) TO STDOUT", compiled.params) as copy:
         lines = iter(copy)
         while batch := b"".join(islice(lines, BATCH_ROWS)):
-            values = str(batch, "utf-8")[:-1].replace("\n", "\t").split("\t")
-            yield [shown_by_postgresql(column, values[at::width]) for at, column in enumerate(columns)]
+            copied = str(batch, "utf-8")
+            escaped, values = is_escaped(copied), copied[:-1].replace("\n", "\t").split("\t")
+            yield [shown_by_postgresql(column, values[at::width], escaped) for at, column in enumerate(columns)]
 
 
 def _rows(question: Question, columns: Sequence[Column[Any]], dialect: str) -> Select[Any]:

@@ -29,6 +29,7 @@ def test_what_was_there_before_does_not_count_and_what_comes_since_does(database
     clock = [100.0]
     monkeypatch.setattr(arrivals.time, "monotonic", lambda: clock[0])
     told = Arrivals(database)
+    assert not told.are_many()
     clock[0] += 1
     assert not told.are_many()
     take(database, 300)
@@ -42,6 +43,7 @@ def test_few_are_not_many(database, monkeypatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(arrivals.time, "monotonic", lambda: clock[0])
     told = Arrivals(database)
+    assert not told.are_many()
     take(database, 20)
     clock[0] += 1
     assert not told.are_many()
