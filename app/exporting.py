@@ -15,21 +15,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from werkzeug.datastructures import MultiDict
 
 from app.config import Settings, from_environment
 from app.errors import PlumError
 from app.exports import FORMATS, csv, redial
-from app.exports.columns import Column
+from app.exports.columns import Batch, Column, Texts
 from app.pace import Pace
-from app.store import pages
+from app.store.arrivals import Arrivals
 from app.store.bodies import bodies
 from app.store.database import Database
 from app.store.lines import lines
 from app.store.numbers import numbers
+from app.store.texts import texts
 from app.web.exports import BODY, RECORDS, REDIAL, Wanted, columns, wanted
-from app.web.schemas import RecordSchema
+from app.web.schemas import masked_columns
 
 PATIENCE_SECONDS = 86_400.0  # for the store to sort a question's rows, however many
 LOOK_SECONDS = 0.5
@@ -63,8 +65,8 @@ def export(settings: Settings, database: Database, order: Order, write: Write, a
     if order.format == "csv" and order.reveal and _is_plain(shown):
         blocks = _lines(database, found, shown, advance)
     else:
-        batches = _batches(database, found, _schema(settings, order, shown), shown, advance)
-        blocks = FORMATS[order.format].blocks(batches, shown, found.raw)
+        region = None if order.reveal else settings.default_region
+        blocks = FORMATS[order.format].blocks(_batches(database, found, shown, region, advance), shown, found.raw)
     for block in blocks:
         write(block)
 
@@ -81,26 +83,25 @@ def _lines(database: Database, found: Wanted, shown: list[Column], advance: Adva
         advance(rows)
 
 
-def _schema(settings: Settings, order: Order, shown: list[Column]) -> RecordSchema:
-    names = [one.name for one in shown if one.name != BODY]
-    return RECORDS[order.records](reveal=order.reveal, region=settings.default_region, only=names)
-
-
 def _batches(
-    database: Database, found: Wanted, schema: RecordSchema, shown: list[Column], advance: Advance
-) -> Iterator[list[dict[str, Any]]]:
-    for rows in pages.stream(database, found.question, list(schema.fields), PATIENCE_SECONDS):
-        records = [schema.record(row) for row in rows]
-        if BODY in [one.name for one in shown]:
-            _add_bodies(database, rows, records)
-        yield records
-        advance(len(rows))
+    database: Database, found: Wanted, shown: list[Column], region: str | None, advance: Advance
+) -> Iterator[Batch]:
+    """`region` is where phones belong that are to be masked."""
+    names = [one.name for one in shown]
+    asked = ["id" if name == BODY else name for name in names]
+    for batch in texts(database, found.question, asked, PATIENCE_SECONDS):
+        if region:
+            batch = masked_columns(names, batch, region)
+        elif BODY in names:
+            batch = [_bodies(database, one) if name == BODY else one for name, one in zip(names, batch, strict=True)]
+        yield batch
+        advance(len(batch[0]))
 
 
-def _add_bodies(database: Database, rows: list[pages.Row], records: list[dict[str, Any]]) -> None:
-    found = bodies(database, [row["id"] for row in rows])
-    for row, record in zip(rows, records, strict=True):
-        record[BODY] = base64.b64encode(found[row["id"]]).decode()
+def _bodies(database: Database, ids: Texts) -> Texts:
+    keys = [UUID(text) for text in ids]
+    found = bodies(database, keys)
+    return [base64.b64encode(found[key]).decode() for key in keys]
 
 
 def main() -> None:
@@ -112,7 +113,7 @@ def main() -> None:
     settings = from_environment()
     try:
         database = Database(settings.read_database_url or settings.database_url)
-        pace = Pace()
+        pace = Pace(Arrivals(database).are_many)
         export(settings, database, Order(**order), sys.stdout.buffer.write, lambda rows: pace.rest())
         sys.stdout.buffer.flush()
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Giving way: who works beside callbacks rests while others want the processors.
+"""Giving way: who works beside callbacks rests while they come and the processors are wanted.
 
 A low priority alone does not do it: it does not reach the database's processes, which work for an export at their
 own, nor the worker that passes the bytes on.
@@ -7,10 +7,12 @@ own, nor the worker that passes the bytes on.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 CONTENDED = 0.1  # of the time spent in wait for a processor
 REST = 9  # times as long as was worked
+LEAST_REST_SECONDS = 0.25  # the database works ahead, so what it did for a piece is not seen in the piece's own time
 MAX_REST_SECONDS = 2.0
 
 _SCHEDULER = Path("/proc/self/schedstat")  # nanoseconds run, and in wait for a processor; on Linux alone
@@ -19,13 +21,14 @@ _SCHEDULER = Path("/proc/self/schedstat")  # nanoseconds run, and in wait for a 
 class Pace:
     """Asked after each piece of work; returns when the next may begin."""
 
-    def __init__(self) -> None:
+    def __init__(self, callbacks_come: Callable[[], bool]) -> None:
+        self._callbacks_come = callbacks_come
         self._since, self._waited = time.monotonic(), _waited_seconds()
 
     def rest(self) -> None:
         worked, waited = time.monotonic() - self._since, _waited_seconds() - self._waited
-        if waited > CONTENDED * worked:
-            time.sleep(min(REST * worked, MAX_REST_SECONDS))
+        if waited > CONTENDED * worked and self._callbacks_come():
+            time.sleep(min(max(REST * worked, LEAST_REST_SECONDS), MAX_REST_SECONDS))
         self._since, self._waited = time.monotonic(), _waited_seconds()
 
 

@@ -20,6 +20,8 @@ from app.config import from_environment
 from app.exporting import Order, export
 from app.exports import FORMATS
 from app.intake.importing import Import, Line
+from app.pace import Pace
+from app.store.arrivals import Arrivals
 from app.store.database import Database
 from app.store.integrations import integrations_by_name
 from app.store.known import known_deliveries
@@ -59,8 +61,14 @@ def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, del
             length=0, label="exporting", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True
         ) as bar,
     ):
+        pace = Pace(Arrivals(database).are_many)
+
+        def advance(rows: int) -> None:
+            bar.update(rows)
+            pace.rest()
+
         try:
-            export(settings, database, order, file.write, bar.update)
+            export(settings, database, order, file.write, advance)
         except Forbidden:
             raise click.UsageError("this would give masked numbers away; add --reveal") from None
         file.flush()

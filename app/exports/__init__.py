@@ -1,19 +1,18 @@
 """Records as files, one module a format; this table is all of them.
 
-A format's `blocks` takes records in batches, as analysts see them, and gives the file piece by piece: however long
-the export is, only a batch of it is in memory.
+A format's `blocks` takes records in batches, the texts of their values by columns, and gives the file piece by piece:
+however long the export is, only a batch of it is in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from app.exports import csv, ndjson, parquet, xlsx
-from app.exports.columns import Column
+from app.exports.columns import Batch, Column
 
-Records = Sequence[dict[str, Any]]
-Blocks = Callable[[Iterable[Records], Sequence[Column], bool], Iterator[bytes]]
+Blocks = Callable[[Iterable[Batch], Sequence[Column], bool], Iterator[bytes]]
 
 
 class Format(NamedTuple):

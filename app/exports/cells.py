@@ -1,30 +1,36 @@
-"""What a cell of a text table holds. The store's own formatting follows these very rules; a test compares them."""
+"""What a cell of a text table holds, for whole columns at once."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
 
-from app.exports.columns import Kind
+from app.exports.columns import Kind, Texts
 
 # Spreadsheets read a cell that begins so as a formula, and +16175551234 as a number without its plus.
 GUARDED = ("=", "+", "-", "@", "\t", "\r")
 GUARD = "'"
+_QUOTED = ('"', ",", "\r", "\n")
+_BETWEEN = "\0"  # which no text has
 
 json_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def cell(value: Any, kind: Kind, raw: bool) -> str:
-    """The value as text; null is empty. `raw` leaves out the guard."""
-    if value is None:
-        return ""
-    if kind is Kind.TEXT:
-        return guarded(value) if not raw else str(value)
-    if kind is Kind.FLAG:
-        return "true" if value else "false"
-    return json_text(value) if kind is Kind.JSON else str(value)
+def cells(texts: Texts, kind: Kind, raw: bool) -> Sequence[str]:
+    """The values as they stand in CSV; null is empty. `raw` leaves out the guard."""
+    found = ["" if text is None else text for text in texts]
+    if kind is Kind.JSON:
+        return [quoted(text) if '"' in text or "," in text else text for text in found]
+    if kind is not Kind.TEXT:
+        return found
+    joined = _BETWEEN + _BETWEEN.join(found)
+    if not raw and any(_BETWEEN + first in joined for first in GUARDED):
+        found = [GUARD + text if text.startswith(GUARDED) else text for text in found]
+    return [quoted(text) for text in found] if any(one in joined for one in _QUOTED) else found
 
 
-def guarded(text: str) -> str:
-    """The text so that no spreadsheet runs it."""
-    return GUARD + text if text.startswith(GUARDED) else text
+def quoted(text: str) -> str:
+    """In quotes where RFC 4180 needs them."""
+    if '"' in text or "," in text or "\r" in text or "\n" in text:
+        return '"' + text.replace('"', '""') + '"'
+    return text

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 
 class Kind(StrEnum):
-    """Values come as the query API shows them: a moment as RFC 3339 text, JSON as lists and objects."""
+    """Of which kind the values are whose texts a column holds."""
 
     TEXT = "text"
     NUMBER = "number"
-    FLAG = "flag"
-    MOMENT = "moment"
+    FLAG = "flag"  # true or false
+    MOMENT = "moment"  # RFC 3339 in UTC
     JSON = "json"
 
 
 class Column(NamedTuple):
     name: str
     kind: Kind
+
+
+# A column's values as the query API shows them, each a text or null.
+Texts = Sequence[str | None]
+# For each column of an export its texts, all equally many.
+Batch = Sequence[Texts]

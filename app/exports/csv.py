@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
-from app.exports.cells import cell
-from app.exports.columns import Column
+from app.exports.cells import cells
+from app.exports.columns import Batch, Column
+
+END = "\r\n"
 
 
-def blocks(batches: Iterable[Sequence[dict[str, Any]]], columns: Sequence[Column], raw: bool) -> Iterator[bytes]:
+def blocks(batches: Iterable[Batch], columns: Sequence[Column], raw: bool) -> Iterator[bytes]:
     yield header(columns)
-    for records in batches:
-        yield lines([cell(record[name], kind, raw) for name, kind in columns] for record in records)
+    for batch in batches:
+        yield lines([cells(texts, kind, raw) for texts, (_, kind) in zip(batch, columns, strict=True)])
 
 
 def header(columns: Sequence[Column]) -> bytes:
-    return lines([[column.name for column in columns]])
+    return lines([[column.name] for column in columns])
 
 
-def lines(rows: Iterable[Sequence[str]]) -> bytes:
-    """Rows of finished cells."""
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
+def lines(columns: Sequence[Sequence[str]]) -> bytes:
+    """Rows of finished cells, given by columns. A lone cell that is empty would be no line, and is quoted."""
+    if len(columns) == 1:
+        columns = [[cell or '""' for cell in columns[0]]]
+    return "".join([",".join(row) + END for row in zip(*columns, strict=True)]).encode()

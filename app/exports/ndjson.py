@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from json.encoder import encode_basestring
 
 from app.exports.cells import json_text
-from app.exports.columns import Column
+from app.exports.columns import Batch, Column, Kind, Texts
 
 
-def blocks(batches: Iterable[Sequence[dict[str, Any]]], columns: Sequence[Column], _raw: bool) -> Iterator[bytes]:
-    for records in batches:
-        yield "".join(f"{json_text({name: record[name] for name, _ in columns})}\n" for record in records).encode()
+def blocks(batches: Iterable[Batch], columns: Sequence[Column], _raw: bool) -> Iterator[bytes]:
+    fields = ",".join(f"{json_text(name).replace('%', '%%')}:%s" for name, _ in columns)
+    line = f"{{{fields}}}\n"
+    for batch in batches:
+        values = [_values(texts, kind) for texts, (_, kind) in zip(batch, columns, strict=True)]
+        yield "".join([line % row for row in zip(*values, strict=True)]).encode()
+
+
+def _values(texts: Texts, kind: Kind) -> Sequence[str]:
+    """As they stand in JSON, which is how numbers, flags, lists and objects look already."""
+    encode = _ENCODED.get(kind)
+    if encode is None:
+        return ["null" if text is None else text for text in texts]
+    return ["null" if text is None else encode(text) for text in texts]
+
+
+_ENCODED: Mapping[Kind, Callable[[str], str]] = {Kind.TEXT: encode_basestring, Kind.MOMENT: '"{}"'.format}

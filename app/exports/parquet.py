@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
-from app.exports.cells import json_text
-from app.exports.columns import Column, Kind
+from app.exports.columns import Batch, Column, Kind
 from app.exports.sink import Sink
 
 GROUP_ROWS = 5_000  # of a row group, which is in memory whole
 
 
-def blocks(batches: Iterable[Sequence[dict[str, Any]]], columns: Sequence[Column], _raw: bool) -> Iterator[bytes]:
+def blocks(batches: Iterable[Batch], columns: Sequence[Column], _raw: bool) -> Iterator[bytes]:
     import pyarrow as pa  # here, because it takes 60 MB that no other format needs
     from pyarrow import parquet
 
+    pa.set_memory_pool(pa.system_memory_pool())  # pyarrow's own keeps what it once had
     types = {
         Kind.TEXT: pa.string(),
         Kind.NUMBER: pa.int64(),
@@ -27,27 +26,26 @@ def blocks(batches: Iterable[Sequence[dict[str, Any]]], columns: Sequence[Column
     schema = pa.schema([(name, types[kind]) for name, kind in columns])
     sink = Sink()
     with parquet.ParquetWriter(pa.PythonFile(sink, mode="w"), schema) as writer:
-        for records in _groups(batches):
-            arrays = {name: [_value(record[name], kind) for record in records] for name, kind in columns}
-            writer.write_table(pa.Table.from_pydict(arrays, schema=schema))
+        for group in _groups(_tables(batches, schema)):
+            writer.write_table(pa.concat_tables(group))
             yield sink.taken()
     yield sink.taken()
 
 
-def _groups(batches: Iterable[Sequence[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
-    group: list[dict[str, Any]] = []
-    for records in batches:
-        group.extend(records)
-        if len(group) >= GROUP_ROWS:
+def _tables(batches: Iterable[Batch], schema: Any) -> Iterator[Any]:
+    import pyarrow as pa
+
+    for batch in batches:
+        arrays = [pa.array(texts, pa.string()).cast(one.type) for texts, one in zip(batch, schema, strict=True)]
+        yield pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _groups(tables: Iterable[Any]) -> Iterator[list[Any]]:
+    group: list[Any] = []
+    for table in tables:
+        group.append(table)
+        if sum(one.num_rows for one in group) >= GROUP_ROWS:
             yield group
             group = []
     if group:
         yield group
-
-
-def _value(value: Any, kind: Kind) -> Any:
-    if value is None:
-        return None
-    if kind is Kind.MOMENT:
-        return datetime.fromisoformat(value)
-    return json_text(value) if kind is Kind.JSON else value

@@ -15,4 +15,4 @@ DESTINATION = "destination"
 def blocks(batches: Iterable[Sequence[str]]) -> Iterator[bytes]:
     yield lines([[DESTINATION]])
     for numbers in batches:
-        yield lines([number] for number in numbers)
+        yield lines([numbers])

@@ -9,12 +9,11 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 from app.exports import xlsx_parts as parts
-from app.exports.columns import Column
+from app.exports.columns import Batch, Column
 from app.exports.sink import Sink
-from app.exports.xlsx_cells import Row, header, letters
+from app.exports.xlsx_cells import Row, header, letters, row_xml, rows
 
 MAX_ROWS = 1_048_576
 # Below the size at which an entry of the ZIP needs a form that some spreadsheets refuse.
@@ -23,9 +22,9 @@ EFFORT = 3  # deflate's
 PIECE_BYTES = 1 << 16
 
 
-def blocks(batches: Iterable[Sequence[dict[str, Any]]], columns: Sequence[Column], _raw: bool) -> Iterator[bytes]:
+def blocks(batches: Iterable[Batch], columns: Sequence[Column], _raw: bool) -> Iterator[bytes]:
     sink = Sink()
-    records = (record for batch in batches for record in batch)
+    records = (row for batch in batches for row in rows(batch, columns))
     upcoming = next(records, None)
     sheets = 0
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=EFFORT) as book:
@@ -42,15 +41,13 @@ def blocks(batches: Iterable[Sequence[dict[str, Any]]], columns: Sequence[Column
     yield sink.taken()
 
 
-def _sheet(records: Iterable[dict[str, Any]], columns: Sequence[Column]) -> Iterator[bytes]:
+def _sheet(records: Iterable[Row], columns: Sequence[Column]) -> Iterator[bytes]:
     """The sheet's XML, with as many of the records as it holds."""
     yield parts.SHEET_START
     names = letters(len(columns))
-    yield header(columns, names)
-    row = Row(columns, names)
     size = 0
-    for number, record in enumerate(records, start=2):
-        text = row.xml(number, record)
+    for number, row in enumerate(chain([header(columns)], records), start=1):
+        text = row_xml(number, row, names).encode()
         yield text
         size += len(text)
         if number == MAX_ROWS or size > MAX_SHEET_BYTES:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from app.exports.cells import json_text
-from app.exports.columns import Column, Kind
+from app.exports.columns import Batch, Column, Kind, Texts
+
+Row = tuple[str, ...]
 
 MAX_CHARACTERS = 32_767  # as UTF-16 counts them
 
@@ -20,26 +20,26 @@ _UNSAFE = re.compile("[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|_(?=x[0-9A-F
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
 
 
-class Row:
-    """Makes rows of the columns, whose letters are given."""
-
-    def __init__(self, columns: Sequence[Column], names: Sequence[str]) -> None:
-        self._cells = [
-            (column.name, letter, _CELLS[column.kind]) for column, letter in zip(columns, names, strict=True)
-        ]
-
-    def xml(self, number: int, record: dict[str, Any]) -> bytes:
-        """The row of that number; a null has no cell."""
-        cells = "".join(
-            f'<c r="{letter}{number}"{cell(value)}</c>'
-            for name, letter, cell in self._cells
-            if (value := record[name]) is not None
-        )
-        return f'<row r="{number}">{cells}</row>'.encode()
+def rows(batch: Batch, columns: Sequence[Column]) -> Iterator[Row]:
+    """The batch's records, each as what stands in its cells between their references and ends; "" is no cell."""
+    cells = [_column(texts, column.kind) for texts, column in zip(batch, columns, strict=True)]
+    return zip(*cells, strict=True)
 
 
-def header(columns: Sequence[Column], names: Sequence[str]) -> bytes:
-    return Row([Column(name, Kind.TEXT) for name, _ in columns], names).xml(1, {name: name for name, _ in columns})
+def _column(texts: Texts, kind: Kind) -> list[str]:
+    cell = _CELLS[kind]
+    made = {text: "" if text is None else cell(text) for text in set(texts)}  # most values are not alone
+    return [made[text] for text in texts]
+
+
+def row_xml(number: int, row: Row, names: Sequence[str]) -> str:
+    """The row of that number, whose cells stand under these letters."""
+    cells = "".join([f'<c r="{name}{number}"{cell}</c>' for name, cell in zip(names, row, strict=True) if cell])
+    return f'<row r="{number}">{cells}</row>'
+
+
+def header(columns: Sequence[Column]) -> Row:
+    return tuple(_text(name) for name, _ in columns)
 
 
 def letters(count: int) -> list[str]:
@@ -75,10 +75,10 @@ def _moment(value: str) -> str:
 
 
 # What stands between a cell's reference and its end.
-_CELLS: dict[Kind, Callable[[Any], str]] = {
+_CELLS: dict[Kind, Callable[[str], str]] = {
     Kind.TEXT: _text,
     Kind.NUMBER: lambda value: f"><v>{value}</v>",
-    Kind.FLAG: lambda value: f' t="b"><v>{int(value)}</v>',
+    Kind.FLAG: lambda value: f' t="b"><v>{int(value == "true")}</v>',
     Kind.MOMENT: _moment,
-    Kind.JSON: lambda value: _text(json_text(value)),
+    Kind.JSON: _text,
 }

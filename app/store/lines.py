@@ -37,7 +37,7 @@ def _fetched(connection: Connection, question: Question, columns: list[Column[An
     cursor = connection.execute(_rows(question, [cells.line(columns, raw)])).cursor
     assert cursor is not None  # noqa: S101  of a SELECT
     while found := cursor.fetchmany(BATCH_ROWS):
-        yield Lines(len(found), "".join([text for (text,) in found]).encode())
+        yield Lines(len(found), cells.unmarked(b"".join([line for (line,) in found])))
 
 
 def _copied(connection: Connection, question: Question, columns: list[Column[Any]], raw: bool) -> Iterator[Lines]:

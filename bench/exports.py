@@ -1,0 +1,183 @@
+"""How fast whole stores are exported, in how much memory, and what that takes from ingest: `python -m bench.exports
+[ROWS] [ROUNDS] [FORMAT …]`, on both engines.
+
+Measured against the database's own tool (`sqlite3 -csv`, `psql \\copy`), which writes the same rows and columns in
+the same order, but as they are stored: no guard, no masks, no RFC 3339. All in turn, so that a round's ratio is of
+one time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.web.schemas import OutcomeSchema
+from bench.fill import fill
+from bench.ingest import COMMAND, Server, environment_of, load, ours
+from tests.conftest import new_cluster
+
+FORMATS = ("csv", "ndjson", "parquet", "xlsx")
+INGEST_SECONDS = 8
+READ_BYTES = 1 << 20
+SELECT = f"SELECT {', '.join(OutcomeSchema().fields)} FROM outcomes ORDER BY ended_at DESC, id"
+
+
+def run(rows: int, rounds: int, forms: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        os.chmod(directory, 0o755)
+        file = directory / "outcomes.db"
+        _measure(
+            "sqlite", f"sqlite:///{file}", ["sqlite3", "-csv", "-header", str(file), SELECT], rows, rounds, forms
+        )
+        cluster = new_cluster(directory)
+        try:
+            url = cluster.create()
+            copy = f"\\copy ({SELECT}) TO STDOUT (FORMAT csv, HEADER)"
+            _measure("postgresql", url, ["psql", "-q", url.replace("+psycopg", ""), "-c", copy], rows, rounds, forms)
+        finally:
+            cluster.stop()
+
+
+def _measure(engine: str, url: str, tool: list[str], rows: int, rounds: int, forms: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory() as spool:
+        environment = environment_of(url, Path(spool))
+        server = ours(url, Path(spool))
+        try:
+            simulate = [COMMAND, "simulate", "--calls", "3000", "--seed", "1", "--result-url", server.url]
+            subprocess.run(simulate, check=True, stdout=subprocess.DEVNULL)
+            fill(url, rows)
+            print(f"\n{engine}: {rows} outcomes, {rounds} rounds, medians (min to max)")
+            _rates(_ways(tool, server, environment, forms), rows, rounds)
+            _memory(environment, forms)
+            _beside(server, _token(environment, "reveal"), rounds)
+        finally:
+            server.stop()
+
+
+# --- rates
+
+
+def _ways(
+    tool: list[str], server: Server, environment: dict[str, str], forms: Sequence[str]
+) -> dict[str, Callable[[], object]]:
+    """What is measured, the database's own tool first."""
+    read, reveal = _token(environment, "read"), _token(environment, "reveal")
+    ways: dict[str, Callable[[], object]] = {"the database's tool": lambda: _peak_kib(tool, environment)}
+    ways |= {
+        "csv over HTTP, reveal": lambda: _download(server, reveal),
+        "csv over HTTP, read": lambda: _download(server, read),
+    }
+    for form in forms:
+        ways[f"export --format {form} --reveal"] = lambda form=form: _exported(environment, form, "--reveal")
+        ways[f"export --format {form}"] = lambda form=form: _exported(environment, form)
+    return ways
+
+
+def _rates(ways: dict[str, Callable[[], object]], rows: int, rounds: int) -> None:
+    found: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        for name, act in ways.items():
+            began = time.monotonic()
+            act()
+            found[name].append(rows / (time.monotonic() - began))
+    theirs = next(iter(found.values()))
+    for name, rates in found.items():
+        shares = [one / other for one, other in zip(rates, theirs, strict=True)]
+        print(
+            f"  {name:32} {statistics.median(rates):8.0f} rows/s"
+            f"  ÷ tool {statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})"
+        )
+
+
+def _exported(environment: dict[str, str], form: str, *more: str) -> int:
+    return _peak_kib([COMMAND, "export", "--format", form, *more], environment)
+
+
+def _peak_kib(command: list[str], environment: dict[str, str]) -> int:
+    """Runs it to its end; the most memory it had resident."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, command
+    return usage.ru_maxrss
+
+
+def _download(server: Server, token: str) -> None:
+    request = urllib.request.Request(_url(server), headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request) as answer:
+        while answer.read(READ_BYTES):
+            pass
+
+
+def _url(server: Server) -> str:
+    return f"{server.url.split('/result')[0]}/api/v1/outcomes.csv"
+
+
+def _token(environment: dict[str, str], scope: str) -> str:
+    made = subprocess.check_output(
+        [COMMAND, "token", "add", f"{scope}-{time.monotonic_ns()}", "--scope", scope, "--json"], env=environment
+    )
+    return str(json.loads(made)["token"])
+
+
+# --- memory
+
+
+def _memory(environment: dict[str, str], forms: Sequence[str]) -> None:
+    for form in forms:
+        empty = _exported(environment, form, "--reveal", "integration=nobody")
+        whole = _exported(environment, form, "--reveal")
+        print(f"  memory, {form}: {empty / 1024:.0f} MiB for no row, {(whole - empty) / 1024:+.0f} MiB for all")
+
+
+# --- ingest
+
+
+def _beside(server: Server, token: str, rounds: int) -> None:
+    shares = []
+    for turn in range(rounds):
+        alone = load(server, INGEST_SECONDS, f"alone{turn}").per_second
+        with _exporting(server, token):
+            shares.append(load(server, INGEST_SECONDS, f"beside{turn}").per_second / alone)
+        print(f"  ingest alone {alone:.0f}/s, while an export runs {shares[-1] * alone:.0f}/s")
+    print(
+        f"  ingest while an export runs ÷ alone: {statistics.median(shares):.2f} "
+        f"({min(shares):.2f} to {max(shares):.2f})"
+    )
+
+
+@contextmanager
+def _exporting(server: Server, token: str) -> Iterator[None]:
+    """An export over HTTP, and again when it is done."""
+    stop = threading.Event()
+
+    def download() -> None:
+        while not stop.is_set():
+            request = urllib.request.Request(_url(server), headers={"Authorization": f"Bearer {token}"})
+            with urllib.request.urlopen(request) as answer:
+                while not stop.is_set() and answer.read1(READ_BYTES):
+                    pass
+
+    reading = threading.Thread(target=download)
+    reading.start()
+    time.sleep(1)  # its start
+    yield
+    stop.set()
+    reading.join()
+
+
+if __name__ == "__main__":
+    sizes = [int(one) for one in sys.argv[1:3]]
+    run(*(sizes + [1_000_000, 5][len(sizes) :]), sys.argv[3:] or FORMATS)
