@@ -90,6 +90,9 @@ def _templates(connection: sa.Connection, meta: sa.MetaData) -> None:
     connection.commit()
 
 
+_REFERENCES = ("message_reference", "reference")  # nearly each is of one call, where a call has one
+
+
 def _outcome(own: dict[str, str]) -> dict[str, str]:
     moments = ("ended_at", "received_at", "updated_at")
     text, phone = own["text"], own["phone"]
@@ -97,6 +100,7 @@ def _outcome(own: dict[str, str]) -> dict[str, str]:
         dict.fromkeys(moments, "moment")
         | {"id": "copies.id", "first_delivery_id": "delivery_id", "body_sha256": "NULL"}
         | {"last_attempt_at": "moment", "call_id": text, "phone_number": phone, "phone_number_raw": phone}
+        | {name: f"CASE WHEN same.{name} IS NULL THEN NULL ELSE '{name}-' || {text} END" for name in _REFERENCES}
     )
 
 

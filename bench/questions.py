@@ -1,7 +1,8 @@
 """How long questions take: `python -m bench.questions [ROWS] [ROUNDS] [DAYS]`, on both engines.
 
 Each on a store of so many outcomes over so many days, a year unless said, of 3 integrations and 30 batches, with
-durations from 0 to 600 s: first as they are without roll-ups, then with all of them made.
+durations from 0 to 600 s: first as they are without roll-ups, then with all of them made; and then first pages under
+a filter on each field (`bench.filters`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from app.store.facets import facets
 from app.store.questions import Condition, Operator, Order, Question, Records
 from app.store.readings import save
 from app.store.summary import FIELDS, summarise
+from bench import filters
 from bench.fill import fill
 from tests.conftest import new_cluster
 
@@ -68,6 +70,7 @@ def measure(engine: str, url: str, rows: int, rounds: int, days: int) -> None:
     for name, ask in questions(database).items():
         times = _times(ask, rounds)
         print(f"  {name}: {_ms(without[name])} → {_ms(times)}, {max(times) * 1000:.0f} ms")
+    filters.measure(database, rounds)
     database.close()
 
 
@@ -130,6 +133,7 @@ def _add_templates(database: Database) -> None:
         delivery = Delivery(
             id=uuid4(), integration=f"integration-{number % 3}", received_at=datetime.now(UTC), body=post.body,
             content_type=post.headers.get("Content-Type"), batch=f"batch-{number % 30}",
+            reference=f"reference-{number}" if number % 5 == 0 else None,
         )  # fmt: skip
         readings.append(interpret(delivery))
     for start in range(0, len(readings), 200):

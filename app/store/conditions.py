@@ -30,7 +30,7 @@ from app.store.questions import Condition, Operator, Question, is_json
 from app.store.schema import deliveries, outcomes
 
 _LAST = chr(0x10FFFF)
-_EMPTY = ("[]", "{}")
+EMPTY = ("[]", "{}")
 
 
 class _Position(GenericFunction[int]):
@@ -113,8 +113,8 @@ def _null(column: Column[Any], values: list[bool]) -> ColumnElement[bool]:
         return true()
     text = type_coerce(column, Text)
     if values[0]:
-        return text.in_(_EMPTY) if is_json(column) else column.is_(None)
-    return text.not_in(_EMPTY) if is_json(column) else column.is_not(None)
+        return text.in_(EMPTY) if is_json(column) else column.is_(None)
+    return text.not_in(EMPTY) if is_json(column) else column.is_not(None)
 
 
 _OPERATORS: dict[Operator, Callable[[Column[Any], list[Any]], ColumnElement[bool]]] = {

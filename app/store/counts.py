@@ -1,29 +1,35 @@
 """How many records a question is about, whichever the page.
 
-What roll-ups cover is counted from them. Of the rest an estimate is exact up to 10,000 records, if these can be
-counted in a moment. Beyond that PostgreSQL's planner is asked; SQLite's does not know, so there some of the rows are
-looked at.
+What roll-ups cover is counted from them, and what few outcomes have where its traces lead. Of the rest an estimate is
+exact up to 10,000 records, if these can be counted in a moment. Beyond that PostgreSQL's planner is asked; SQLite's
+does not know, so there some of the rows are looked at.
 """
 
 from __future__ import annotations
 
 import random
 from enum import StrEnum
+from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import ClauseElement, Connection, Executable, Integer, Select, func, literal_column, select
 from sqlalchemy.ext.compiler import compiles
 
 from app.errors import TooSlow
+from app.store import following
 from app.store.adding import Wanted
 from app.store.conditions import where
 from app.store.database import Database
+from app.store.quarters import QUARTER
 from app.store.questions import Question
 from app.store.rolled import grouped
+from app.store.schema import outcomes
+from app.store.stretches import in_any, together, within
 
 EXACT_UP_TO = 10_000
 MOMENT_SECONDS = 0.03
 ROLLED_SECONDS = 0.2
+FEW_STRETCHES = 256
 _SAMPLES = 2_000
 
 
@@ -45,6 +51,7 @@ def count(database: Database, question: Question) -> Count:
     statement = select(func.count()).select_from(question.records.table).where(*where(question))
     with database.reading(at_one_moment=True) as connection:
         found = _rolled(connection, question)
+        found = _traced(connection, question) if found is None else found
         return Count(connection.execute(statement).scalar_one() if found is None else found, Kind.EXACT)
 
 
@@ -53,12 +60,30 @@ def _rolled(connection: Connection, question: Question) -> int | None:
     return None if groups is None else sum(tally.count for tally in groups.values())
 
 
+def _traced(connection: Connection, question: Question) -> int | None:
+    """Those that traces lead to, where these are few."""
+    condition = following.followed(question)
+    found = following.places(connection, question, down=True) if condition and following.is_rare(condition) else None
+    if found is None:
+        return None
+    rest, cut = within(question, found)
+    stretches = list(islice(cut, FEW_STRETCHES + 1))
+    if len(stretches) > FEW_STRETCHES or any(end - since > QUARTER for since, end in stretches):
+        return None
+    matching = select(outcomes.c.id).where(*where(rest))
+    counted = (select(func.count()).select_from(in_any(matching, some)) for some in together(stretches))
+    return sum(connection.execute(one).scalar_one() for one in counted)
+
+
 def estimate(database: Database, question: Question) -> Count:
     """About how many; 0 only where there are none."""
     try:
         with database.reading(ROLLED_SECONDS, at_one_moment=True) as connection:
             if (rolled := _rolled(connection, question)) is not None:
                 return Count(rolled, Kind.EXACT)
+        with database.reading(MOMENT_SECONDS, at_one_moment=True) as connection:
+            if (traced := _traced(connection, question)) is not None:
+                return Count(traced, Kind.EXACT)
     except TooSlow:
         pass  # much is going on; each of the ways below takes a moment at most
     return _estimated(database, question)

@@ -36,9 +36,12 @@ class Cover:
 
 def is_covered(question: Question) -> bool:
     return question.records is Records.OUTCOMES and all(
-        one.field in WORDS or (one.field == _MOMENT and (one.operator in _AT_LEAST or one.operator in _BELOW))
-        for one in question.conditions
+        one.field in WORDS or is_limit(one) for one in question.conditions
     )
+
+
+def is_limit(condition: Condition) -> bool:
+    return condition.field == _MOMENT and (condition.operator in _AT_LEAST or condition.operator in _BELOW)
 
 
 def cover(connection: Connection, question: Question, is_one: IsOne) -> Cover | None:
@@ -86,7 +89,7 @@ def _walk(connection: Connection, known: Standing, found: Cover, asked: tuple[in
         rollups.c.span == Span.DAY, rollups.c.quarter >= low, rollups.c.quarter < high
     )
     dirty = {day for day in known.dirty[Span.DAY] if low <= day < high}
-    for day in sorted(dirty.union(connection.execute(there).scalars())):
+    for day in sorted(dirty.union(connection.execute(there).scalars().all())):
         _descend(known, found, asked, is_one, Span.DAY, day)
 
 

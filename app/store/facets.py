@@ -53,4 +53,4 @@ def _facets(connection: Connection, question: Question, field: str) -> list[Face
         .order_by(func.count().desc(), column.asc().nulls_last())
         .limit(MAX_VALUES)
     )
-    return [(value, count) for value, count in connection.execute(counted)]
+    return [(value, count) for value, count in connection.execute(counted).all()]

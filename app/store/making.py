@@ -29,7 +29,9 @@ class Kinds:
     """The numbers of the combinations of words, those that are new among them."""
 
     def __init__(self, connection: Connection) -> None:
-        self.words: dict[int, Kind] = {row[0]: tuple(row[1:]) for row in connection.execute(select(rollup_kinds))}
+        self.words: dict[int, Kind] = {
+            row[0]: tuple(row[1:]) for row in connection.execute(select(rollup_kinds)).all()
+        }
         self._numbers = {kind: number for number, kind in self.words.items()}
         self._known = len(self.words)
 
@@ -53,7 +55,7 @@ def of_outcomes(connection: Connection, kinds: Kinds, quarter: int) -> Groups:
         outcomes.c.ended_at >= begin(quarter), outcomes.c.ended_at < begin(quarter + 1)
     )
     made = tallies.groups()
-    for *words, batch, duration, count, attempts, attempted in connection.execute(counted.group_by(*key)):
+    for *words, batch, duration, count, attempts, attempted in connection.execute(counted.group_by(*key)).all():
         tally = made[batch][kinds.number(tuple(words))]
         tally.count += count
         tally.attempts += attempts or 0
@@ -68,7 +70,7 @@ def of_parts(connection: Connection, span: Span, parts: Span, quarter: int) -> G
         rollups.c.span == parts, rollups.c.quarter >= quarter, rollups.c.quarter < quarter + span
     )
     made = tallies.groups()
-    for heads, packed in connection.execute(finer):
+    for heads, packed in connection.execute(finer).all():
         durations, at = tallies.unpack_durations(packed), 0
         for batch, cells in tallies.unpack(heads):
             for kind, total, attempts, attempted, length in tallies.unpack_cells(cells):

@@ -17,7 +17,7 @@ from app.store.adding import Groups, Wanted
 from app.store.covering import PARTS, WORDS, Stretch, cover
 from app.store.quarters import Span, begin
 from app.store.questions import Condition, Operator, Question, Records
-from app.store.rolled import source
+from app.store.rolled import any_kind, source
 from app.store.schema import rollups
 from app.store.tallies import Tally
 
@@ -67,6 +67,7 @@ class _Walk:
         self._connection = connection
         self._columns, self._add = source(connection, question, Wanted())
         self._step = -1 if down else 1
+        self._is_possible = any_kind(connection, question)
 
     def in_turn(self, walk: Sequence[_Place]) -> Iterator[Stretch]:
         first, then = _AT_ONCE
@@ -89,11 +90,13 @@ class _Walk:
     def _counts(self, walk: Sequence[_Place]) -> dict[tuple[Span | None, int], tuple[int, int]]:
         """How many rows of each span are asked for, and how many it has."""
         counts: dict[tuple[Span | None, int], tuple[int, int]] = {}
+        if not self._is_possible:
+            return counts
         for span in {place.span for place in walk if place.span}:
             quarters = [place.quarter for place in walk if place.span is span]
             columns = (rollups.c[name] for name in ("quarter", "count", *self._columns))
             kept = select(*columns).where(rollups.c.span == span, rollups.c.quarter.in_(quarters))
-            for quarter, rows, *packed in self._connection.execute(kept):
+            for quarter, rows, *packed in self._connection.execute(kept).all():
                 groups: Groups = defaultdict(Tally)
                 self._add([(quarter, *packed)], Wanted(), groups)
                 counts[span, quarter] = (sum(tally.count for tally in groups.values()), rows)

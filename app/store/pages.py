@@ -6,18 +6,32 @@ are written meanwhile neither repeat others nor push them out.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, UnaryExpression, and_, false, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    UnaryExpression,
+    and_,
+    false,
+    or_,
+    select,
+)
 
 from app.errors import TooSlow
+from app.store import following, narrowing
 from app.store.conditions import bound, same, where
+from app.store.covering import Stretch
 from app.store.database import STATEMENT_SECONDS, Database
-from app.store.narrowing import is_narrowable, places
-from app.store.questions import Edge, Order, Question
+from app.store.questions import Condition, Edge, Operator, Order, Question
 from app.store.schema import outcomes
+from app.store.stretches import ended_within, in_any, together, within
 
 Row = dict[str, Any]
 
@@ -52,11 +66,12 @@ def page(database: Database, question: Question, fields: Sequence[str] | None = 
 
 def _quickly(database: Database, question: Question, statement: Select[Any]) -> list[Row] | None:
     """By a walk, where that soon finds what is asked for; None where it may have to pass much else."""
-    if not is_narrowable(question):
+    condition = _followed(question)
+    if (condition and following.is_rare(condition)) or not (condition or narrowing.is_narrowable(question)):
         return None
     try:
         with database.reading(QUICK_SECONDS) as connection:
-            return [dict(row) for row in connection.execute(statement.limit(question.limit + 1)).mappings()]
+            return [dict(row) for row in connection.execute(statement.limit(question.limit + 1)).mappings().all()]
     except TooSlow:
         return None
 
@@ -64,18 +79,54 @@ def _quickly(database: Database, question: Question, statement: Select[Any]) -> 
 def _first(connection: Connection, question: Question, statement: Select[Any], backwards: bool) -> list[Row]:
     """One row more than asked, which tells whether another page follows."""
     wanted = question.limit + 1
-    moment = outcomes.c.ended_at
     down = question.whole_order[0].descending != backwards
-    stretches = places(connection, question, down=down) if is_narrowable(question) else None
+    stretches = _places(connection, question, down=down)
     if stretches is None:
-        return [dict(row) for row in connection.execute(statement.limit(wanted)).mappings()]
+        return [dict(row) for row in connection.execute(statement.limit(wanted)).mappings().all()]
     found: list[Row] = []
-    for since, until in stretches:
-        within = statement.where(moment >= bound(moment, since), moment < bound(moment, until))
-        found += [dict(row) for row in connection.execute(within.limit(wanted - len(found))).mappings()]
+    until = time.monotonic() + STATEMENT_SECONDS
+    for one in _by_stretches(question, statement, stretches, backwards, down=down):
+        if time.monotonic() > until:
+            raise TooSlow(
+                f"looking for this took longer than {STATEMENT_SECONDS} s and was stopped; ask for less time"
+            )
+        found += [dict(row) for row in connection.execute(one.limit(wanted - len(found))).mappings().all()]
         if len(found) == wanted:
             break
     return found
+
+
+def _by_stretches(
+    question: Question, whole: Select[Any], stretches: Iterator[Stretch], backwards: bool, *, down: bool
+) -> Iterator[Select[Any]]:
+    """In the order walked: what ended at the moment of the edge, then what lies in the stretches beyond it."""
+    if question.edge:
+        moment = question.edge.values[0]
+        yield whole.where(outcomes.c.ended_at == bound(outcomes.c.ended_at, moment))
+        beyond = Condition("ended_at", Operator.LT if down else Operator.GT, [moment])
+        question = replace(question, conditions=[*question.conditions, beyond])
+    rest, cut = within(question, stretches)
+    statement = select(*whole.selected_columns).where(*where(rest))
+    for some in together(cut):
+        if len(some) == 1:
+            yield statement.where(ended_within(some[0])).order_by(*ordering(question, backwards))
+        else:
+            found = in_any(statement, some)
+            yield select(found).order_by(*ordering(question, backwards, found))
+
+
+def _places(connection: Connection, question: Question, *, down: bool) -> Iterator[Stretch] | None:
+    """Where the rows lie; None where neither roll-ups nor traces can tell."""
+    condition = _followed(question)
+    if narrowing.is_narrowable(question) and not (condition and following.is_rare(condition)):
+        return narrowing.places(connection, question, down=down)
+    return following.places(connection, question, down=down) if condition else None
+
+
+def _followed(question: Question) -> Condition | None:
+    """The condition by whose traces the rows are found in their order."""
+    is_in_order = question.whole_order[0].field == "ended_at"
+    return following.followed(question) if is_in_order else None
 
 
 def stream(
@@ -95,9 +146,12 @@ def _statement(question: Question, fields: Sequence[str] | None, backwards: bool
     return select(*_columns(question, fields)).where(*where(question)).order_by(*ordering(question, backwards))
 
 
-def ordering(question: Question, backwards: bool = False) -> list[UnaryExpression[Any]]:
-    """The question's order, with its last tie-break."""
-    return [_ordering(question.records.table.c[order.field], order, backwards) for order in question.whole_order]
+def ordering(
+    question: Question, backwards: bool = False, source: FromClause | None = None
+) -> list[UnaryExpression[Any]]:
+    """The question's order, with its last tie-break; of the table, or of a source with its columns."""
+    columns: Any = (question.records.table if source is None else source).c
+    return [_ordering(columns[order.field], order, backwards) for order in question.whole_order]
 
 
 def _columns(question: Question, fields: Sequence[str] | None) -> list[Column[Any]]:

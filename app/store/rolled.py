@@ -58,10 +58,15 @@ def source(connection: Connection, question: Question, wanted: Wanted) -> tuple[
     return [heads, durations] if wanted.durations else [heads], add
 
 
+def any_kind(connection: Connection, question: Question) -> bool:
+    """Whether what is asked for has ever been rolled up, whenever it ended."""
+    return bool(_kinds(connection, [one for one in question.conditions if one.field in WORDS]))
+
+
 def _kinds(connection: Connection, conditions: Iterable[Condition]) -> dict[int, Kind]:
     """Those that fulfil the conditions, by number."""
     found = {}
-    for row in connection.execute(select(rollup_kinds)).mappings():
+    for row in connection.execute(select(rollup_kinds)).mappings().all():
         if all(holds(one, row[one.field]) for one in conditions if one.field != "batch"):
             by = row["answered_by"]
             is_answered = row["disposition"] == Disposition.ANSWERED

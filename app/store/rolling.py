@@ -7,14 +7,15 @@ are made of outcomes, hours of quarters, days of hours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from app.store import changes
+from app.store import changes, tracing
 from app.store.database import Database
 from app.store.making import Kinds, Made, of_outcomes, of_parts, row
 from app.store.quarters import Span, begin, quarter_of
@@ -32,16 +33,45 @@ _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.ins
 def refresh(database: Database, now: datetime, quiet: timedelta = QUIET) -> bool:
     """One step; whether more is to be done at once. Raises `StoreUnavailable`."""
     _collect(database, now)
+    if _merge_traces(database, now):
+        return True
     with database.reading(SLOW_SECONDS) as connection:
         known, kinds = state(connection), Kinds(connection)
         made, filled_from = _quarters(connection, kinds, known, now - quiet)
+        traced = [row for one in made for row in tracing.of_outcomes(connection, one.quarter)]
         span = Span.QUARTER
         if not made and filled_from == known.filled_from:
             span, made = _coarse(connection, now - quiet)
     if not made and filled_from == known.filled_from:
         return False
+    if span is Span.QUARTER:
+        turned = _in_turns(database, known, tracing.writes([one.quarter for one in made], traced))
+        if turned is None:
+            return True
+        known = turned
     _write(database, known, kinds, span, made, filled_from, now)
     return True
+
+
+def _merge_traces(database: Database, now: datetime) -> bool:
+    """Whether there was a day to merge."""
+    with database.reading(SLOW_SECONDS) as connection:
+        known = state(connection)
+        merging = tracing.due(connection, known.filled_from, now)
+        if merging:
+            _in_turns(database, known, tracing.merged(connection, merging))
+    return merging is not None
+
+
+def _in_turns(database: Database, known: State, writes: Iterable[Callable[[Connection], object]]) -> State | None:
+    """Each in a transaction of its own; None where someone else has written, and what remains is not done."""
+    for write in writes:
+        with database.writing() as connection:
+            if not _take_turn(connection, known):
+                return None
+            write(connection)
+        known = replace(known, round=known.round + 1)
+    return known
 
 
 def _collect(database: Database, now: datetime) -> None:
@@ -72,6 +102,7 @@ def _take_turn(connection: Connection, known: State, **values: Any) -> bool:
 
 
 def _start_over(connection: Connection) -> None:
+    """Traces stay, being many: they lead to nothing at worst, and each quarter is traced before it is relied on."""
     for table in (rollups, rollup_dirty):
         connection.execute(delete(table))
     connection.execute(update(rollup_state).values(filled_from=None))

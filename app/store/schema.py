@@ -201,6 +201,17 @@ rollups = Table(
     Column("batch_durations", LargeBinary, nullable=False),
 )
 
+# Which values the outcomes of a quarter or day have, and when in it, for `store/following.py`.
+traces = Table(
+    "traces",
+    metadata,
+    Column("field", CodePointText, primary_key=True),
+    Column("span", Integer, primary_key=True, autoincrement=False),
+    Column("quarter", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("first", CodePointText, primary_key=True),
+    Column("entries", LargeBinary, nullable=False),
+)
+
 # Who saw phone numbers or bodies, took data out, or changed something.
 audit = Table(
     "audit",

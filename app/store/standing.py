@@ -61,7 +61,7 @@ def standing(connection: Connection) -> Standing | None:
     if known.seen is None or known.filled_from is None or is_of_another_time(connection, known.seen):
         return None
     dirty: dict[Span, set[int]] = {span: set() for span in Span}
-    for span, quarter in connection.execute(select(rollup_dirty.c.span, rollup_dirty.c.quarter)):
+    for span, quarter in connection.execute(select(rollup_dirty.c.span, rollup_dirty.c.quarter)).all():
         dirty[Span(span)].add(quarter)
     noted = noted_since(connection, beyond(known.seen))
     if noted is None:
@@ -88,7 +88,7 @@ def beyond(seen: Horizon) -> list[ColumnElement[bool]]:
 def noted_since(connection: Connection, which: Iterable[ColumnElement[bool]]) -> set[int] | None:
     """The quarters noted by these changes; None where one of them does not tell."""
     found: set[int] = set()
-    for packed in connection.execute(select(changes.c.quarters).where(*which).distinct()).scalars():
+    for packed in connection.execute(select(changes.c.quarters).where(*which).distinct()).scalars().all():
         if packed is None:
             return None
         found.update(unpack(packed))

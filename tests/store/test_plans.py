@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
-from app.store import pages
+from app.store import pages, rolling
 from app.store.questions import Condition, Edge, Operator, Order, Question, Records
 
 NEWEST = {Records.OUTCOMES: "ended_at", Records.DELIVERIES: "received_at"}
@@ -21,6 +22,11 @@ def fullness() -> str:
 
 def plan_of(database, ask) -> str:
     """How the engine goes about the last statement of `ask`; PostgreSQL as for more rows than there are here."""
+    return plans_of(database, ask, "", without=("seqscan", "bitmapscan"))[-1]
+
+
+def plans_of(database, ask, table: str, without=("seqscan",)) -> list[str]:
+    """How the engine goes about each statement of `ask` that reads the table."""
     asked: list[tuple[str, Any]] = []
 
     def note(connection, cursor, statement, parameters, context, many) -> None:
@@ -29,13 +35,15 @@ def plan_of(database, ask) -> str:
     event.listen(database.engine, "before_cursor_execute", note)
     ask()
     event.remove(database.engine, "before_cursor_execute", note)
-    statement, parameters = [one for one in asked if one[0].startswith("SELECT")][-1]
+    explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
     with database.reading() as connection:
-        if not database.is_sqlite:
-            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
-        explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
-        return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {statement}", parameters))
+        for way in () if database.is_sqlite else without:
+            connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+        return [
+            "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {statement}", parameters))
+            for statement, parameters in asked
+            if statement.startswith("SELECT") and f"FROM {table}" in " ".join(statement.split())
+        ]
 
 
 @pytest.mark.parametrize("kind", list(NEWEST))
@@ -64,3 +72,21 @@ def test_since_and_until_come_from_the_index(database, bound) -> None:
     middle = pages.page(database, Question(records=Records.OUTCOMES, order=newest)).rows[50]["ended_at"]
     since = Question(records=Records.OUTCOMES, order=newest, conditions=[Condition("ended_at", bound, [middle])])
     assert "ix_outcomes_newest" in plan_of(database, lambda: pages.page(database, since))
+
+
+@pytest.mark.parametrize("operator", [Operator.EQUAL, Operator.PREFIX])
+def test_what_few_have_comes_from_the_key_of_traces_and_the_index_of_time(database, operator) -> None:
+    while rolling.refresh(database, datetime.now(UTC), timedelta()):
+        pass
+    newest = [Order("ended_at", descending=True)]
+    some = pages.page(database, Question(records=Records.OUTCOMES, order=newest)).rows[50]["phone_number_raw"]
+    question = Question(
+        records=Records.OUTCOMES, order=newest, conditions=[Condition("phone_number_raw", operator, [some])]
+    )
+    of_traces = plans_of(database, lambda: pages.page(database, question), "traces")
+    key = "sqlite_autoindex_traces_1" if database.is_sqlite else "pk_traces"
+    assert len(of_traces) > 1
+    assert all(key in plan and "SCAN" not in plan.replace("INDEX", "") for plan in of_traces), of_traces
+    *_, of_page = plans_of(database, lambda: pages.page(database, question), "outcomes")
+    assert "ix_outcomes_newest" in of_page, of_page
+    assert "SCAN outcomes" not in of_page, of_page
