@@ -71,7 +71,7 @@ def post_worker_init(worker):
     worker.wsgi.extensions["plum"].feed.is_stopping = lambda: not worker.alive
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(100_000, 20, 50)
 
 
 def child_exit(server, worker):
