@@ -8,9 +8,10 @@ from sqlalchemy import func, select
 
 from app.store.conditions import where
 from app.store.database import Database
-from app.store.pages import BATCH_ROWS, ordering
+from app.store.pages import ordering
 from app.store.questions import Question
 from app.store.schema import outcomes
+from app.store.texts import BATCH_ROWS
 
 
 def numbers(database: Database, question: Question, seconds: float) -> Iterator[Sequence[str]]:

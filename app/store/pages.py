@@ -1,4 +1,4 @@
-"""Rows in order: a page at a time by keyset, or all of them in one snapshot.
+"""Rows in order, a page at a time by keyset.
 
 A page begins behind the row that the one before ended with, so it costs the same however far it is, and rows that
 are written meanwhile neither repeat others nor push them out.
@@ -35,7 +35,6 @@ from app.store.stretches import ended_within, in_any, together, within
 
 Row = dict[str, Any]
 
-BATCH_ROWS = 1000
 QUICK_SECONDS = 0.01
 
 
@@ -127,19 +126,6 @@ def _followed(question: Question) -> Condition | None:
     """The condition by whose traces the rows are found in their order."""
     is_in_order = question.whole_order[0].field == "ended_at"
     return following.followed(question) if is_in_order else None
-
-
-def stream(
-    database: Database, question: Question, fields: Sequence[str] | None = None, seconds: float = STATEMENT_SECONDS
-) -> Iterator[list[Row]]:
-    """All rows of the question in batches, as they were at one moment, in constant memory; no limit, no edge.
-
-    Each batch has the time limit to itself, so a slow reader is not cut off. Raises `TooSlow`.
-    """
-    with database.reading(seconds) as connection:
-        found = connection.execution_options(yield_per=BATCH_ROWS).execute(_statement(question, fields)).mappings()
-        for batch in found.partitions():
-            yield [dict(row) for row in batch]
 
 
 def _statement(question: Question, fields: Sequence[str] | None, backwards: bool = False) -> Select[Any]:
