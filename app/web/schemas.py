@@ -50,8 +50,11 @@ class RecordSchema(Schema):
         self.region = region
 
     def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row as analysts see it."""
-        shown: dict[str, Any] = self.dump(row)
+        """The row as analysts see it.
+
+        The same as `dump`, most of whose time goes into finding values where a mapping has them at hand.
+        """
+        shown = {name: field._serialize(row[name], name, row) for name, field in self.dump_fields.items()}
         return shown if self.reveal else masked(shown, self.region)
 
 

@@ -142,6 +142,18 @@ def test_deliveries_too(database) -> None:
 
 
 @pytest.mark.parametrize("records", ["outcomes", "deliveries"])
+def test_a_record_is_what_its_schema_dumps(database, records) -> None:
+    random = Random(2)
+    with database.writing() as connection:
+        connection.execute(insert(outcomes), [odd_row(random) for _ in range(100)])
+    asked = wanted(records, MultiDict(), reveal=True)
+    rows = pages.page(database, replace(asked.question, limit=ALL)).rows
+    for schema in (RECORDS[records](reveal=True), RECORDS[records](reveal=True, only=["id", "problems"])):
+        assert [schema.record(row) for row in rows] == schema.dump(rows, many=True)
+    assert rows or records == "deliveries"
+
+
+@pytest.mark.parametrize("records", ["outcomes", "deliveries"])
 @pytest.mark.parametrize("reveal", [True, False])
 def test_records_by_columns_are_what_lists_show(database, records, reveal) -> None:
     random = Random(1)
