@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from app import metrics
-from app.errors import StoreError
+from app.errors import StoreError, StoreUnavailable
 from app.intake.breaker import Breaker
 from app.intake.spool import Spool
 from app.model import Delivery, Reading, Receipt, Verdict
@@ -76,8 +76,8 @@ class Writer:
             self._lead(group)
         else:
             group.done.wait()
-        if group.failure:
-            raise group.failure
+        if not group.receipts:
+            raise group.failure or StoreUnavailable("writing was broken off; post it again")
         return group.receipts[at]
 
     def _lead(self, group: _Group) -> None:

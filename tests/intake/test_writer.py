@@ -74,7 +74,7 @@ def submit_all(writer: Writer, deliveries: list[Delivery]) -> list[Receipt | Exc
     def submit(one: Delivery) -> None:
         try:
             results[one.id] = writer.submit(one)
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             results[one.id] = error
 
     threads = [threading.Thread(target=submit, args=(one,)) for one in deliveries]
@@ -133,6 +133,26 @@ def test_an_unforeseen_failure_of_the_store_leaves_nobody_waiting(writer, store)
     store.failure = ZeroDivisionError()
     results = submit_all(writer, [delivery() for _ in range(10)])
     assert {getattr(result, "verdict", None) for result in results} == {Verdict.SPOOLED}
+
+
+def test_a_leader_that_is_ended_leaves_nobody_waiting(writer, store) -> None:
+    class Ended(BaseException):
+        """Like what ends a greenlet."""
+
+    def end(group):
+        raise Ended
+
+    writer._interpret, read = end, writer._interpret
+    others: list[list] = []
+    with writer._turn:
+        waiting = threading.Thread(target=lambda: others.append(submit_all(writer, [delivery() for _ in range(9)])))
+        waiting.start()
+        wait_until(lambda: writer._forming and len(writer._forming.deliveries) == 9)
+    waiting.join(20)
+    [results] = others
+    assert [type(result) for result in results].count(StoreUnavailable) == 8
+    writer._interpret = read
+    assert submit_all(writer, [delivery()])[0].verdict is Verdict.APPLIED
 
 
 def test_a_store_that_hangs_delays_only_those_under_way(writer, store, breaker) -> None:
