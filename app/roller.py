@@ -47,6 +47,9 @@ class Roller:
         except StoreError as error:
             log.warning("roll-ups have to wait: %s", error)
             return PATIENCE_SECONDS
+        except Exception as error:
+            log.exception("roll-ups have to wait, through a fault of this program", exc_info=error)
+            return PATIENCE_SECONDS
         metrics.ROLLUP_LAG_SECONDS.set(behind.seconds)
         metrics.ROLLUP_FILLED.set(behind.filled)
         return (time.monotonic() - began) * REST if more else PAUSE_SECONDS

@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 
 from app.errors import PlumError
 from app.model import Delivery, Integration, Json, Via
-from app.values import storable
+from app.values import EARLIEST, LATEST, storable
 
 MAX_REFERENCE = 255
 _LINES = UUID("5b0c7a52-6d0e-5a39-9d3e-2f1f6b3d9c11")
@@ -89,9 +89,12 @@ def _moment(value: Json) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         raise BadLine(f"received_at is no time like 2026-03-08T14:30:00Z: {value!r}") from None
+    if not EARLIEST <= moment <= LATEST:
+        raise BadLine(f"received_at lies before {EARLIEST.year} or after {LATEST.year}: {value!r}")
+    return moment
 
 
 def _id(value: Json) -> UUID | None:

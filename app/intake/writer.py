@@ -89,6 +89,7 @@ class Writer:
                 size = len(group.deliveries)
                 self._under_way = size + (len(self._forming.deliveries) if self._forming else 0) if size > 1 else 0
         finally:
+            self._close(group)  # also where its turn never came
             group.done.set()
 
     def _gather(self, group: _Group) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, func, select
 
@@ -18,6 +18,7 @@ MAX_STRETCHES = 256  # of time left to the outcomes; with more, one look at all 
 
 _MOMENT = "ended_at"
 _INSTANT = timedelta(microseconds=1)
+_LAST = datetime.max.replace(tzinfo=UTC)
 _AT_LEAST = {Operator.GT: _INSTANT, Operator.GTE: timedelta()}
 _BELOW = {Operator.LT: timedelta(), Operator.LTE: _INSTANT}
 PARTS = {Span.DAY: Span.HOUR, Span.HOUR: Span.QUARTER}
@@ -76,10 +77,15 @@ def limits(conditions: Iterable[Condition]) -> tuple[datetime | None, datetime |
     until: list[datetime] = []
     for one in conditions:
         if one.field == _MOMENT and one.operator in _AT_LEAST:
-            since.append(min(one.values) + _AT_LEAST[one.operator])
+            since.append(_later(min(one.values), _AT_LEAST[one.operator]))
         elif one.field == _MOMENT and one.operator in _BELOW:
-            until.append(max(one.values) + _BELOW[one.operator])
+            until.append(_later(max(one.values), _BELOW[one.operator]))
     return max(since, default=None), min(until, default=None)
+
+
+def _later(moment: datetime, by: timedelta) -> datetime:
+    """The last moment there is stays; no outcome ends as late."""
+    return moment + min(by, _LAST - moment)
 
 
 def _walk(connection: Connection, known: Standing, found: Cover, asked: tuple[int, int], is_one: IsOne) -> None:

@@ -66,7 +66,10 @@ class _Walk:
         self._kept: dict[Span, set[int]] = {Span.DAY: set(), Span.QUARTER: set()}
         directory = select(traces.c.span, traces.c.quarter, traces.c.entries).where(traces.c.field == DIRECTORY)
         for span, quarter, told in connection.execute(directory).all():
-            (self._live if told == UNTRACED else self._kept[Span(span)]).add(quarter)
+            if told != UNTRACED:
+                self._kept[Span(span)].add(quarter)
+            elif quarter >= known.filled_from:
+                self._live.add(quarter)
         self._live_of: dict[int, list[int]] = defaultdict(list)
         for quarter in self._live:
             self._live_of[Span.DAY.of(quarter)].append(quarter)

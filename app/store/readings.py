@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from operator import attrgetter
 from uuid import UUID
 
@@ -75,7 +76,7 @@ def _save_outcomes(connection: Connection, tellings: Tellings) -> dict[UUID, Rec
         receipts |= judge(group, existing.get(outcome_id), seen[outcome_id])
     marked = _mark_possible_duplicates(connection, tellings.values())
     moments = [outcome.ended_at for known in (candidates, existing, folded) for outcome in known.values()]
-    changes.note(connection, {*tellings, *marked}, moments)
+    changes.note(connection, {*tellings, *marked}, [*moments, *marked.values()])
     return receipts
 
 
@@ -206,11 +207,11 @@ def _lock_bodies(connection: Connection, groups: Iterable[list[Telling]]) -> Non
         )
 
 
-def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Telling]]) -> list[UUID]:
-    """The ids of those that were not marked before."""
+def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Telling]]) -> dict[UUID, datetime]:
+    """Those that were not marked before, and when they ended."""
     bodies = _bodies(groups)
     if not bodies:
-        return []
+        return {}
     body = tuple_(outcomes.c.integration, outcomes.c.body_sha256)
     several = (
         select(outcomes.c.integration, outcomes.c.body_sha256)
@@ -222,9 +223,9 @@ def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Tell
         update(outcomes)
         .where(outcomes.c.body_sha256.in_(bodies), body.in_(several), ~outcomes.c.possible_duplicate)
         .values(possible_duplicate=True)
-        .returning(outcomes.c.id)
+        .returning(outcomes.c.id, outcomes.c.ended_at)
     )
-    return list(connection.execute(statement).scalars())
+    return {row.id: row.ended_at for row in connection.execute(statement)}
 
 
 # --- receipts

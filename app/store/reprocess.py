@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -119,9 +120,9 @@ def _reprocess(
     if not dry_run:
         _write_outcomes(connection, batch, new)
         _write_deliveries(connection, batch, verdicts)
-        _recount_bodies(connection, batch, new)
+        marked = _recount_bodies(connection, batch, new)
         moments = (outcome.ended_at for known in (batch.old, new) for outcome in known.values())
-        changes.note(connection, {*batch.old, *new}, moments)
+        changes.note(connection, {*batch.old, *new, *marked}, [*moments, *marked.values()])
 
 
 # --- reading
@@ -244,13 +245,13 @@ def _write_deliveries(connection: Connection, batch: _Batch, verdicts: dict[UUID
             connection.execute(update(deliveries).where(deliveries.c.id == key).values(values))
 
 
-def _recount_bodies(connection: Connection, batch: _Batch, new: dict[UUID, Outcome]) -> None:
+def _recount_bodies(connection: Connection, batch: _Batch, new: dict[UUID, Outcome]) -> dict[UUID, datetime]:
     """Of identity none, those with a body that another has too are possible duplicates; the others are not."""
     nameless = {key for known in (batch.old, new) for key, one in known.items() if one.identity is Identity.NONE}
     told = {key: reading.outcome and reading.outcome.id for key, reading in batch.readings.items()}
     bodies = {row["sha256"] for key, row in batch.rows.items() if nameless & {row["outcome_id"], told[key]}}
     if not bodies:
-        return
+        return {}
     body = tuple_(outcomes.c.integration, outcomes.c.body_sha256)
     counted = (
         select(outcomes.c.integration, outcomes.c.body_sha256)
@@ -260,5 +261,11 @@ def _recount_bodies(connection: Connection, batch: _Batch, new: dict[UUID, Outco
     )
     several = body.in_(counted)
     among = outcomes.c.body_sha256.in_(bodies)
-    connection.execute(update(outcomes).where(among, several).values(possible_duplicate=True))
-    connection.execute(update(outcomes).where(among, ~several).values(possible_duplicate=False))
+    changed: dict[UUID, datetime] = {}
+    for which, flag in ((several, True), (~several, False)):
+        marking = update(outcomes).where(among, which, outcomes.c.possible_duplicate.is_not(flag))
+        rows = connection.execute(
+            marking.values(possible_duplicate=flag).returning(outcomes.c.id, outcomes.c.ended_at)
+        )
+        changed |= {row.id: row.ended_at for row in rows}
+    return changed

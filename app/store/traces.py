@@ -81,8 +81,8 @@ def asked_keys(condition: Condition) -> list[Keys] | None:
 
 def may_hold(condition: Condition, one: str) -> bool:
     """Whether a value of that key can fulfil the condition; the key is one of those asked for."""
-    if len(one) >= LENGTH or condition.field not in _FEW_VALUES:
-        return True
+    if len(one) >= LENGTH or one == _EMPTY or condition.field not in _FEW_VALUES:
+        return True  # what the key stands for may be something else: a longer text, or one that is not empty
     match condition.operator:
         case Operator.NOT:
             return one not in {key(value) for value in condition.values}

@@ -73,9 +73,10 @@ def of_outcomes(connection: Connection, quarter: int) -> list[Row]:
     told = select(_SecondOf(outcomes.c.ended_at), *(_told(outcomes.c[name]) for name in FIELDS)).where(*in_quarter)
     rows = connection.execute(told).all()
     seconds, *columns = zip(*rows, strict=True) if rows else [()]
+    times = [one % 86_400 for one in seconds]  # engines' remainders are negative before 1970
     made: list[Row] = []
     for name, values in zip(FIELDS, columns, strict=bool(rows)):
-        made += _rows(name, Span.QUARTER, quarter, _entries(values, seconds))
+        made += _rows(name, Span.QUARTER, quarter, _entries(values, times))
     return [*made, _row(DIRECTORY, Span.QUARTER, quarter, "", TRACED)]
 
 

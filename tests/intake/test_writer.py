@@ -142,7 +142,7 @@ def test_a_leader_that_is_ended_leaves_nobody_waiting(writer, store) -> None:
     def end(group):
         raise Ended
 
-    writer._interpret, read = end, writer._interpret
+    writer._gather, gather = end, writer._gather
     others: list[list] = []
     with writer._turn:
         waiting = threading.Thread(target=lambda: others.append(submit_all(writer, [delivery() for _ in range(9)])))
@@ -151,7 +151,7 @@ def test_a_leader_that_is_ended_leaves_nobody_waiting(writer, store) -> None:
     waiting.join(20)
     [results] = others
     assert [type(result) for result in results].count(StoreUnavailable) == 8
-    writer._interpret = read
+    writer._gather = gather
     assert submit_all(writer, [delivery()])[0].verdict is Verdict.APPLIED
 
 

@@ -12,12 +12,13 @@ from sqlalchemy import select, update
 
 from app.errors import TooSlow
 from app.interpret import interpret
-from app.model import Delivery
-from app.store import counts, following, pages, rolling, stretches, traces, tracing
+from app.model import Delivery, Reading
+from app.store import changes, counts, following, pages, rolling, stretches, traces, tracing
 from app.store.database import Database
 from app.store.quarters import Span, quarter_of
 from app.store.questions import Condition, Edge, Operator, Order, Question, Records
 from app.store.readings import save
+from app.store.reprocess import reprocess_one
 from app.store.schema import outcomes, rollup_dirty
 from app.store.schema import traces as kept
 from tests.store.figures import add_calls
@@ -231,6 +232,66 @@ def test_of_two_that_refresh_at_once_the_later_reading_stays(filled, monkeypatch
         assert connection.execute(select(rollup_dirty)).all() == []
     refresh(filled)
     assert [row["call_id"] for row in pages.page(filled, asked("call_id", "2")).rows] == ["2"]
+
+
+def test_a_mark_set_later_by_another_delivery_is_found(database) -> None:
+    """That an outcome is possibly a duplicate is told by what comes after it, on another day."""
+    for day in range(2):
+        at = NOW + timedelta(days=day)
+        save(
+            database, [interpret(Delivery(id=uuid4(), integration="a", received_at=at, body=b"status=Completed&z=1"))]
+        )
+        refresh(database)
+        found = pages.page(database, asked("possible_duplicate", True)).rows
+        assert len(found) == 2 * day
+
+
+def test_the_mark_that_reading_again_takes_off_is_no_longer_found(database) -> None:
+    sent = [
+        Delivery(id=uuid4(), integration="a", received_at=NOW + timedelta(days=day), body=b"status=Completed&z=1")
+        for day in range(2)
+    ]
+    save(database, [interpret(one) for one in sent])
+    refresh(database)
+    seen = changes.horizon(database)
+    reprocess_one(database, lambda one: Reading(one, reason="no_known_field", normaliser="2"), sent[1].id)
+    refresh(database)
+    assert len(pages.page(database, asked("possible_duplicate", False)).rows) == 1
+    [change] = changes.page(database, changes.Span(seen, changes.horizon(database)))
+    assert interpret(sent[0]).outcome.id in change.outcome_ids
+
+
+def test_the_count_is_of_the_whole_filter_on_every_page(database) -> None:
+    save(database, [call(f"x{number}", NOW + timedelta(hours=number)) for number in range(10)])
+    refresh(database)
+    question = replace(asked("call_id", ""), conditions=[Condition("call_id", Operator.PREFIX, ["x"])], limit=3)
+    last = pages.page(database, question).rows[-1]
+    second = replace(question, edge=Edge([last["ended_at"], last["id"]]))
+    for count in (counts.count, counts.estimate):
+        assert count(database, second) == count(database, question)
+        assert count(database, second).value == 10
+
+
+def test_while_all_is_made_anew_no_row_comes_twice(filled, monkeypatch) -> None:
+    monkeypatch.setattr(tracing, "MOST_OUTCOMES", 2)
+    refresh(filled)
+    save(filled, [call("new", NOW)])
+    with filled.writing() as connection:
+        rolling._start_over(connection)
+    for steps in (1, 1, 2):
+        refresh(filled, steps)
+        assert_right(filled, Random(9), share=0.3)
+
+
+def test_the_last_moment_there_is_can_be_asked_for(filled) -> None:
+    refresh(filled)
+    last = datetime.max.replace(tzinfo=UTC)
+    for operator, share in ((Operator.LTE, 1), (Operator.GT, 0)):
+        until = Condition("ended_at", operator, [last])
+        question = replace(asked("integration", "a"), conditions=[until])
+        assert counts.count(filled, question).value == share * len(all_rows(filled))
+        by_call = replace(question, conditions=[until, Condition("call_id", Operator.NULL, [False])])
+        assert len(walked(filled, by_call)) == share * len([one for one in all_rows(filled) if one["call_id"]])
 
 
 def asked(field: str, value: object) -> Question:
