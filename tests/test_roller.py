@@ -53,9 +53,10 @@ def _spans(database: Database) -> int:
         return int(connection.execute(select(func.count()).select_from(rollups)).scalar_one())
 
 
-def test_a_store_that_is_away_is_waited_for(database, monkeypatch) -> None:
+@pytest.mark.parametrize("failure", [StoreUnavailable("away"), ZeroDivisionError()])
+def test_neither_a_store_that_is_away_nor_a_fault_ends_it(database, monkeypatch, failure) -> None:
     def away(*asked: object) -> None:
-        raise StoreUnavailable("away")
+        raise failure
 
     monkeypatch.setattr(roller, "refresh", away)
     assert Roller(database, lambda: datetime.now(UTC))._step() == roller.PATIENCE_SECONDS
