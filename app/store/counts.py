@@ -8,7 +8,6 @@ does not know, so there some of the rows are looked at.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from enum import StrEnum
 from itertools import islice
 from typing import Any, NamedTuple
@@ -49,7 +48,6 @@ class Count(NamedTuple):
 
 def count(database: Database, question: Question) -> Count:
     """All of them. Raises `TooSlow`."""
-    question = replace(question, edge=None)
     statement = select(func.count()).select_from(question.records.table).where(*where(question))
     with database.reading(at_one_moment=True) as connection:
         found = _rolled(connection, question)
@@ -79,7 +77,6 @@ def _traced(connection: Connection, question: Question) -> int | None:
 
 def estimate(database: Database, question: Question) -> Count:
     """About how many; 0 only where there are none."""
-    question = replace(question, edge=None)
     try:
         with database.reading(ROLLED_SECONDS, at_one_moment=True) as connection:
             if (rolled := _rolled(connection, question)) is not None:

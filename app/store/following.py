@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, select
@@ -44,9 +43,6 @@ def places(connection: Connection, question: Question, *, down: bool) -> Iterato
     known = standing(connection) if condition else None
     if condition is None or known is None:
         return None
-    if question.edge:
-        beyond = Condition("ended_at", Operator.LTE if down else Operator.GTE, [question.edge.values[0]])
-        question = replace(question, conditions=[*question.conditions, beyond])
     return _Walk(connection, question, condition, known, down).in_turn()
 
 

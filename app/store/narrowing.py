@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select
@@ -16,7 +15,7 @@ from sqlalchemy import Connection, select
 from app.store.adding import Groups, Wanted
 from app.store.covering import PARTS, WORDS, Stretch, cover
 from app.store.quarters import Span, begin
-from app.store.questions import Condition, Operator, Question, Records
+from app.store.questions import Question, Records
 from app.store.rolled import any_kind, source
 from app.store.schema import rollups
 from app.store.tallies import Tally
@@ -45,9 +44,6 @@ def places(connection: Connection, question: Question, *, down: bool) -> Iterato
 
     The connection reads at one moment.
     """
-    if question.edge:
-        beyond = Condition("ended_at", Operator.LTE if down else Operator.GTE, [question.edge.values[0]])
-        question = replace(question, conditions=[*question.conditions, beyond])
     found = cover(connection, question, lambda first, last: True)
     if found is None:
         return None

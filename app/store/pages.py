@@ -115,8 +115,11 @@ def _by_stretches(
 
 
 def _places(connection: Connection, question: Question, *, down: bool) -> Iterator[Stretch] | None:
-    """Where the rows lie; None where neither roll-ups nor traces can tell."""
+    """Where the rows lie, from the edge on; None where neither roll-ups nor traces can tell."""
     condition = _followed(question)
+    if question.edge:
+        beyond = Condition("ended_at", Operator.LTE if down else Operator.GTE, [question.edge.values[0]])
+        question = replace(question, conditions=[*question.conditions, beyond])
     if narrowing.is_narrowable(question) and not (condition and following.is_rare(condition)):
         return narrowing.places(connection, question, down=down)
     return following.places(connection, question, down=down) if condition else None
