@@ -91,16 +91,17 @@ def _templates(connection: sa.Connection, meta: sa.MetaData) -> None:
 
 
 _REFERENCES = ("message_reference", "reference")  # nearly each is of one call, where a call has one
+_MOMENTS = ("queued_at", "start_at", "end_at", "last_attempt_at", "connected_at", "disconnected_at")
 
 
 def _outcome(own: dict[str, str]) -> dict[str, str]:
-    moments = ("ended_at", "received_at", "updated_at")
     text, phone = own["text"], own["phone"]
+    of_some = dict.fromkeys(_MOMENTS, "moment") | {name: f"'{name}-' || {text}" for name in _REFERENCES}
     return (
-        dict.fromkeys(moments, "moment")
+        dict.fromkeys(("ended_at", "received_at", "updated_at"), "moment")
         | {"id": "copies.id", "first_delivery_id": "delivery_id", "body_sha256": "NULL"}
-        | {"last_attempt_at": "moment", "call_id": text, "phone_number": phone, "phone_number_raw": phone}
-        | {name: f"CASE WHEN same.{name} IS NULL THEN NULL ELSE '{name}-' || {text} END" for name in _REFERENCES}
+        | {"call_id": text, "phone_number": phone, "phone_number_raw": phone}
+        | {name: f"CASE WHEN same.{name} IS NULL THEN NULL ELSE {value} END" for name, value in of_some.items()}
     )
 
 
