@@ -71,8 +71,8 @@ def _traced(connection: Connection, question: Question) -> int | None:
     if len(stretches) > FEW_STRETCHES or any(end - since > QUARTER for since, end in stretches):
         return None
     matching = select(outcomes.c.id).where(*where(rest))
-    counted = (select(func.count()).select_from(in_any(matching, some)) for some in together(stretches))
-    return sum(connection.execute(one).scalar_one() for one in counted)
+    found_in = (in_any(matching, some, connection.dialect) for some in together(stretches))
+    return sum(connection.execute(select(func.count()).select_from(one)).scalar_one() for one in found_in)
 
 
 def estimate(database: Database, question: Question) -> Count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, select
@@ -13,10 +13,12 @@ from app.store.quarters import Span, begin
 from app.store.questions import Condition, Operator, Question, Records
 from app.store.schema import traces
 from app.store.standing import NOTHING_BEFORE, Standing, standing
-from app.store.traces import Keys, asked_keys, may_hold, place_of, quarter_within, stretch, within
+from app.store.traces import Keys, asked_keys, needles, place_of, quarter_within, stretch
+from app.store.traces import places as places_of
 from app.store.tracing import DIRECTORY, UNTRACED
 
 _AT_ONCE = (8, 128)  # days that are read together, at first and from then on
+_AT_ONCE_WHOLE = (4, 8)  # where all that there is of the field is read
 _RARE = {"call_id", "message_reference", "reference", "phone_number", "phone_number_raw"}  # nearly each has its own
 _LEAST = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -26,7 +28,11 @@ def followed(question: Question) -> Condition | None:
     if question.records is not Records.OUTCOMES:
         return None
     found = [one for one in question.conditions if asked_keys(one)]
-    return min(found, key=lambda one: (not is_rare(one), one.operator is not Operator.EQUAL), default=None)
+    return min(
+        found,
+        key=lambda one: (not is_rare(one), not is_telling(one), one.operator is not Operator.EQUAL),
+        default=None,
+    )
 
 
 def is_rare(condition: Condition) -> bool:
@@ -34,25 +40,39 @@ def is_rare(condition: Condition) -> bool:
     return condition.field in _RARE and condition.operator in (Operator.EQUAL, Operator.PREFIX)
 
 
-def places(connection: Connection, question: Question, *, down: bool) -> Iterator[Stretch] | None:
+def is_telling(condition: Condition) -> bool:
+    """Whether it is likely to leave fewer outcomes than conditions on words do."""
+    return condition.field in _RARE and condition.operator in (Operator.EQUAL, Operator.PREFIX, Operator.CONTAINS)
+
+
+def places(
+    connection: Connection, question: Question, *, down: bool, go_on: Callable[[], object] = lambda: None
+) -> Iterator[Stretch] | None:
     """The stretches of time that hold the rows, in the order of the walk; None where traces cannot tell.
 
-    The connection reads at one moment.
+    The connection reads at one moment. `go_on` is called before each look, and may raise.
     """
     condition = followed(question)
     known = standing(connection) if condition else None
     if condition is None or known is None:
         return None
-    return _Walk(connection, question, condition, known, down).in_turn()
+    return _Walk(connection, question, condition, known, down, go_on).in_turn()
 
 
 class _Walk:
     """Through time in one direction, day by day."""
 
     def __init__(
-        self, connection: Connection, question: Question, condition: Condition, known: Standing, down: bool
+        self,
+        connection: Connection,
+        question: Question,
+        condition: Condition,
+        known: Standing,
+        down: bool,
+        go_on: Callable[[], object],
     ) -> None:
         self._connection = connection
+        self._go_on = go_on
         self._condition = condition
         self._filled_from = known.filled_from
         self._down = down
@@ -75,7 +95,7 @@ class _Walk:
             yield from self._unfilled()
         days = sorted({Span.DAY.of(one) for one in self._live.union(*self._kept.values())}, reverse=self._down)
         days = [day for day in days if self._is_asked((begin(day), begin(day + Span.DAY)))]
-        first, then = _AT_ONCE
+        first, then = _AT_ONCE_WHOLE if self._condition.operator is Operator.CONTAINS else _AT_ONCE
         yield from self._of_days(days[:first])
         for at in range(first, len(days), then):
             yield from self._of_days(days[at : at + then])
@@ -115,18 +135,18 @@ class _Walk:
         return quarter >= self._filled_from and quarter not in self._live
 
     def _places(self, days: Sequence[int]) -> dict[int, set[int]]:
+        self._go_on()
         found: dict[int, set[int]] = defaultdict(set)
         of_days = set(days)
         kept = {
             Span.DAY: [day for day in days if day in self._kept[Span.DAY]],
             Span.QUARTER: [one for one in self._kept[Span.QUARTER] if Span.DAY.of(one) in of_days],
         }
+        held = needles(self._condition)
         for keys in asked_keys(self._condition) or ():
             for span, quarters in kept.items():
                 for quarter, packed in self._shares(span, quarters, keys):
-                    entries = within(packed, keys)
-                    places = (place for one, place in entries if may_hold(self._condition, one))
-                    found[Span.DAY.of(quarter)].update(places)
+                    found[Span.DAY.of(quarter)].update(places_of(packed, keys, self._condition, held))
         return found
 
     def _shares(self, span: Span, quarters: Sequence[int], keys: Keys) -> Iterator[tuple[int, bytes]]:

@@ -7,7 +7,7 @@ are written meanwhile neither repeat others nor push them out.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,16 +79,20 @@ def _first(connection: Connection, question: Question, statement: Select[Any], b
     """One row more than asked, which tells whether another page follows."""
     wanted = question.limit + 1
     down = question.whole_order[0].descending != backwards
-    stretches = _places(connection, question, down=down)
-    if stretches is None:
-        return [dict(row) for row in connection.execute(statement.limit(wanted)).mappings().all()]
-    found: list[Row] = []
     until = time.monotonic() + STATEMENT_SECONDS
-    for one in _by_stretches(question, statement, stretches, backwards, down=down):
+
+    def go_on() -> None:
         if time.monotonic() > until:
             raise TooSlow(
                 f"looking for this took longer than {STATEMENT_SECONDS} s and was stopped; ask for less time"
             )
+
+    stretches = _places(connection, question, down=down, go_on=go_on)
+    if stretches is None:
+        return [dict(row) for row in connection.execute(statement.limit(wanted)).mappings().all()]
+    found: list[Row] = []
+    for one in _by_stretches(connection, question, statement, stretches, backwards):
+        go_on()
         found += [dict(row) for row in connection.execute(one.limit(wanted - len(found))).mappings().all()]
         if len(found) == wanted:
             break
@@ -96,13 +100,14 @@ def _first(connection: Connection, question: Question, statement: Select[Any], b
 
 
 def _by_stretches(
-    question: Question, whole: Select[Any], stretches: Iterator[Stretch], backwards: bool, *, down: bool
+    connection: Connection, question: Question, whole: Select[Any], stretches: Iterator[Stretch], backwards: bool
 ) -> Iterator[Select[Any]]:
     """In the order walked: what ended at the moment of the edge, then what lies in the stretches beyond it."""
     if question.edge:
         moment = question.edge.values[0]
         yield whole.where(outcomes.c.ended_at == bound(outcomes.c.ended_at, moment))
-        beyond = Condition("ended_at", Operator.LT if down else Operator.GT, [moment])
+        is_down = question.whole_order[0].descending != backwards
+        beyond = Condition("ended_at", Operator.LT if is_down else Operator.GT, [moment])
         question = replace(question, conditions=[*question.conditions, beyond])
     rest, cut = within(question, stretches)
     statement = select(*whole.selected_columns).where(*where(rest))
@@ -110,19 +115,21 @@ def _by_stretches(
         if len(some) == 1:
             yield statement.where(ended_within(some[0])).order_by(*ordering(question, backwards))
         else:
-            found = in_any(statement, some)
+            found = in_any(statement, some, connection.dialect)
             yield select(found).order_by(*ordering(question, backwards, found))
 
 
-def _places(connection: Connection, question: Question, *, down: bool) -> Iterator[Stretch] | None:
+def _places(
+    connection: Connection, question: Question, *, down: bool, go_on: Callable[[], object]
+) -> Iterator[Stretch] | None:
     """Where the rows lie, from the edge on; None where neither roll-ups nor traces can tell."""
     condition = _followed(question)
     if question.edge:
         beyond = Condition("ended_at", Operator.LTE if down else Operator.GTE, [question.edge.values[0]])
         question = replace(question, conditions=[*question.conditions, beyond])
-    if narrowing.is_narrowable(question) and not (condition and following.is_rare(condition)):
+    if narrowing.is_narrowable(question) and not (condition and following.is_telling(condition)):
         return narrowing.places(connection, question, down=down)
-    return following.places(connection, question, down=down) if condition else None
+    return following.places(connection, question, down=down, go_on=go_on) if condition else None
 
 
 def _followed(question: Question) -> Condition | None:

@@ -20,9 +20,10 @@ from app.store.questions import Condition, Operator, Records, is_json
 from app.store.schema import outcomes
 
 FIELDS = tuple(one.name for one in Records.OUTCOMES.columns if one.name not in {"id", "ended_at", *WORDS})
-LENGTH = 24  # of a key; few references differ only behind that
+LENGTH = 40  # of a key; few texts differ only behind that
 HOUR_LENGTH = len("2026-03-08 14")  # of the key of a moment: most are of the hour in which the call ended
-MANY = 32  # places of one value; with more they are told by quarters, and then by the day
+MANY = Span.DAY.value  # places of one value; with more they are told by quarters, which are no more than that
+MANY_QUARTERS = 32  # of one value; with more they are told by the day
 SHARE = 64  # entries that are kept together
 
 # Places: the seconds of a day, its quarters, and all of it.
@@ -32,6 +33,7 @@ _WHOLE_DAY = _FIRST_QUARTER + Span.DAY
 _NULL, _EMPTY, _HIGHEST = "", "\x01", chr(0x10FFFF) * LENGTH
 _GREATEST = 10**10 - 1
 _FEW_VALUES = {"identity", "status_raw", "callee_type_raw", "attempts", "max_attempts", "deliveries", "normaliser"}
+_CUT = 1 << 31  # marks a share that has keys of texts that are longer
 _MOST_VALUES = 10  # of one condition
 
 Entry = tuple[str, int]  # a key and a place
@@ -64,7 +66,9 @@ def asked_keys(condition: Condition) -> list[Keys] | None:
             return None if len(set(condition.values)) == 2 else [_nulls() if condition.values[0] else _others()]
         case Operator.CONTAINS if is_json(outcomes.c[condition.field]):
             return None if any(value in empty for value in condition.values for empty in EMPTY) else [_others()]
-        case Operator.NOT | Operator.CONTAINS:
+        case Operator.CONTAINS:
+            return [_others()]
+        case Operator.NOT:
             return [Keys(_NULL, _HIGHEST)] if condition.field in _FEW_VALUES else None
         case Operator.GT | Operator.GTE:
             return [Keys(_beyond(condition, min(condition.values), 1), _HIGHEST)]
@@ -81,13 +85,13 @@ def asked_keys(condition: Condition) -> list[Keys] | None:
 
 def may_hold(condition: Condition, one: str) -> bool:
     """Whether a value of that key can fulfil the condition; the key is one of those asked for."""
-    if len(one) >= LENGTH or one == _EMPTY or condition.field not in _FEW_VALUES:
+    if len(one) >= LENGTH or one == _EMPTY or is_json(outcomes.c[condition.field]):
         return True  # what the key stands for may be something else: a longer text, or one that is not empty
     match condition.operator:
         case Operator.NOT:
             return one not in {key(value) for value in condition.values}
         case Operator.CONTAINS:
-            return one != _NULL and any(value in one or not value for value in condition.values)
+            return any(value in one for value in condition.values)
     return True
 
 
@@ -118,7 +122,7 @@ def coarsened(entries: Collection[Entry]) -> list[Entry]:
     found = {entry for entry in entries if counts[entry[0]] <= MANY}
     quarters = {(one, _quarter(place)) for one, place in entries if counts[one] > MANY}
     counts = Counter(one for one, _ in quarters)
-    found |= {(one, place if counts[one] <= MANY else _WHOLE_DAY) for one, place in quarters}
+    found |= {(one, place if counts[one] <= MANY_QUARTERS else _WHOLE_DAY) for one, place in quarters}
     return sorted(found)
 
 
@@ -151,22 +155,38 @@ def shares(entries: Sequence[Entry]) -> Iterator[tuple[str, bytes]]:
 
 def _pack(share: list[Entry]) -> bytes:
     keys = "\0".join(one for one, _ in share)  # no text of the record holds NUL
-    return struct.pack(f"<{len(share) + 1}I", len(share), *(place for _, place in share)) + keys.encode()
+    head = len(share) | (_CUT if any(len(one) >= LENGTH for one, _ in share) else 0)
+    return struct.pack(f"<{len(share) + 1}I", head, *(place for _, place in share)) + keys.encode()
 
 
 def unpack(packed: bytes) -> list[Entry]:
     return list(zip(*_unpacked(packed), strict=True))
 
 
-def within(packed: bytes, keys: Keys) -> list[Entry]:
-    """The entries of these keys."""
-    found, places = _unpacked(packed)
-    low, high = bisect_left(found, keys.low), bisect_right(found, keys.high)
-    return list(zip(found[low:high], places[low:high], strict=True))
+def needles(condition: Condition) -> list[bytes]:
+    """What shares without cut keys must hold one of; empty where that tells nothing."""
+    if condition.operator is not Operator.CONTAINS or is_json(outcomes.c[condition.field]):
+        return []
+    return [value.encode("utf-8", "surrogatepass") for value in condition.values]
+
+
+def places(packed: bytes, keys: Keys, condition: Condition, held: Sequence[bytes]) -> Iterator[int]:
+    """Of the entries of these keys, one of those asked for, those that can fulfil the condition.
+
+    `held` are its needles: one look at the whole share passes most of them over.
+    """
+    (head,) = struct.unpack_from("<I", packed)
+    if held and not head & _CUT and all(packed.find(one, 4 + 4 * head) < 0 for one in held):
+        return
+    found, at = _unpacked(packed)
+    for number in range(bisect_left(found, keys.low), bisect_right(found, keys.high)):
+        if may_hold(condition, found[number]):
+            yield at[number]
 
 
 def _unpacked(packed: bytes) -> tuple[list[str], Sequence[int]]:
-    (count,) = struct.unpack_from("<I", packed)
+    (head,) = struct.unpack_from("<I", packed)
+    count = head & ~_CUT
     return packed[4 + 4 * count :].decode().split("\0"), struct.unpack_from(f"<{count}I", packed, 4)
 
 

@@ -42,7 +42,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else String(26))
 
     def bind_processor(self, dialect: Dialect) -> Any:
-        return None if dialect.name == "postgresql" else _sortable
+        return None if dialect.name == "postgresql" else sortable
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if isinstance(value, str):
@@ -50,7 +50,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value else None
 
 
-def _sortable(moment: datetime | None) -> str | None:
+def sortable(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)

@@ -47,12 +47,14 @@ def small(monkeypatch) -> None:
     """Bounds that even few outcomes pass."""
     monkeypatch.setattr(traces, "MANY", 3)
     monkeypatch.setattr(tracing, "MANY", 3)
+    monkeypatch.setattr(traces, "MANY_QUARTERS", 2)
     monkeypatch.setattr(traces, "SHARE", 4)
     monkeypatch.setattr(traces, "LENGTH", 13)
     monkeypatch.setattr(tracing, "LENGTH", 13)
     monkeypatch.setattr(tracing, "WRITTEN_ROWS", 7)
     monkeypatch.setattr(tracing, "APART", 4)
     monkeypatch.setattr(following, "_AT_ONCE", (2, 3))
+    monkeypatch.setattr(following, "_AT_ONCE_WHOLE", (1, 2))
     monkeypatch.setattr(stretches, "_TOGETHER", (2, 3))
 
 
@@ -88,7 +90,8 @@ def questions(rows: list[dict], random: Random) -> list[Question]:
             asked = [random.random() < 0.5]
             if operator is Operator.PREFIX or (operator is Operator.CONTAINS and values):
                 texts = [random.choice(values) if isinstance(values[0], str) else "note" for _ in range(2)]
-                asked = [text[: random.randint(0, 7)] for text in texts]
+                first = random.randint(0, 20) if operator is Operator.CONTAINS else 0
+                asked = [text[first : first + random.randint(0, 7)] for text in texts]
             elif operator is not Operator.NULL:
                 asked = random.sample(values, min(len(values), random.choice([1, 2])))
             if asked and (operator is not Operator.CONTAINS or values):
@@ -141,10 +144,26 @@ def test_a_page_of_one_value_looks_at_the_seconds_that_hold_it(filled) -> None:
     assert found == [(NOW + timedelta(minutes=40), NOW + timedelta(minutes=40, seconds=1))]
 
 
-def test_what_few_have_is_found_without_looking_at_all(filled, monkeypatch) -> None:
+@pytest.mark.parametrize("operator", [Operator.EQUAL, Operator.PREFIX, Operator.CONTAINS])
+def test_what_none_has_is_told_without_a_look_at_outcomes(filled, operator) -> None:
     refresh(filled)
+    none = replace(asked("status_raw", ""), conditions=[Condition("status_raw", operator, ["+19"])])
     with filled.reading(at_one_moment=True) as connection:
-        assert list(following.places(connection, asked("phone_number", "+19"), down=True)) == []
+        assert list(following.places(connection, none, down=True)) == []
+
+
+def test_a_part_of_a_text_behind_the_end_of_its_key_is_found(filled) -> None:
+    refresh(filled)
+    behind = replace(asked("call_id", ""), conditions=[Condition("call_id", Operator.CONTAINS, ["tells-of-3"])])
+    assert [row["call_id"] for row in pages.page(filled, behind).rows] == ["more-than-a-key-tells-of-3"]
+
+
+def test_looking_through_traces_has_the_time_limit(filled, monkeypatch) -> None:
+    refresh(filled)
+    monkeypatch.setattr(pages, "STATEMENT_SECONDS", -1)
+    none = replace(asked("call_id", ""), conditions=[Condition("call_id", Operator.CONTAINS, ["~"])])
+    with pytest.raises(TooSlow, match="ask for less time"):
+        pages.page(filled, none)
 
 
 def test_writing_correcting_and_refreshing_in_any_order_is_right(database) -> None:
