@@ -14,6 +14,9 @@ from marshmallow import Schema, ValidationError, fields
 from app.store.questions import Condition, Operator, Order
 from app.web.fields import Flag, Nested, Text, Word, one_of
 
+MAX_VALUES = 10_000  # of one condition; engines take no more than some ten thousand parameters
+MAX_WHOLE = 500  # each of which is a comparison of its own, and SQLite takes no more than a thousand
+
 _WHOLE = (Operator.PREFIX, Operator.CONTAINS)
 _MEANINGS = {
     Operator.EQUAL: "is any of these",
@@ -79,6 +82,9 @@ class Filter(Parameter):
 
     def _deserialize(self, value: list[str], attr: str | None, data: Any, **kwargs: Any) -> Condition:
         texts = value if self.is_whole or len(value) > 1 else value[0].split(",")
+        most = MAX_WHOLE if self.is_whole else MAX_VALUES
+        if len(texts) > most:
+            raise ValidationError(f"has {len(texts)} values and may have {most}; ask several questions")
         return Condition(self.field, self.operator, self.each(texts, data))
 
 

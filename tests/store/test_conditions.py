@@ -9,6 +9,7 @@ import pytest
 
 from app.store import counts, pages
 from app.store.questions import Condition, Operator, Order, Question, Records
+from app.web.parameters import MAX_VALUES, MAX_WHOLE
 from tests.store.oracle import JSON_FIELDS, TEXTS, add_odd_texts, all_rows, chosen, holds, ids
 
 COMPARING = [Operator.EQUAL, Operator.NOT, Operator.GT, Operator.GTE, Operator.LT, Operator.LTE]
@@ -70,3 +71,18 @@ def test_conditions_hold_together(database) -> None:
         ]
         question = Question(records=Records.OUTCOMES, conditions=conditions)
         assert counts.count(database, question).value == len(chosen(rows, question)), conditions
+
+
+@pytest.mark.parametrize("operator", [Operator.EQUAL, Operator.NOT, *TEXTUAL])
+def test_as_many_values_as_may_be_asked_for_are_answered(database, operator) -> None:
+    rows = all_rows(database)
+    values = [f"call-{number}" for number in range(MAX_WHOLE if operator in TEXTUAL else MAX_VALUES)]
+    values[-1:] = [row["call_id"] for row in rows if row["call_id"]][:1]
+    question = Question(
+        records=Records.OUTCOMES,
+        conditions=[Condition("call_id", operator, values)],
+        order=[Order("ended_at", descending=True)],
+        limit=len(rows) + 1,
+    )
+    assert ids(pages.page(database, question).rows) == ids(chosen(rows, question))
+    assert counts.count(database, question).value == len(chosen(rows, question))

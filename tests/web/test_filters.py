@@ -210,3 +210,12 @@ def test_a_cursor_that_was_changed_is_none_of_ours() -> None:
         for changed in (mark[:at] + other + mark[at + 1 :], mark[:at], mark[:at] + mark[at + 1 :]):
             with pytest.raises(Invalid):
                 ask(("cursor", changed))
+
+
+@pytest.mark.parametrize("name, most", [("call_id", 10_000), ("call_id__contains", 500), ("call_id__prefix", 500)])
+def test_more_values_than_engines_take_are_refused_with_the_bound(name, most) -> None:
+    texts = [f"call-{number}" for number in range(most + 1)]
+    assert len(values(*((name, text) for text in texts[:most]))) == most
+    with pytest.raises(Invalid) as refused:
+        ask(*((name, text) for text in texts))
+    assert refused.value.errors == {name: [f"has {most + 1} values and may have {most}; ask several questions"]}
