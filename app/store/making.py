@@ -87,16 +87,13 @@ def row(kinds: Kinds, span: Span, made: Made) -> dict[str, Any]:
     whichever, total = tallies.groups(), Tally()
     for of_batch in made.groups.values():
         for number, tally in of_batch.items():
-            whole = whichever[None][number]
-            words = dict(zip(KIND, kinds.words[number], strict=True))
-            for sum_ in (whole, total):
-                sum_.count += tally.count
-                sum_.attempts += tally.attempts
-                sum_.attempted += tally.attempted
-                sum_.durations.counts().update(tally.durations.counts())
-            total.answered += tally.count * (words["disposition"] == Disposition.ANSWERED)
-            total.human += tally.count * (words["answered_by"] == AnsweredBy.HUMAN)
-            total.known += tally.count * (words["answered_by"] is not None)
+            whichever[None][number].merge(tally)
+    for number, tally in whichever[None].items():
+        words = dict(zip(KIND, kinds.words[number], strict=True))
+        total.merge(tally)
+        total.answered += tally.count * (words["disposition"] == Disposition.ANSWERED)
+        total.human += tally.count * (words["answered_by"] == AnsweredBy.HUMAN)
+        total.known += tally.count * (words["answered_by"] is not None)
     batches, batch_durations = tallies.pack(made.groups)
     packed, kind_durations = tallies.pack(whichever)
     sums = {name: getattr(total, name) for name in tallies.SUMS}

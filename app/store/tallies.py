@@ -33,6 +33,12 @@ class Tally:
         self.attempts = self.attempted = 0
         self.durations = Multiset()
 
+    def merge(self, other: Tally) -> None:
+        self.count += other.count
+        self.attempts += other.attempts
+        self.attempted += other.attempted
+        self.durations.merge(other.durations)
+
 
 class Cell(NamedTuple):
     """One group as it was packed; its durations' bytes stand behind those of the cells before it."""
