@@ -14,6 +14,7 @@ from datetime import datetime
 
 from app import metrics
 from app.errors import StoreError
+from app.store import schema_version
 from app.store.database import Database
 from app.store.rolling import refresh
 from app.store.standing import lag
@@ -41,6 +42,7 @@ class Roller:
         """For how many seconds to rest."""
         began = time.monotonic()
         try:
+            schema_version.check(self._database)  # what another program's schema wants of them is not known here
             more = refresh(self._database, self._now())
             with self._database.reading() as connection:
                 behind = lag(connection, self._now())

@@ -1,7 +1,8 @@
-"""First pages under one filter on each field: `python -m bench.filters DATABASE_URL [ROUNDS]`.
+"""First pages under one filter on each field: `python -m bench.filters DATABASE_URL [ROUNDS] [SMALL_DATABASE_URL]`.
 
 Asked in the store, each without `since` and since a week and half a year ago: values that an outcome in the middle
 has and that none has. What is far from its bar is not repeated. `bench.questions` does the same on stores of its own.
+With a second store, of 10,000 outcomes say, each is held against the same filter there, in the same run.
 """
 
 from __future__ import annotations
@@ -27,35 +28,55 @@ from app.store.types import UtcDateTime
 BAR_SECONDS = 0.03
 ESTIMATE_SECONDS = 0.05
 FAR_SECONDS = 1.0
-SINCE = {"": None, "since a week ago": 7, "since half a year ago": 182}
+TWICE = 2
+SINCE = {"since a week ago": 7, "since half a year ago": 182, "whenever": None}
 NEWEST = [Order("ended_at", descending=True)]
 FAR_PAGE = 200
 
 Ask = Callable[[], object]
 
 
-def measure(database: Database, rounds: int) -> dict[str, float]:
-    """Prints what misses its bar and how far pages are from one another; the 95th percentiles in seconds."""
-    slow = _report("first page", BAR_SECONDS, dict(_first_pages(database)), rounds)
+def measure(database: Database, rounds: int, small: Database | None = None) -> None:
+    """Prints what misses its bar and how far pages are from one another."""
+    for told, days in SINCE.items():
+        beside = dict(_first_pages(small, days)) if small else {}
+        _report(f"first page {told}", BAR_SECONDS, dict(_first_pages(database, days)), rounds, beside)
     _report("estimated count", ESTIMATE_SECONDS, dict(_estimates(database)), rounds)
     for name, condition in {"no filter": [], "one status": [_is("status", "completed")]}.items():
         first = Question(records=Records.OUTCOMES, conditions=condition, order=NEWEST)
         far = replace(first, edge=_far_edge(database, first))
         times = [percentiles(_page(database, one), rounds) for one in (first, far)]
         print(f"  page 1 and {FAR_PAGE}, {name}: median {times[0][0]:.1f} and {times[1][0]:.1f} ms")
-    return slow
 
 
-def _report(what: str, bar: float, asks: dict[str, Ask], rounds: int) -> dict[str, float]:
-    found = {name: percentiles(ask, rounds) for name, ask in asks.items()}
-    all_p95 = sorted(p95 for _, p95 in found.values())
-    quick = sum(one <= bar * 1000 for one in all_p95)
-    print(f"  {what} under one filter, p95 of {rounds}: {quick} of {len(found)} within {bar * 1000:.0f} ms, ", end="")
-    print(f"half of them within {statistics.median(all_p95):.1f} ms; not:")
+def _report(what: str, bar: float, asks: dict[str, Ask], rounds: int, small: dict[str, Ask] | None = None) -> None:
+    found, beside = {}, {}
+    for name, ask in asks.items():
+        found[name] = percentiles(ask, rounds)
+        if small and name in small:
+            beside[name] = percentiles(small[name], rounds)
+    quick = [sum(one[at] <= bar * 1000 for one in found.values()) for at in (0, 1)]
+    print(
+        f"  {what} under one filter, {len(found)} of them: within {bar * 1000:.0f} ms by the median {quick[0]},",
+        end="",
+    )
+    print(f" by the p95 of {rounds} {quick[1]}; {_of_all(found)}; not:")
     for name, (p50, p95) in found.items():
         if p95 > bar * 1000:
             print(f"    {name}: {p50:.0f} ms, p95 {p95:.0f} ms" + (" (stopped)" if p95 > 9900 else ""))
-    return {name: p95 / 1000 for name, (_, p95) in found.items()}
+    if beside:
+        near = sum(found[name][0] <= TWICE * there for name, (there, _) in beside.items())
+        print(
+            f"    at most {TWICE} times as long as in the small store, by the median: {near} of {len(beside)};",
+            end="",
+        )
+        print(f" there {_of_all(beside)}")
+
+
+def _of_all(found: dict[str, tuple[float, float]]) -> str:
+    medians = sorted(p50 for p50, _ in found.values())
+    most = medians[int(len(medians) * 0.95)]
+    return f"half take at most {statistics.median(medians):.1f} ms, 95% of them {most:.1f} ms"
 
 
 def percentiles(ask: Ask, rounds: int) -> tuple[float, float]:
@@ -73,12 +94,11 @@ def percentiles(ask: Ask, rounds: int) -> tuple[float, float]:
     return statistics.median(times), sorted(times)[min(len(times) - 1, int(len(times) * 0.95))]
 
 
-def _first_pages(database: Database) -> Iterator[tuple[str, Ask]]:
+def _first_pages(database: Database, days: int | None) -> Iterator[tuple[str, Ask]]:
+    since = [_since(days)] if days else []
     for name, conditions in filters(database):
-        for told, days in SINCE.items():
-            since = [_since(days)] if days else []
-            question = Question(records=Records.OUTCOMES, conditions=[*conditions, *since], order=NEWEST)
-            yield f"{name} {told}".strip(), _page(database, question)
+        question = Question(records=Records.OUTCOMES, conditions=[*conditions, *since], order=NEWEST)
+        yield name, _page(database, question)
 
 
 def _estimates(database: Database) -> Iterator[tuple[str, Ask]]:
@@ -168,6 +188,5 @@ def _far_edge(database: Database, question: Question) -> Edge | None:
 
 
 if __name__ == "__main__":
-    opened = Database(sys.argv[1])
-    measure(opened, int(sys.argv[2]) if len(sys.argv) > 2 else 20)
-    opened.close()
+    stores = [Database(url) for url in (sys.argv[1], *sys.argv[3:4])]
+    measure(stores[0], int(sys.argv[2]) if len(sys.argv) > 2 else 20, *stores[1:])

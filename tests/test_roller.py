@@ -8,7 +8,7 @@ from itertools import count
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from app import metrics, roller
 from app.errors import StoreUnavailable
@@ -60,3 +60,13 @@ def test_neither_a_store_that_is_away_nor_a_fault_ends_it(database, monkeypatch,
 
     monkeypatch.setattr(roller, "refresh", away)
     assert Roller(database, lambda: datetime.now(UTC))._step() == roller.PATIENCE_SECONDS
+
+
+def test_none_is_made_for_the_schema_of_a_newer_program(database, monkeypatch) -> None:
+    """It may want of them what this one does not know; left to questions, all is right."""
+    made = []
+    monkeypatch.setattr(roller, "refresh", lambda *asked: made.append(asked))
+    with database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert Roller(database, lambda: datetime.now(UTC))._step() == roller.PATIENCE_SECONDS
+    assert not made

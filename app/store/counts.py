@@ -19,7 +19,8 @@ from app.errors import TooSlow
 from app.store import following
 from app.store.adding import Wanted
 from app.store.conditions import where
-from app.store.database import Database
+from app.store.database import STATEMENT_SECONDS, Database
+from app.store.deadline import Deadline
 from app.store.quarters import QUARTER
 from app.store.questions import Question
 from app.store.rolled import grouped
@@ -51,7 +52,7 @@ def count(database: Database, question: Question) -> Count:
     statement = select(func.count()).select_from(question.records.table).where(*where(question))
     with database.reading(at_one_moment=True) as connection:
         found = _rolled(connection, question)
-        found = _traced(connection, question) if found is None else found
+        found = _traced(connection, question, STATEMENT_SECONDS) if found is None else found
         return Count(connection.execute(statement).scalar_one() if found is None else found, Kind.EXACT)
 
 
@@ -60,10 +61,12 @@ def _rolled(connection: Connection, question: Question) -> int | None:
     return None if groups is None else sum(tally.count for tally in groups.values())
 
 
-def _traced(connection: Connection, question: Question) -> int | None:
+def _traced(connection: Connection, question: Question, seconds: float) -> int | None:
     """Those that traces lead to, where these are few."""
     condition = following.followed(question)
-    found = following.places(connection, question, down=True) if condition and following.is_rare(condition) else None
+    if condition is None or not following.is_telling(condition):
+        return None
+    found = following.places(connection, question, Deadline(seconds), down=True)
     if found is None:
         return None
     rest, cut = within(question, found)
@@ -82,7 +85,7 @@ def estimate(database: Database, question: Question) -> Count:
             if (rolled := _rolled(connection, question)) is not None:
                 return Count(rolled, Kind.EXACT)
         with database.reading(MOMENT_SECONDS, at_one_moment=True) as connection:
-            if (traced := _traced(connection, question)) is not None:
+            if (traced := _traced(connection, question, MOMENT_SECONDS)) is not None:
                 return Count(traced, Kind.EXACT)
     except TooSlow:
         pass  # much is going on; each of the ways below takes a moment at most

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain, repeat
 
 from sqlalchemy import Connection, select
 
 from app.store.covering import Stretch, limits
+from app.store.deadline import Deadline
 from app.store.quarters import Span, begin
 from app.store.questions import Condition, Operator, Question, Records
 from app.store.schema import traces
@@ -17,8 +19,9 @@ from app.store.traces import Keys, asked_keys, needles, place_of, quarter_within
 from app.store.traces import places as places_of
 from app.store.tracing import DIRECTORY, UNTRACED
 
-_AT_ONCE = (8, 128)  # days that are read together, at first and from then on
-_AT_ONCE_WHOLE = (4, 8)  # where all that there is of the field is read
+# Days that are read together, growing: a day may tell of one outcome or of all that it has.
+_AT_ONCE = {Operator.EQUAL: (8, 128), Operator.CONTAINS: (1, 8)}
+_AT_ONCE_OTHERWISE = (1, 16, 128)
 _RARE = {"call_id", "message_reference", "reference", "phone_number", "phone_number_raw"}  # nearly each has its own
 _LEAST = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -36,8 +39,8 @@ def followed(question: Question) -> Condition | None:
 
 
 def is_rare(condition: Condition) -> bool:
-    """Whether few outcomes are likely to fulfil it."""
-    return condition.field in _RARE and condition.operator in (Operator.EQUAL, Operator.PREFIX)
+    """Whether hardly more than one outcome fulfils it."""
+    return condition.field in _RARE and condition.operator is Operator.EQUAL
 
 
 def is_telling(condition: Condition) -> bool:
@@ -45,18 +48,16 @@ def is_telling(condition: Condition) -> bool:
     return condition.field in _RARE and condition.operator in (Operator.EQUAL, Operator.PREFIX, Operator.CONTAINS)
 
 
-def places(
-    connection: Connection, question: Question, *, down: bool, go_on: Callable[[], object] = lambda: None
-) -> Iterator[Stretch] | None:
+def places(connection: Connection, question: Question, deadline: Deadline, *, down: bool) -> Iterator[Stretch] | None:
     """The stretches of time that hold the rows, in the order of the walk; None where traces cannot tell.
 
-    The connection reads at one moment. `go_on` is called before each look, and may raise.
+    The connection reads at one moment. Raises `TooSlow`.
     """
     condition = followed(question)
     known = standing(connection) if condition else None
     if condition is None or known is None:
         return None
-    return _Walk(connection, question, condition, known, down, go_on).in_turn()
+    return _Walk(connection, question, condition, known, deadline, down).in_turn()
 
 
 class _Walk:
@@ -68,11 +69,11 @@ class _Walk:
         question: Question,
         condition: Condition,
         known: Standing,
+        deadline: Deadline,
         down: bool,
-        go_on: Callable[[], object],
     ) -> None:
         self._connection = connection
-        self._go_on = go_on
+        self._deadline = deadline
         self._condition = condition
         self._filled_from = known.filled_from
         self._down = down
@@ -95,12 +96,18 @@ class _Walk:
             yield from self._unfilled()
         days = sorted({Span.DAY.of(one) for one in self._live.union(*self._kept.values())}, reverse=self._down)
         days = [day for day in days if self._is_asked((begin(day), begin(day + Span.DAY)))]
-        first, then = _AT_ONCE_WHOLE if self._condition.operator is Operator.CONTAINS else _AT_ONCE
-        yield from self._of_days(days[:first])
-        for at in range(first, len(days), then):
-            yield from self._of_days(days[at : at + then])
+        at = 0
+        for size in self._sizes():
+            if at >= len(days):
+                break
+            yield from self._of_days(days[at : at + size])
+            at += size
         if self._down:
             yield from self._unfilled()
+
+    def _sizes(self) -> Iterator[int]:
+        sizes = _AT_ONCE.get(self._condition.operator, _AT_ONCE_OTHERWISE)
+        return chain(sizes, repeat(sizes[-1]))
 
     def _unfilled(self) -> Iterator[Stretch]:
         if self._filled_from != NOTHING_BEFORE:
@@ -135,7 +142,7 @@ class _Walk:
         return quarter >= self._filled_from and quarter not in self._live
 
     def _places(self, days: Sequence[int]) -> dict[int, set[int]]:
-        self._go_on()
+        self._deadline.check()
         found: dict[int, set[int]] = defaultdict(set)
         of_days = set(days)
         kept = {

@@ -6,8 +6,7 @@ are written meanwhile neither repeat others nor push them out.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +28,7 @@ from app.store import following, narrowing
 from app.store.conditions import bound, same, where
 from app.store.covering import Stretch
 from app.store.database import STATEMENT_SECONDS, Database
+from app.store.deadline import Deadline
 from app.store.questions import Condition, Edge, Operator, Order, Question
 from app.store.schema import outcomes
 from app.store.stretches import ended_within, in_any, together, within
@@ -79,20 +79,13 @@ def _first(connection: Connection, question: Question, statement: Select[Any], b
     """One row more than asked, which tells whether another page follows."""
     wanted = question.limit + 1
     down = question.whole_order[0].descending != backwards
-    until = time.monotonic() + STATEMENT_SECONDS
-
-    def go_on() -> None:
-        if time.monotonic() > until:
-            raise TooSlow(
-                f"looking for this took longer than {STATEMENT_SECONDS} s and was stopped; ask for less time"
-            )
-
-    stretches = _places(connection, question, down=down, go_on=go_on)
+    deadline = Deadline(STATEMENT_SECONDS)
+    stretches = _places(connection, question, deadline, down=down)
     if stretches is None:
         return [dict(row) for row in connection.execute(statement.limit(wanted)).mappings().all()]
     found: list[Row] = []
     for one in _by_stretches(connection, question, statement, stretches, backwards):
-        go_on()
+        deadline.check()
         found += [dict(row) for row in connection.execute(one.limit(wanted - len(found))).mappings().all()]
         if len(found) == wanted:
             break
@@ -120,7 +113,7 @@ def _by_stretches(
 
 
 def _places(
-    connection: Connection, question: Question, *, down: bool, go_on: Callable[[], object]
+    connection: Connection, question: Question, deadline: Deadline, *, down: bool
 ) -> Iterator[Stretch] | None:
     """Where the rows lie, from the edge on; None where neither roll-ups nor traces can tell."""
     condition = _followed(question)
@@ -129,7 +122,7 @@ def _places(
         question = replace(question, conditions=[*question.conditions, beyond])
     if narrowing.is_narrowable(question) and not (condition and following.is_telling(condition)):
         return narrowing.places(connection, question, down=down)
-    return following.places(connection, question, down=down, go_on=go_on) if condition else None
+    return following.places(connection, question, deadline, down=down) if condition else None
 
 
 def _followed(question: Question) -> Condition | None:

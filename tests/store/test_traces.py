@@ -15,6 +15,7 @@ from app.interpret import interpret
 from app.model import Delivery, Reading
 from app.store import changes, counts, following, pages, rolling, stretches, traces, tracing
 from app.store.database import Database
+from app.store.deadline import Deadline
 from app.store.quarters import Span, quarter_of
 from app.store.questions import Condition, Edge, Operator, Order, Question, Records
 from app.store.readings import save
@@ -53,8 +54,8 @@ def small(monkeypatch) -> None:
     monkeypatch.setattr(tracing, "LENGTH", 13)
     monkeypatch.setattr(tracing, "WRITTEN_ROWS", 7)
     monkeypatch.setattr(tracing, "APART", 4)
-    monkeypatch.setattr(following, "_AT_ONCE", (2, 3))
-    monkeypatch.setattr(following, "_AT_ONCE_WHOLE", (1, 2))
+    monkeypatch.setattr(following, "_AT_ONCE", {Operator.EQUAL: (2, 3), Operator.CONTAINS: (1, 2)})
+    monkeypatch.setattr(following, "_AT_ONCE_OTHERWISE", (1, 2))
     monkeypatch.setattr(stretches, "_TOGETHER", (2, 3))
 
 
@@ -140,7 +141,7 @@ def test_a_page_of_one_value_looks_at_the_seconds_that_hold_it(filled) -> None:
     refresh(filled)
     question = asked("call_id", "x2")
     with filled.reading(at_one_moment=True) as connection:
-        found = list(following.places(connection, question, down=True))
+        found = list(following.places(connection, question, Deadline(10), down=True))
     assert found == [(NOW + timedelta(minutes=40), NOW + timedelta(minutes=40, seconds=1))]
 
 
@@ -149,7 +150,7 @@ def test_what_none_has_is_told_without_a_look_at_outcomes(filled, operator) -> N
     refresh(filled)
     none = replace(asked("status_raw", ""), conditions=[Condition("status_raw", operator, ["+19"])])
     with filled.reading(at_one_moment=True) as connection:
-        assert list(following.places(connection, none, down=True)) == []
+        assert list(following.places(connection, none, Deadline(10), down=True)) == []
 
 
 def test_a_part_of_a_text_behind_the_end_of_its_key_is_found(filled) -> None:
@@ -330,4 +331,4 @@ def test_numbers_beyond_all_lead_nowhere(filled) -> None:
     for operator, value in ((Operator.LT, 0), (Operator.GT, 2)):
         question = replace(asked("attempts", 0), conditions=[Condition("attempts", operator, [value])])
         with filled.reading(at_one_moment=True) as connection:
-            assert list(following.places(connection, question, down=True)) == []
+            assert list(following.places(connection, question, Deadline(10), down=True)) == []
