@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from werkzeug.datastructures import MultiDict
 from app.config import Settings, from_environment
 from app.errors import PlumError
 from app.exports import FORMATS, csv, redial
-from app.exports.columns import Batch, Column, Texts
+from app.exports.columns import Batch, Column, Mask, Texts
 from app.pace import Pace
 from app.store.arrivals import Arrivals
 from app.store.bodies import bodies
@@ -31,7 +31,7 @@ from app.store.lines import lines
 from app.store.numbers import numbers
 from app.store.texts import texts
 from app.web.exports import BODY, RECORDS, REDIAL, Wanted, columns, wanted
-from app.web.schemas import masked_columns
+from app.web.schemas import masks
 
 PATIENCE_SECONDS = 86_400.0  # for the store to sort a question's rows, however many
 LOOK_SECONDS = 0.5
@@ -62,11 +62,11 @@ def export(settings: Settings, database: Database, order: Order, write: Write, a
         return
     body = order.records == "deliveries" and order.format == "ndjson" and order.reveal
     shown = columns(RECORDS[order.records], found.fields, body=body)
-    if order.format == "csv" and order.reveal and _is_plain(shown):
-        blocks = _lines(database, found, shown, advance)
+    hidden = {} if order.reveal else masks(settings.default_region)
+    if order.format == "csv" and _is_plain(shown):
+        blocks = _lines(database, found, shown, hidden, advance)
     else:
-        region = None if order.reveal else settings.default_region
-        blocks = FORMATS[order.format].blocks(_batches(database, found, shown, region, advance), shown, found.raw)
+        blocks = FORMATS[order.format].blocks(_batches(database, found, shown, hidden, advance), shown, found.raw)
     for block in blocks:
         write(block)
 
@@ -76,26 +76,30 @@ def _is_plain(shown: list[Column]) -> bool:
     return len(shown) > 1 and BODY not in [one.name for one in shown]
 
 
-def _lines(database: Database, found: Wanted, shown: list[Column], advance: Advance) -> Iterator[bytes]:
+def _lines(
+    database: Database, found: Wanted, shown: list[Column], hidden: Mapping[str, Mask], advance: Advance
+) -> Iterator[bytes]:
     yield csv.header(shown)
-    for rows, text in lines(database, found.question, [one.name for one in shown], found.raw, PATIENCE_SECONDS):
+    names = [one.name for one in shown]
+    for rows, text in lines(database, found.question, names, found.raw, hidden, PATIENCE_SECONDS):
         yield text
         advance(rows)
 
 
 def _batches(
-    database: Database, found: Wanted, shown: list[Column], region: str | None, advance: Advance
+    database: Database, found: Wanted, shown: list[Column], hidden: Mapping[str, Mask], advance: Advance
 ) -> Iterator[Batch]:
-    """`region` is where phones belong that are to be masked."""
     names = [one.name for one in shown]
     asked = ["id" if name == BODY else name for name in names]
     for batch in texts(database, found.question, asked, PATIENCE_SECONDS):
-        if region:
-            batch = masked_columns(names, batch, region)
-        elif BODY in names:
-            batch = [_bodies(database, one) if name == BODY else one for name, one in zip(names, batch, strict=True)]
-        yield batch
+        yield [_shown(database, name, one, hidden.get(name)) for name, one in zip(names, batch, strict=True)]
         advance(len(batch[0]))
+
+
+def _shown(database: Database, name: str, found: Texts, mask: Mask | None) -> Texts:
+    if name == BODY:
+        return _bodies(database, found)
+    return [mask(text) for text in found] if mask else found
 
 
 def _bodies(database: Database, ids: Texts) -> Texts:

@@ -10,6 +10,7 @@ from app.exports.columns import Kind, Texts
 # Spreadsheets read a cell that begins so as a formula, and +16175551234 as a number without its plus.
 GUARDED = ("=", "+", "-", "@", "\t", "\r")
 GUARD = "'"
+HIDDEN = "•••"  # stands for what is left out of a phone number
 _QUOTED = ('"', ",", "\r", "\n")
 _BETWEEN = "\0"  # which no text has
 

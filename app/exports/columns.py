@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -24,5 +24,7 @@ class Column(NamedTuple):
 
 # A column's values as the query API shows them, each a text or null.
 Texts = Sequence[str | None]
+# What is shown of a field's text to who may not see phones.
+Mask = Callable[[str | None], str | None]
 # For each column of an export its texts, all equally many.
 Batch = Sequence[Texts]

@@ -1,17 +1,18 @@
 """Lines of a CSV file made by the database itself: the fast way to what `exports/cells.py` and `exports/csv.py` say.
 
-A test holds the two against each other, byte for byte.
+What is cheaper in Python, or takes it, is left to `finishing.py`. A test holds the two against each other, byte for
+byte, with phones masked and not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Boolean, Column, ColumnElement, LargeBinary, Uuid, literal_column
 
-from app.exports.cells import GUARD, GUARDED, quoted
+from app.exports.cells import GUARD, GUARDED, HIDDEN
 from app.store.questions import is_json
 from app.store.types import CodePointText, UtcDateTime
 
@@ -32,7 +33,7 @@ _FIRST = ", ".join(f"chr({ord(one)})" for one in GUARDED)
 # Nearly all begin with a letter, a digit or a plus, which comparing tells without a function.
 _FORMULA = f"{{0}} >= '+' AND {{0}} < ',' OR substr({{0}}, 1, 1) IN ({_FIRST})"
 _GUARDED = (
-    "CASE WHEN {0} >= 'A' OR {0} >= '.' AND {0} < '=' THEN {0} "
+    "CASE WHEN {0} IS NULL OR {0} >= 'A' OR {0} >= '.' AND {0} < '=' THEN {0} "
     f"WHEN {_FORMULA} THEN chr({ord(GUARD)}) || {{0}} ELSE {{0}} END"
 )
 _FLAG = "CASE WHEN {0} THEN 'true' WHEN NOT {0} THEN 'false' END"
@@ -49,50 +50,70 @@ _POSTGRESQL = {
     _Kind.KEY: "{0}",
     _Kind.DIGEST: "encode({0}, 'hex')",
 }
-# All that records hold but the empty has quotes in it.
-_JSON = """CASE WHEN {0} = '[]' OR {0} = '{{}}' THEN {0} ELSE '"' || replace({0}, '"', '""') || '"' END"""
 _SQLITE = {
     _Kind.PLAIN: "{0}",
     _Kind.TEXT: _GUARDED.replace("chr(", "char("),
-    _Kind.JSON: _JSON,
-    _Kind.MOMENT: "CASE WHEN {0} IS NOT NULL THEN replace(replace({0}, ' ', 'T'), '.000000', '') || 'Z' END",
+    _Kind.JSON: "{0}",
+    _Kind.MOMENT: "{0}",
     _Kind.FLAG: _FLAG,
     _Kind.KEY: "substr({0}, 1, 8) || '-' || substr({0}, 9, 4) || '-' || substr({0}, 13, 4) || '-' || "
     "substr({0}, 17, 4) || '-' || substr({0}, 21)",
     _Kind.DIGEST: "lower(hex({0}))",
 }
 _RAW_ON_POSTGRESQL = "nullif({0}, '')"
-# Around each text of a line, where quotes may be needed. It is in no text, nor anywhere in UTF-8.
+# What PostgreSQL masks by itself. A masked number is guarded by its start; of the two translates the inner one finds
+# all that is no digit and the outer one leaves it out, at half the cost of a regular expression.
+_E164 = f"CASE WHEN length({{0}}) > 9 THEN {{start}} ELSE '' END || '{HIDDEN}' || right({{0}}, 4)"
+_START = "left({0}, 5)"
+MASKED = {
+    "phone_number": _E164.replace("{start}", _GUARDED.replace("{0}", _START)),
+    "phone_number_raw": f"'{HIDDEN}' || right(translate({{0}}, translate({{0}}, '0123456789', ''), ''), 4)",
+}
+_MASKED_RAW = MASKED | {"phone_number": _E164.replace("{start}", _START)}
+_IS_UNMASKED = "{0} NOT IN ('{{}}', '[]', '')"
+# Around each cell that may need quotes or a mask, and in place of a null among those with one. UTF-8 has neither.
 MARK = b"\xff"
-_QUOTED = (b'"', b",", b"\r", b"\n")
+NULL = b"\xfe"
+_TO_MASK = f"ifnull({{0}}, CAST(x'{NULL.hex()}' AS TEXT))"
 
 
-def cells(columns: Sequence[Column[Any]], raw: bool) -> list[ColumnElement[Any]]:
+def cells(columns: Sequence[Column[Any]], raw: bool, masked: Collection[str]) -> list[ColumnElement[Any]]:
     """For PostgreSQL, which joins and quotes them in COPY; null is empty."""
-    return [literal_column(_cell(column, _POSTGRESQL, _RAW_ON_POSTGRESQL if raw else None)) for column in columns]
+    return [literal_column(_of_postgresql(column, raw, masked).format(_name(column))) for column in columns]
 
 
-def line(columns: Sequence[Column[Any]], raw: bool) -> ColumnElement[Any]:
-    """For SQLite: the whole line as bytes, its end too, texts between marks. A tuple would cost twice as much."""
-    texts = ", ".join(_cell(column, _SQLITE, "{0}" if raw else None) for column in columns)
-    places = [MARK + b"%s" + MARK if _kind(column) is _Kind.TEXT else b"%s" for column in columns]
+def flag(columns: Sequence[Column[Any]]) -> ColumnElement[Any]:
+    """For PostgreSQL: a cell that is empty where none of these columns holds anything to mask."""
+    return literal_column(f"CASE WHEN {' OR '.join(_IS_UNMASKED.format(_name(one)) for one in columns)} THEN 1 END")
+
+
+def line(columns: Sequence[Column[Any]], raw: bool, masked: Collection[str]) -> ColumnElement[Any]:
+    """For SQLite: the whole line as bytes, its end too, some cells between marks. A tuple costs twice as much."""
+    texts = ", ".join(_of_sqlite(column, raw, masked).format(_name(column)) for column in columns)
+    places = [MARK + b"%s" + MARK if is_marked(column) else b"%s" for column in columns]
     pattern = (b",".join(places) + b"\r\n").hex()
     return literal_column(f"CAST(printf(CAST(x'{pattern}' AS TEXT), {texts}) AS BLOB)")  # for a null it gives nothing
 
 
-def unmarked(lines: bytes) -> bytes:
-    """Of SQLite: with quotes where texts need them, which few do."""
-    pieces = lines.split(MARK)
-    texts = b"".join(pieces[1::2])
-    if any(one in texts for one in _QUOTED):
-        pieces[1::2] = [quoted(text.decode()).encode() for text in pieces[1::2]]
-    return b"".join(pieces)
+def is_marked(column: Column[Any]) -> bool:
+    return _kind(column) in (_Kind.TEXT, _Kind.JSON)
 
 
-def _cell(column: Column[Any], templates: dict[_Kind, str], raw: str | None) -> str:
-    kind = _kind(column)
-    template = raw if raw and kind is _Kind.TEXT else templates[kind]
-    return template.format(_name(column))
+def is_moment(column: Column[Any]) -> bool:
+    return _kind(column) is _Kind.MOMENT
+
+
+def _of_postgresql(column: Column[Any], raw: bool, masked: Collection[str]) -> str:
+    is_masked, kind = column.name in masked, _kind(column)
+    if is_masked and column.name in MASKED:
+        return (_MASKED_RAW if raw else MASKED)[column.name]
+    return _RAW_ON_POSTGRESQL if kind is _Kind.TEXT and (raw or is_masked) else _POSTGRESQL[kind]
+
+
+def _of_sqlite(column: Column[Any], raw: bool, masked: Collection[str]) -> str:
+    if column.name in masked:
+        return _TO_MASK
+    return "{0}" if raw and _kind(column) is _Kind.TEXT else _SQLITE[_kind(column)]
 
 
 def _name(column: Column[Any]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Select, select
 
-from app.store import cells
+from app.exports.columns import Mask
+from app.store import cells, finishing
 from app.store.conditions import where
 from app.store.database import Database
 from app.store.pages import ordering
@@ -25,32 +26,48 @@ class Lines(NamedTuple):
 
 
 def lines(
-    database: Database, question: Question, fields: Sequence[str], raw: bool, seconds: float
+    database: Database,
+    question: Question,
+    fields: Sequence[str],
+    raw: bool,
+    masks: Mapping[str, Mask],
+    seconds: float,
 ) -> Iterator[Lines]:
-    """In batches, as they were at one moment. At least two fields: a lone empty cell needs quotes."""
+    """In batches, as they were at one moment. At least two fields: a lone empty cell needs quotes.
+
+    `masks` are of those fields in which phones are to be hidden.
+    """
     columns = [question.records.table.c[name] for name in fields]
     with database.reading(seconds) as connection:
-        yield from (_fetched if database.is_sqlite else _copied)(connection, question, columns, raw)
+        yield from (_fetched if database.is_sqlite else _copied)(connection, question, columns, raw, masks)
 
 
-def _fetched(connection: Connection, question: Question, columns: list[Column[Any]], raw: bool) -> Iterator[Lines]:
-    cursor = connection.execute(_rows(question, [cells.line(columns, raw)])).cursor
+def _fetched(
+    connection: Connection, question: Question, columns: list[Column[Any]], raw: bool, masks: Mapping[str, Mask]
+) -> Iterator[Lines]:
+    pieces = finishing.pieces(columns, masks, raw)
+    cursor = connection.execute(_rows(question, [cells.line(columns, raw, masks)])).cursor
     assert cursor is not None  # noqa: S101  of a SELECT
     while found := cursor.fetchmany(BATCH_ROWS):
-        yield Lines(len(found), cells.unmarked(b"".join([line for (line,) in found])))
+        yield Lines(len(found), finishing.unmarked(b"".join([line for (line,) in found]), pieces))
 
 
-def _copied(connection: Connection, question: Question, columns: list[Column[Any]], raw: bool) -> Iterator[Lines]:
+def _copied(
+    connection: Connection, question: Question, columns: list[Column[Any]], raw: bool, masks: Mapping[str, Mask]
+) -> Iterator[Lines]:
     """PostgreSQL writes CSV by itself, each line ended by a mere LF."""
     connection.exec_driver_sql(_MODEST)
-    statement = _rows(question, cells.cells(columns, raw))
+    finishes = finishing.finishes(columns, masks, raw)
+    flag = [cells.flag([columns[at] for at in finishes])] if finishes else []
+    statement = _rows(question, [*flag, *cells.cells(columns, raw, masks)])
     compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
     driver: Any = connection.connection.driver_connection
     command = f"COPY ({compiled}) TO STDOUT (FORMAT csv)"
     with driver.cursor() as cursor, cursor.copy(command, compiled.params) as copy:
         found = iter(copy)
         while batch := [bytes(line)[:-1] for line in islice(found, BATCH_ROWS)]:
-            yield Lines(len(batch), b"\r\n".join([*batch, b""]))
+            shown = finishing.unflagged(batch, finishes) if finishes else batch
+            yield Lines(len(batch), b"\r\n".join([*shown, b""]))
 
 
 def _rows(question: Question, shown: Sequence[Any]) -> Select[Any]:

@@ -11,11 +11,12 @@ from uuid import UUID
 from flask import Response, g, request
 
 from app.errors import StoreError, StoreUnavailable
+from app.exports.cells import HIDDEN
 from app.model import AuditEntry, Token
 from app.values import storable
 from app.web.parts import now, parts
 from app.web.result import delivery_id, peer
-from app.web.schemas import MASK, PHONE_FIELDS, without_phones
+from app.web.schemas import PHONE_FIELDS, without_phones
 
 # A cursor holds the values of the row that it marks, and whatever is looked for within texts may be digits.
 _LEFT_OUT = re.compile(rf"({'|'.join(sorted(PHONE_FIELDS))}|query)(__\w+)?|cursor|\w+__contains")
@@ -59,7 +60,7 @@ def unrevealing(parameters: Iterable[tuple[str, str]], region: str) -> Asked:
 
 def _unrevealing(name: str, value: str, region: str) -> str:
     if _LEFT_OUT.fullmatch(name):
-        return MASK
+        return HIDDEN
     text = storable(value) or ""
     return text if _NO_PHONE.fullmatch(name) else without_phones(text, region)
 

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
 import phonenumbers
 from marshmallow import Schema, fields
 
-from app.exports.cells import json_text
-from app.exports.columns import Texts
+from app.exports.cells import HIDDEN, json_text
+from app.exports.columns import Mask
 from app.model import AnsweredBy, CalleeType, Disposition, Identity, Product, Status, Verdict, Via
 from app.store.counts import Kind
 from app.store.questions import Records
 from app.web.fields import E164, Digest, Flag, Key, Moment, Nested, Number, Text, Word
 
-MASK = "•••"
 PHONE_FIELDS = frozenset({"phone_number", "phone_number_raw"})
 MASKED_WITHIN = frozenset({"extra", "query", "problems"})  # where phones may stand among other things
 
 _PHONE_NAME = re.compile(r"phone|\bani\b|msisdn|destination|caller|callee|\btel\b|mobile|\bcell|\bfax", re.I)
 _EMPTY = (None, "{}", "[]")
+_NO_DIGITS = re.compile("[^0-9]+")
 _NUMBER_LIKE = re.compile(r"\+?\(?\d[\d\s().\-/]{5,}\d")
 
 
@@ -177,29 +177,33 @@ def masked(record: dict[str, Any], region: str) -> dict[str, Any]:
     return shown
 
 
-def masked_columns(names: Sequence[str], columns: Sequence[Texts], region: str) -> list[Texts]:
-    """The same for many records, given by columns: of each field its values' texts, lists and objects as JSON."""
+def masks(region: str) -> dict[str, Mask]:
+    """The same for texts of single fields, lists and objects being JSON; a field without a mask is shown whole."""
     mask = _Mask(region)
-    return [
-        [hide(text) for text in texts] if (hide := mask.of(name)) else texts
-        for name, texts in zip(names, columns, strict=True)
-    ]
+    return {
+        "phone_number": mask_e164,
+        "phone_number_raw": mask_text,
+        "extra": mask.of_json,
+        "problems": mask.of_problems,
+        "query": mask.within,
+    }
 
 
 def mask_e164(number: str | None) -> str | None:
     """The first five and last four characters, `+1617•••1234`; of a number too short for that, the last four."""
     if number is None:
         return None
-    return f"{number[:5]}{MASK}{number[-4:]}" if len(number) > 9 else f"{MASK}{number[-4:]}"
+    return f"{number[:5]}{HIDDEN}{number[-4:]}" if len(number) > 9 else f"{HIDDEN}{number[-4:]}"
 
 
 def mask_text(text: str | None) -> str | None:
-    """Of a phone as sent only the last four digits."""
+    """Of a phone as sent only the last four digits, 0 to 9."""
     if text is None:
         return None
-    if text[-4:].isdigit() and len(text) > 3:
-        return MASK + text[-4:]
-    return MASK + "".join(character for character in text if character.isdigit())[-4:]
+    last = text[-4:]
+    if not (len(last) == 4 and last.isdigit() and last.isascii()):
+        last = _NO_DIGITS.sub("", text)[-4:]
+    return HIDDEN + last
 
 
 def without_phones(text: str, region: str) -> str:
@@ -214,21 +218,11 @@ class _Mask:
     def __init__(self, region: str) -> None:
         self.region = region
 
-    def of(self, name: str) -> Callable[[str | None], str | None] | None:
-        """How texts of a field of this name are masked; None where they are not."""
-        if name in PHONE_FIELDS:
-            return mask_e164 if name == "phone_number" else mask_text
-        return {"extra": self._json, "problems": self._json_problems, "query": self._query}.get(name)
-
-    def _json(self, text: str | None) -> str | None:
+    def of_json(self, text: str | None) -> str | None:
         return text if text in _EMPTY else json_text(self.within(json.loads(text or "")))
 
-    def _json_problems(self, text: str | None) -> str | None:
+    def of_problems(self, text: str | None) -> str | None:
         return text if text in _EMPTY else json_text([self.problem(one) for one in json.loads(text or "")])
-
-    def _query(self, text: str | None) -> str | None:
-        shown: str | None = self.within(text)
-        return shown
 
     def problem(self, problem: dict[str, Any]) -> dict[str, Any]:
         name, value = problem["field"], problem["value"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as python_csv
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -11,19 +12,21 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import insert
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert, update
 from werkzeug.datastructures import MultiDict
 
 from app.exports import csv, ndjson
 from app.exports.cells import GUARDED, json_text
-from app.exports.columns import Kind
+from app.exports.columns import Batch, Kind, Mask
 from app.store import pages
 from app.store.lines import lines
 from app.store.questions import Records
 from app.store.schema import deliveries, outcomes
 from app.store.texts import texts
 from app.web.exports import RECORDS, columns, wanted
-from app.web.schemas import masked_columns
+from app.web.schemas import masks
 
 PIECES = [
     "=",
@@ -84,20 +87,30 @@ def odd_row(random: Random) -> dict:
     }  # fmt: skip
 
 
-def all_ways(database, records: str, parameters: list[tuple[str, str]]) -> tuple[bytes, bytes, bytes]:
+def all_ways(
+    database, records: str, parameters: list[tuple[str, str]], reveal: bool = True
+) -> tuple[bytes, bytes, bytes]:
     """CSV by the database, by columns, and by record: each shown as lists show it, written by Python's own CSV."""
-    asked = wanted(records, MultiDict(parameters), reveal=True)
+    asked = wanted(records, MultiDict(parameters), reveal=reveal)
     shown = columns(RECORDS[records], asked.fields, body=False)
     names = [one.name for one in shown]
-    fast = lines(database, asked.question, names, asked.raw, 60)
-    by_columns = csv.blocks(texts(database, asked.question, names, 60), shown, asked.raw)
-    schema = RECORDS[records](reveal=True, only=names)
+    hidden = {} if reveal else masks("US")
+    fast = lines(database, asked.question, names, asked.raw, hidden, 60)
+    by_columns = csv.blocks(batches(database, asked.question, names, hidden), shown, asked.raw)
+    schema = RECORDS[records](reveal=reveal, only=names)
     rows = pages.page(database, replace(asked.question, limit=ALL)).rows
     text = io.StringIO(newline="")
     writer = python_csv.writer(text)
     writer.writerow(names)
     writer.writerows([cell(schema.record(row)[name], kind, asked.raw) for name, kind in shown] for row in rows)
     return csv.header(shown) + b"".join(one.text for one in fast), b"".join(by_columns), text.getvalue().encode()
+
+
+def batches(database, question, names: list[str], hidden: dict[str, Mask]) -> Iterator[Batch]:
+    """By columns, of which those with a mask are masked."""
+    for batch in texts(database, question, names, 60):
+        each = zip(names, batch, strict=True)
+        yield [[hidden[name](text) for text in one] if name in hidden else one for name, one in each]
 
 
 def cell(value: Any, kind: Kind, raw: bool) -> str:
@@ -163,17 +176,103 @@ def test_records_by_columns_are_what_lists_show(database, records, reveal) -> No
     schema = RECORDS[records](reveal=reveal)
     names = list(schema.fields)
     shown = [schema.record(row) for row in pages.page(database, replace(asked.question, limit=ALL)).rows]
-    batches = list(texts(database, asked.question, names, 60))
-    masked = batches if reveal else [masked_columns(names, batch, "US") for batch in batches]
-    lines = b"".join(ndjson.blocks(masked, columns(RECORDS[records], None, body=False), False)).decode()
+    found = batches(database, asked.question, names, {} if reveal else masks("US"))
+    lines = b"".join(ndjson.blocks(found, columns(RECORDS[records], None, body=False), False)).decode()
     assert lines == "".join(f"{json_text(record)}\n" for record in shown)
 
 
+PHONES = [
+    "",
+    "6175551234",
+    "(617) 555-12 34",
+    "x",
+    "12",
+    "+16175551234;ani=1",
+    "tel:+16175551234;ani=8009957586;postd=2",
+    "\"'6173720293'\"",
+    "٣٤٥٦٧",
+    "617555123٤",
+]
+
+
 def of_phones(random: Random) -> dict:
-    phone = random.choice(["", "6175551234", "(617) 555-12 34", "x", "12", "+16175551234;ani=1", "٣٤٥٦٧"])
+    phone = random.choice(PHONES)
     return {
-        "phone_number_raw": phone,
-        "phone_number": random.choice([None, "+16175551234", "+1234567"]),
+        "phone_number_raw": random.choice([None, phone]),
+        "phone_number": random.choice([None, "+16175551234", "+1234567", "+12345678"]),
         "extra": random.choice([{}, {"ani": phone, "6175551234": [1, 6175551234]}]),
         "problems": random.choice([[], [{"field": "phone_number", "value": phone, "problem": "not a number"}]]),
     }
+
+
+MASKED_QUESTIONS = [
+    [],
+    [("raw", "true")],
+    [("fields", "problems,phone_number")],
+    [("fields", "phone_number_raw,phone_number,status"), ("raw", "true")],
+    [("fields", "ended_at,extra,batch,phone_number,queued_at")],
+    [("fields", "extra,problems"), ("sort", "batch")],
+    [("fields", "ended_at,attempts")],
+]
+
+
+@pytest.mark.parametrize("parameters", MASKED_QUESTIONS)
+def test_masked_lines_are_the_very_bytes_too(database, parameters) -> None:
+    random = Random(str(parameters))
+    with database.writing() as connection:
+        connection.execute(insert(outcomes), [odd_row(random) | of_phones(random) for _ in range(300)])
+    fast, by_columns, general = all_ways(database, "outcomes", parameters, reveal=False)
+    assert fast == general
+    assert by_columns == general
+    assert fast.count(b"\r\n") > 1
+
+
+@pytest.mark.parametrize("parameters", [[], [("raw", "true")], [("fields", "query,id,problems")]])
+def test_of_deliveries_phones_in_queries_are_masked_in_the_same_way(database, parameters) -> None:
+    queries = ["=+16175551234", "a=1,2&caller=6175551234", '"', "", "{}", "+", "x\r\n(617) 555-1234", "•é"]
+    with database.writing() as connection:
+        for at, key in enumerate(
+            connection.scalars(deliveries.select().limit(40).with_only_columns(deliveries.c.id))
+        ):
+            asked = update(deliveries).where(deliveries.c.id == key)
+            connection.execute(asked.values(query=queries[at % len(queries)]))
+    fast, by_columns, general = all_ways(database, "deliveries", parameters, reveal=False)
+    assert fast == by_columns == general
+    assert "•••1234".encode() in fast
+    assert b"6175551234" not in fast
+
+
+storable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+phones = st.sampled_from(PHONES[1:]) | storable | st.text("+0123456789٤", min_size=1, max_size=14)
+nested = st.dictionaries(storable | phones, phones | st.integers() | st.lists(phones | st.none()), max_size=3)
+problem = st.fixed_dictionaries({"field": storable, "value": phones | nested | st.none(), "problem": st.just("odd")})
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "phone_number": st.none() | phones,
+                "phone_number_raw": st.none() | phones,
+                "batch": st.none() | phones,
+                "extra": nested,
+                "problems": st.lists(problem, max_size=2),
+            }
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    st.booleans(),
+)
+def test_whatever_texts_hold_masked_lines_are_the_very_bytes(database, some, raw) -> None:
+    random = Random(3)
+    with database.writing() as connection:
+        connection.execute(delete(outcomes).where(outcomes.c.integration == "any"))
+        rows = [odd_row(random) | one | {"integration": "any"} for one in some]
+        connection.execute(insert(outcomes), rows)
+    parameters = [("integration", "any"), ("raw", str(raw).lower())]
+    fast, by_columns, general = all_ways(database, "outcomes", parameters, reveal=False)
+    assert fast == general
+    assert by_columns == general
+    assert fast.count(b"\r\n") > len(some)
