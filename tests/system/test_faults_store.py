@@ -46,7 +46,7 @@ DRAINED = "plum_spool_drained_total"
 def own() -> Iterator[Cluster]:
     """A PostgreSQL that may be broken. Another run of pytest would lock its user out of pytest's own directories."""
     with TemporaryDirectory(prefix="plum-own-") as directory:
-        made = new_cluster(Path(directory))
+        made = new_cluster(Path(directory), syncs=False)
         yield made
         made.stop()
 
