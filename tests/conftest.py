@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 CI = os.environ.get("CI") == "true"
 
@@ -46,6 +47,17 @@ class ByService(LoadScopeScheduling):
             return nodeid
         file, _, test = nodeid.partition("::")
         return f"{file} {' '.join(engine for engine in ('sqlite', 'postgresql') if f'[{engine}' in test)}"
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """Rather one of the same engine: starting the service of another takes as long as many tests."""
+        latest = next(reversed(self.assigned_work[node]), "")
+        if latest.endswith((" sqlite", " postgresql")):
+            engine = latest.rpartition(" ")[2]
+            for scope in self.workqueue:
+                if scope.endswith(f" {engine}"):
+                    self.workqueue.move_to_end(scope, last=False)
+                    break
+        super()._assign_work_unit(node)
 
 
 @dataclass
