@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 PORT ?= 8000
+# More than a small machine has processors: many tests wait for processes and time limits.
+WORKERS ?= 4
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -13,7 +15,8 @@ run: .venv/run ## set up what is missing and serve on http://127.0.0.1:8000 (POR
 	@exec $(BIN)/plum-outcomes serve --welcome --bind 127.0.0.1:$(PORT)
 
 test: .venv/test lint ## check style and types, then run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -m 'not alone' --numprocesses $(WORKERS)
+	$(BIN)/pytest -m alone
 
 bench: .venv/test ## measure; docs/performance.md holds the figures
 	$(BIN)/python -m bench

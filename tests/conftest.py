@@ -9,12 +9,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from uuid import uuid4
 
 import psycopg
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 CI = os.environ.get("CI") == "true"
 
@@ -26,6 +31,35 @@ def skip_or_fail(reason: str) -> None:
     pytest.skip(reason)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ByService(config, log)
+
+
+class ByService(LoadScopeScheduling):
+    """The system's tests of a file and engine stay together, since they share a service; others go anywhere.
+
+    Told here, since the groups that xdist 3.8 takes from marks are lost on pytest 9.2, without a word.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        if not nodeid.startswith("tests/system/"):
+            return nodeid
+        file, _, test = nodeid.partition("::")
+        return f"{file} {' '.join(engine for engine in ('sqlite', 'postgresql') if f'[{engine}' in test)}"
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """Rather one of the same engine: starting the service of another takes as long as many tests."""
+        latest = next(reversed(self.assigned_work[node]), "")
+        if latest.endswith((" sqlite", " postgresql")):
+            engine = latest.rpartition(" ")[2]
+            for scope in self.workqueue:
+                if scope.endswith(f" {engine}"):
+                    self.workqueue.move_to_end(scope, last=False)
+                    break
+        super()._assign_work_unit(node)
+
+
 @dataclass
 class Cluster:
     """A PostgreSQL of the tests' own, on loopback."""
@@ -34,9 +68,11 @@ class Cluster:
     data: Path
     port: int
     user: str | None  # whom the server runs as; it refuses root
+    syncs: bool = True
 
     def start(self) -> None:
         options = f"-p {self.port} -k {self.data} -c listen_addresses=127.0.0.1 -c max_connections=200"
+        options += f" -c fsync={'on' if self.syncs else 'off'}"
         log = self.data / "log"
         self._run("pg_ctl", "-D", self.data, "-w", "-t", "60", "-l", log, "-o", options, "start")
 
@@ -52,12 +88,25 @@ class Cluster:
     def url(self, name: str) -> str:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
-    def create(self) -> str:
-        """The URL of a new, empty database."""
+    def create(self, like: str | None = None) -> str:
+        """The URL of a new database: an empty one, or a copy of the one at the URL `like`, which nobody uses."""
         name = f"test_{uuid4().hex}"
-        with psycopg.connect(self.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+        template = like.rpartition("/")[2] if like else "template1"
+        self._in_postgres(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
+
+    @contextmanager
+    def lent(self, like: str | None = None) -> Iterator[str]:
+        """The same for a while: hundreds of databases would fill the disk, and keep the server busy."""
+        url = self.create(like)
+        try:
+            yield url
+        finally:
+            self._in_postgres(f'DROP DATABASE "{url.rpartition("/")[2]}" WITH (FORCE)')
+
+    def _in_postgres(self, statement: str) -> None:
+        with psycopg.connect(self.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(statement)
 
     def initialise(self) -> None:
         self.data.mkdir(parents=True)
@@ -80,15 +129,21 @@ class Cluster:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below those that systems hand out to clients: among tests that post, one of these is soon somebody's."""
+    while True:
+        port = SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
-def new_cluster(directory: Path) -> Cluster:
-    """A running PostgreSQL in `directory`, from the system's packages or from the one that pip installs."""
+def new_cluster(directory: Path, *, syncs: bool = True) -> Cluster:
+    """A running PostgreSQL in `directory`, from the system's packages or from the one that pip installs.
+
+    Tests let it not sync: they end processes, never the machine, and what a process has written outlives it.
+    """
     binaries = _binaries()
-    cluster = Cluster(binaries, directory / "pgdata", free_port(), _user())
+    cluster = Cluster(binaries, directory / "pgdata", free_port(), _user(), syncs)
     if cluster.user:
         _let_through(directory)
     cluster.initialise()
@@ -126,7 +181,7 @@ def _let_through(directory: Path) -> None:
 def cluster() -> Iterator[Cluster]:
     # Not below pytest's own directory, which another session may close to the server's user.
     with tempfile.TemporaryDirectory(prefix="plum-postgresql-") as directory:
-        made = new_cluster(Path(directory))
+        made = new_cluster(Path(directory), syncs=False)
         yield made
         made.stop()
 
@@ -137,12 +192,58 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def database_url(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """A new, empty store, on each engine in turn."""
+def database_url(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A new store without schema, on each engine in turn."""
     if engine_name == "sqlite":
-        return f"sqlite:///{tmp_path / 'outcomes.db'}"
-    made: Cluster = request.getfixturevalue("cluster")
-    return made.create()
+        yield f"sqlite:///{tmp_path / 'outcomes.db'}"
+    else:
+        with request.getfixturevalue("cluster").lent() as url:
+            yield url
+
+
+# Running the migrations takes ten times as long as copying what they made.
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("migrated") / "outcomes.db"
+    _migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql(cluster: Cluster) -> str:
+    url = cluster.create()
+    _migrate(url)
+    return url
+
+
+def _migrate(url: str) -> None:
+    # Imported here, since the system's tests, which share this file, know nothing of ours.
+    from app.store import schema_version
+    from app.store.database import Database
+
+    database = Database(url)
+    schema_version.migrate(database)
+    database.close()
+
+
+@pytest.fixture
+def store_url(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A new, empty store, on each engine in turn."""
+    with copied(engine_name, "migrated", tmp_path, request) as url:
+        yield url
+
+
+@contextmanager
+def copied(engine_name: str, which: str, directory: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A store like the one that the fixture of this name and engine made."""
+    made = request.getfixturevalue(f"{which}_{engine_name}")
+    if engine_name == "sqlite":
+        yield f"sqlite:///{shutil.copy(made, directory / 'outcomes.db')}"
+    else:
+        with request.getfixturevalue("cluster").lent(like=made) as url:
+            yield url
 
 
 def wait_until(condition: object, seconds: float = 15.0) -> None:

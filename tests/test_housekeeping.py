@@ -17,7 +17,6 @@ from app.housekeeping import Housekeeping, is_running
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import ASIDE, Spool
 from app.model import Delivery, Integration, KnownKey, Product, Receipt, Verdict, hashed
-from app.store import schema_version
 from app.store.database import Database
 from app.store.schema import deliveries, outcomes
 from tests.conftest import wait_until
@@ -42,9 +41,8 @@ def spool(tmp_path) -> Spool:
 
 
 @pytest.fixture
-def database(database_url):
-    database = Database(database_url)
-    schema_version.migrate(database)
+def database(store_url):
+    database = Database(store_url)
     yield database
     database.close()
 

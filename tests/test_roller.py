@@ -15,7 +15,6 @@ from app.errors import StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery
 from app.roller import Roller
-from app.store import schema_version
 from app.store.database import Database
 from app.store.readings import save
 from app.store.schema import rollups
@@ -23,9 +22,8 @@ from tests.conftest import wait_until
 
 
 @pytest.fixture
-def database(database_url):
-    database = Database(database_url)
-    schema_version.migrate(database)
+def database(store_url):
+    database = Database(store_url)
     yield database
     database.close()
 

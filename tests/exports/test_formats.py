@@ -35,8 +35,11 @@ edgy = st.sampled_from(EDGES)
 moments = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)).map(
     lambda at: at.replace(tzinfo=UTC).isoformat().replace("+00:00", "Z")
 )
+# Few leaves leave room for rows: an example is bounded in all, and larger values made most a single row.
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner)
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
+    max_leaves=5,
 )
 records = st.lists(
     st.fixed_dictionaries(

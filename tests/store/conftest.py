@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-import psycopg
 import pytest
 
 from app.interpret import interpret
@@ -17,6 +15,7 @@ from app.plum import simulator
 from app.store import schema_version
 from app.store.database import Database
 from app.store.readings import save
+from tests.conftest import copied
 
 FULL_CALLS = 1500
 
@@ -43,25 +42,20 @@ def fullness(request) -> str:
 @pytest.fixture
 def database(engine_name, fullness, tmp_path, request) -> Iterator[Database]:
     """A store of each engine, empty and with the results of a misbehaving campaign of other integrations."""
-    if engine_name == "sqlite":
-        file = tmp_path / "outcomes.db"
-        if fullness == "full":
-            shutil.copy(request.getfixturevalue("full_sqlite"), file)
-        url = f"sqlite:///{file}"
-    else:
-        cluster = request.getfixturevalue("cluster")
-        url = _copy(cluster, request.getfixturevalue("full_postgresql")) if fullness == "full" else cluster.create()
-    database = Database(url)
-    schema_version.migrate(database)
-    yield database
-    database.close()
+    which = "full" if fullness == "full" else "migrated"
+    with copied(engine_name, which, tmp_path, request) as url:
+        database = Database(url)
+        yield database
+        database.close()
 
 
-def _copy(cluster, url: str) -> str:
-    name = f"copy_{uuid4().hex}"
-    with psycopg.connect(cluster.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{url.rsplit("/", 1)[1]}"')
-    return cluster.url(name)
+@pytest.fixture
+def crowded(cluster, migrated_postgresql) -> Iterator[Database]:
+    """PostgreSQL, where several write at once."""
+    with cluster.lent(like=migrated_postgresql) as url:
+        database = Database(url)
+        yield database
+        database.close()
 
 
 def _fill(url: str) -> None:

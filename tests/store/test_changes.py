@@ -6,8 +6,6 @@ import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-import pytest
-
 from app.interpret import interpret
 from app.model import Delivery
 from app.store import changes
@@ -93,16 +91,6 @@ def test_the_old_is_forgotten_but_numbers_go_on(database) -> None:
 
 
 # --- several writers
-
-
-@pytest.fixture
-def crowded(cluster):
-    database = Database(cluster.create())
-    from app.store import schema_version
-
-    schema_version.migrate(database)
-    yield database
-    database.close()
 
 
 def test_a_transaction_that_commits_late_is_neither_missed_nor_waited_for(crowded) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import changes, counts, facets, narrowing, pages, rolled, rolling, schema_version, summary
+from app.store import changes, counts, facets, narrowing, pages, rolled, rolling, summary
 from app.store.counts import Count, Kind
 from app.store.database import Database
 from app.store.quarters import Span
@@ -64,15 +64,6 @@ def filled(database) -> Database:
     add_odd_texts(database)
     add_calls(database)
     return database
-
-
-@pytest.fixture
-def crowded(cluster):
-    """PostgreSQL, where several write at once."""
-    database = Database(cluster.create())
-    schema_version.migrate(database)
-    yield database
-    database.close()
 
 
 def conditions(random: Random) -> list[Condition]:

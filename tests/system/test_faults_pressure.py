@@ -16,6 +16,8 @@ import pytest
 from tests.system.conftest import Sender, Service, dev_body
 from tests.system.faults import ACK_SECONDS, Load, Post, assert_nothing_lost_or_doubled, processes, running
 
+pytestmark = pytest.mark.alone
+
 SLOW = 500
 SLOW_SECONDS = 6
 BUSY = 512

@@ -46,7 +46,7 @@ DRAINED = "plum_spool_drained_total"
 def own() -> Iterator[Cluster]:
     """A PostgreSQL that may be broken. Another run of pytest would lock its user out of pytest's own directories."""
     with TemporaryDirectory(prefix="plum-own-") as directory:
-        made = new_cluster(Path(directory))
+        made = new_cluster(Path(directory), syncs=False)
         yield made
         made.stop()
 
@@ -68,6 +68,7 @@ def assert_counted(service: Service, deliveries: int, load: Load) -> None:
     assert abs(counted - deliveries) <= len(load.unanswered), (counted, deliveries)
 
 
+@pytest.mark.alone
 def test_stopped_under_load(own: Cluster, sender: Sender) -> None:
     service = sender.service
     before = metric(service, DRAINED)
@@ -101,6 +102,7 @@ def test_stopped_under_load(own: Cluster, sender: Sender) -> None:
     assert "store: ok" in service.request("GET", "/readyz").body.decode()
 
 
+@pytest.mark.alone
 def test_frozen_under_load(own: Cluster, sender: Sender) -> None:
     service = sender.service
     before = metric(service, DRAINED)
@@ -294,6 +296,7 @@ def test_the_answer_to_a_commit_is_lost(own: Cluster, tmp_path: Path, hangs_up: 
 # --- somebody else writes to the SQLite file
 
 
+@pytest.mark.alone
 def test_a_foreign_write_lock_on_sqlite(tmp_path: Path) -> None:
     file = tmp_path / "outcomes.db"
     with running(f"sqlite:///{file}", tmp_path) as sender:

@@ -306,7 +306,7 @@ def test_no_question_made_from_the_document_is_a_fault(service: Service, campaig
         "--exclude-path-regex", r"/live|/audit|\.(csv|ndjson|xlsx|parquet)$",
         "-H", f"Authorization: Bearer {service.token}", f"http://127.0.0.1:{service.port}/api/openapi.json",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=110)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=280)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 

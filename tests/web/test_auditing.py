@@ -17,7 +17,7 @@ from app.config import from_environment
 from app.errors import StoreUnavailable
 from app.factory import create_app
 from app.model import AuditEntry, Scope, Token
-from app.store import schema_version, tokens
+from app.store import tokens
 from app.store.audit import write
 from app.store.database import Database
 from app.store.pages import page
@@ -80,16 +80,15 @@ def test_what_is_no_phone_is_kept_as_asked() -> None:
 
 
 @pytest.fixture
-def database(database_url) -> Iterator[Database]:
-    database = Database(database_url)
-    schema_version.migrate(database)
+def database(store_url) -> Iterator[Database]:
+    database = Database(store_url)
     yield database
     database.close()
 
 
 @pytest.fixture
-def app(database, database_url, tmp_path) -> Iterator[Flask]:
-    made = create_app(from_environment({"PLUM_DATABASE_URL": database_url, "PLUM_SPOOL_DIR": str(tmp_path)}))
+def app(database, store_url, tmp_path) -> Iterator[Flask]:
+    made = create_app(from_environment({"PLUM_DATABASE_URL": store_url, "PLUM_SPOOL_DIR": str(tmp_path)}))
     yield made
     plum = made.extensions["plum"]
     for one in (plum.database, plum.answers, plum.feed._database):
