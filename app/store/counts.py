@@ -95,7 +95,7 @@ def estimate(database: Database, question: Question) -> Count:
 def _estimated(database: Database, question: Question) -> Count:
     first = select(question.records.table.c.id).where(*where(question)).limit(EXACT_UP_TO + 1).subquery()
     try:
-        with database.reading(MOMENT_SECONDS) as connection:
+        with database.reading(MOMENT_SECONDS, alone=True) as connection:
             found = connection.execute(select(func.count()).select_from(first)).scalar_one()
     except TooSlow:
         return Count(max(_guess(database, question), 1), Kind.ESTIMATED)

@@ -42,11 +42,14 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
 
     @contextmanager
-    def reading(self, seconds: float = STATEMENT_SECONDS, *, at_one_moment: bool = False) -> Iterator[Connection]:
+    def reading(
+        self, seconds: float = STATEMENT_SECONDS, *, at_one_moment: bool = False, alone: bool = False
+    ) -> Iterator[Connection]:
         """A connection for questions, each statement and each batch of rows within `seconds`.
 
         On SQLite all statements see the store as it was at one moment; on PostgreSQL only where that is asked for.
-        Raises `TooSlow`, `StoreUnavailable` or `StoreRefused`.
+        `alone` keeps PostgreSQL from starting workers beside it, which a brief look would not live to see, and an
+        export is to leave to others. Raises `TooSlow`, `StoreUnavailable` or `StoreRefused`.
         """
         with _own_errors(self.engine), _in_time(seconds), self.engine.connect() as connection:
             connection = connection.execution_options(asking=seconds)
@@ -55,6 +58,8 @@ class Database:
                     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 if not self.is_sqlite and seconds != STATEMENT_SECONDS:
                     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+                if not self.is_sqlite and alone:
+                    connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
                 yield connection
 
     @contextmanager
@@ -83,7 +88,9 @@ def _engine(url: str) -> Engine:
 
 
 def _postgresql(url: str) -> Engine:
-    options = f"-c lock_timeout={LOCK_SECONDS}s -c statement_timeout={STATEMENT_SECONDS}s -c timezone=UTC"
+    # Compiling a statement takes some hundred milliseconds, which no time limit cuts short.
+    settings = {"lock_timeout": f"{LOCK_SECONDS}s", "statement_timeout": f"{STATEMENT_SECONDS}s", "jit": "off"}
+    options = " ".join(f"-c {name}={value}" for name, value in (settings | {"timezone": "UTC"}).items())
     return create_engine(
         url,
         connect_args={

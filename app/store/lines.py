@@ -16,8 +16,6 @@ from app.store.pages import ordering
 from app.store.questions import Question
 
 BATCH_ROWS = 2000
-# Compiling such a statement takes longer than it saves, and an export is to leave the other processor alone.
-_MODEST = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0"
 
 
 class Lines(NamedTuple):
@@ -38,7 +36,7 @@ def lines(
     `masks` are of those fields in which phones are to be hidden.
     """
     columns = [question.records.table.c[name] for name in fields]
-    with database.reading(seconds) as connection:
+    with database.reading(seconds, alone=True) as connection:
         yield from (_fetched if database.is_sqlite else _copied)(connection, question, columns, raw, masks)
 
 
@@ -56,7 +54,6 @@ def _copied(
     connection: Connection, question: Question, columns: list[Column[Any]], raw: bool, masks: Mapping[str, Mask]
 ) -> Iterator[Lines]:
     """PostgreSQL writes CSV by itself, each line ended by a mere LF."""
-    connection.exec_driver_sql(_MODEST)
     finishes = finishing.finishes(columns, masks, raw)
     flag = [cells.flag([columns[at] for at in finishes])] if finishes else []
     statement = _rows(question, [*flag, *cells.cells(columns, raw, masks)])

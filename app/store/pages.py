@@ -69,7 +69,7 @@ def _quickly(database: Database, question: Question, statement: Select[Any]) -> 
     if (condition and following.is_rare(condition)) or not (condition or narrowing.is_narrowable(question)):
         return None
     try:
-        with database.reading(QUICK_SECONDS) as connection:
+        with database.reading(QUICK_SECONDS, alone=True) as connection:
             return [dict(row) for row in connection.execute(statement.limit(question.limit + 1)).mappings().all()]
     except TooSlow:
         return None

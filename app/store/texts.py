@@ -17,14 +17,12 @@ from app.store.questions import Question
 from app.store.shown import Texts, is_escaped, selected, shown_by_postgresql, shown_by_sqlite
 
 BATCH_ROWS = 1000
-# Compiling such a statement takes longer than it saves, and an export is to leave the other processor alone.
-_MODEST = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0"
 
 
 def texts(database: Database, question: Question, fields: Sequence[str], seconds: float) -> Iterator[list[Texts]]:
     """In batches, as they were at one moment: for each field the texts of its values, null being None."""
     columns = [question.records.table.c[name] for name in fields]
-    with database.reading(seconds) as connection:
+    with database.reading(seconds, alone=True) as connection:
         yield from (_fetched if database.is_sqlite else _copied)(connection, question, columns)
 
 
@@ -38,7 +36,6 @@ def _fetched(connection: Connection, question: Question, columns: list[Column[An
 
 def _copied(connection: Connection, question: Question, columns: list[Column[Any]]) -> Iterator[list[Texts]]:
     """By COPY in its text format: tabs and ends of lines within values are escaped, so rows can just be split."""
-    connection.exec_driver_sql(_MODEST)
     statement = _rows(question, columns, "postgresql")
     compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
     driver: Any = connection.connection.driver_connection
