@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from app.store.holding import holds
-from app.store.quarters import LocalClock
 from app.store.questions import Condition
 from app.store.tallies import Cell, Tally, unpack, unpack_cells, unpack_durations
 
@@ -27,11 +26,17 @@ class Kind(NamedTuple):
     known: bool
 
 
+class Clock(Protocol):
+    """Parts time into buckets, each with a number."""
+
+    def number(self, quarter: int) -> tuple[int, int]: ...
+
+
 class Wanted(NamedTuple):
     """What to group by, and whether durations matter."""
 
     fields: Sequence[str] = ()
-    clock: LocalClock | None = None
+    clock: Clock | None = None
     durations: bool = False
 
     def number(self, quarter: int) -> tuple[int, int]:
@@ -75,13 +80,13 @@ def add_cells(
                 continue
             known = entries.setdefault((bucket, batch), _Entries(kinds, wanted, groups, bucket, batch))
             for number, total, attempts, attempted, length in unpack_cells(cells):
-                entry = known[number]
-                entry.total += total
-                entry.attempts += attempts
-                entry.attempted += attempted
-                if length and more:
-                    entry.tally.durations.add(durations[at : at + length])
-                    at += length
+                if entry := known[number]:
+                    entry.total += total
+                    entry.attempts += attempts
+                    entry.attempted += attempted
+                    if length and more:
+                        entry.tally.durations.add(durations[at : at + length])
+                at += length
     for one in entries.values():
         one.add_up()
 
@@ -96,8 +101,8 @@ class _Entry:
         self.total = self.attempts = self.attempted = 0
 
 
-class _Entries(dict[int, _Entry]):
-    """By kind; what comes of a kind that was not asked for goes nowhere."""
+class _Entries(dict[int, _Entry | None]):
+    """By kind; None for those that were not asked for."""
 
     def __init__(
         self,
@@ -110,11 +115,9 @@ class _Entries(dict[int, _Entry]):
         super().__init__()
         self._kinds, self._wanted, self._groups, self._bucket, self._batch = kinds, wanted, groups, bucket, batch
 
-    def __missing__(self, number: int) -> _Entry:
-        kind = self._kinds.get(number)
-        if kind is None:
-            entry = _Entry(Tally())
-        else:
+    def __missing__(self, number: int) -> _Entry | None:
+        entry = None
+        if kind := self._kinds.get(number):
             values = (self._batch if name == "batch" else kind.words[name] for name in self._wanted.fields)
             entry = _Entry(self._groups[self._bucket, tuple(values)])
         self[number] = entry
@@ -122,8 +125,8 @@ class _Entries(dict[int, _Entry]):
 
     def add_up(self) -> None:
         for number, entry in self.items():
-            if kind := self._kinds.get(number):
-                tally = entry.tally
+            if entry:
+                kind, tally = self._kinds[number], entry.tally
                 tally.count += entry.total
                 tally.attempts += entry.attempts
                 tally.attempted += entry.attempted

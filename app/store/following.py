@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain, repeat
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Column, Connection, ScalarSelect, null, select
 
 from app.store.covering import Stretch, limits
 from app.store.deadline import Deadline
@@ -19,9 +20,11 @@ from app.store.traces import Keys, asked_keys, needles, place_of, quarter_within
 from app.store.traces import places as places_of
 from app.store.tracing import DIRECTORY, UNTRACED
 
-# Days that are read together, growing: a day may tell of one outcome or of all that it has.
-_AT_ONCE = {Operator.EQUAL: (8, 128), Operator.CONTAINS: (1, 8)}
-_AT_ONCE_OTHERWISE = (1, 16, 128)
+# Days that are read together, growing: of one value a day tells little, of many perhaps of all its outcomes.
+_AT_ONCE = (8, 128)
+_AT_ONCE_OF_MANY = (1, 16, 128)
+_AT_ONCE_OF_ALL = (1, 8)
+_SPANS = (Span.QUARTER, Span.DAY)
 _RARE = {"call_id", "message_reference", "reference", "phone_number", "phone_number_raw"}  # nearly each has its own
 _LEAST = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -106,7 +109,10 @@ class _Walk:
             yield from self._unfilled()
 
     def _sizes(self) -> Iterator[int]:
-        sizes = _AT_ONCE.get(self._condition.operator, _AT_ONCE_OTHERWISE)
+        condition = self._condition
+        sizes = _AT_ONCE if condition.operator is Operator.EQUAL else _AT_ONCE_OF_MANY
+        if condition.operator is Operator.CONTAINS and is_telling(condition):
+            sizes = _AT_ONCE_OF_ALL
         return chain(sizes, repeat(sizes[-1]))
 
     def _unfilled(self) -> Iterator[Stretch]:
@@ -142,45 +148,48 @@ class _Walk:
         return quarter >= self._filled_from and quarter not in self._live
 
     def _places(self, days: Sequence[int]) -> dict[int, set[int]]:
+        """By day. Days that are not among these, but between them, have no traces."""
         self._deadline.check()
         found: dict[int, set[int]] = defaultdict(set)
-        of_days = set(days)
-        kept = {
-            Span.DAY: [day for day in days if day in self._kept[Span.DAY]],
-            Span.QUARTER: [one for one in self._kept[Span.QUARTER] if Span.DAY.of(one) in of_days],
-        }
         held = needles(self._condition)
         for keys in asked_keys(self._condition) or ():
-            for span, quarters in kept.items():
-                for quarter, packed in self._shares(span, quarters, keys):
-                    found[Span.DAY.of(quarter)].update(places_of(packed, keys, self._condition, held))
+            for quarter, packed in self._shares(min(days), max(days) + Span.DAY - 1, keys):
+                found[Span.DAY.of(quarter)].update(places_of(packed, keys, self._condition, held))
         return found
 
-    def _shares(self, span: Span, quarters: Sequence[int], keys: Keys) -> Iterator[tuple[int, bytes]]:
-        """What may hold these keys: in each span the share that begins last before them, and those that follow it."""
-        if not quarters:
-            return
+    def _shares(self, first: int, last: int, keys: Keys) -> Iterator[tuple[int, bytes]]:
+        """What may hold these keys: of each span the share that begins last before them, and those that follow it."""
+        is_one = keys.low == keys.high
+        beginning = (
+            self._last(traces.c.entries, keys.low),
+            null() if is_one else self._last(traces.c.first, keys.high),
+        )
+        directory = select(traces.c.span, traces.c.quarter, *beginning).where(
+            traces.c.field == DIRECTORY, traces.c.span.in_(_SPANS), traces.c.quarter.between(first, last)
+        )
+        wide: dict[int, list[int]] = defaultdict(list)
+        for span, quarter, packed, upto in self._connection.execute(directory).all():
+            if packed is not None:
+                yield quarter, packed
+            if upto is not None and upto > keys.low:
+                wide[span].append(quarter)
+        for span, quarters in wide.items():
+            of_span = (traces.c.field == self._condition.field, traces.c.span == span, traces.c.quarter.in_(quarters))
+            later = (traces.c.first > keys.low, traces.c.first <= keys.high)
+            found = self._connection.execute(select(traces.c.quarter, traces.c.entries).where(*of_span, *later)).all()
+            yield from ((quarter, packed) for quarter, packed in found)
+
+    def _last(self, column: Column[Any], key: str) -> ScalarSelect[Any]:
+        """Of the share that begins with this key or last before it, in the span that the directory names."""
         told = traces.alias()
-        of_field = (told.c.field == self._condition.field, told.c.span == span)
-        last = (
-            select(told.c.entries)
-            .where(*of_field, told.c.quarter == traces.c.quarter, told.c.first <= keys.low)
+        return (
+            select(told.c[column.name])
+            .where(told.c.field == self._condition.field, told.c.first <= key)
+            .where(told.c.span == traces.c.span, told.c.quarter == traces.c.quarter)
             .order_by(told.c.first.desc())
             .limit(1)
             .scalar_subquery()
         )
-        between = traces.c.quarter.between(min(quarters), max(quarters))
-        directory = (traces.c.field == DIRECTORY, traces.c.span == span, between)
-        asked = set(quarters)
-        for quarter, packed in self._connection.execute(select(traces.c.quarter, last).where(*directory)).all():
-            if packed is not None and quarter in asked:
-                yield quarter, packed
-        if keys.low != keys.high:
-            following = select(told.c.quarter, told.c.entries).where(
-                *of_field, told.c.quarter.in_(quarters), told.c.first > keys.low, told.c.first <= keys.high
-            )
-            for quarter, packed in self._connection.execute(following).all():
-                yield quarter, packed
 
 
 def _joined(times: Iterator[Stretch]) -> Iterator[Stretch]:

@@ -92,11 +92,18 @@ class _Walk:
             quarters = [place.quarter for place in walk if place.span is span]
             columns = (rollups.c[name] for name in ("quarter", "count", *self._columns))
             kept = select(*columns).where(rollups.c.span == span, rollups.c.quarter.in_(quarters))
-            for quarter, rows, *packed in self._connection.execute(kept).all():
-                groups: Groups = defaultdict(Tally)
-                self._add([(quarter, *packed)], Wanted(), groups)
-                counts[span, quarter] = (sum(tally.count for tally in groups.values()), rows)
+            found = self._connection.execute(kept).all()
+            groups: Groups = defaultdict(Tally)
+            self._add([(quarter, *packed) for quarter, _, *packed in found], Wanted(clock=_EachSpan()), groups)
+            counts |= {(span, quarter): (groups[(quarter, 0), ()].count, rows) for quarter, rows, *_ in found}
         return counts
+
+
+class _EachSpan:
+    """A bucket for each span."""
+
+    def number(self, quarter: int) -> tuple[int, int]:
+        return quarter, 0
 
 
 def _is_quick(span: Span, matching: int, rows: int) -> bool:

@@ -35,7 +35,7 @@ from app.store.stretches import ended_within, in_any, together, within
 
 Row = dict[str, Any]
 
-QUICK_SECONDS = 0.01
+QUICK_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)

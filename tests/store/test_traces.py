@@ -54,8 +54,9 @@ def small(monkeypatch) -> None:
     monkeypatch.setattr(tracing, "LENGTH", 13)
     monkeypatch.setattr(tracing, "WRITTEN_ROWS", 7)
     monkeypatch.setattr(tracing, "APART", 4)
-    monkeypatch.setattr(following, "_AT_ONCE", {Operator.EQUAL: (2, 3), Operator.CONTAINS: (1, 2)})
-    monkeypatch.setattr(following, "_AT_ONCE_OTHERWISE", (1, 2))
+    monkeypatch.setattr(following, "_AT_ONCE", (2, 3))
+    monkeypatch.setattr(following, "_AT_ONCE_OF_MANY", (1, 2))
+    monkeypatch.setattr(following, "_AT_ONCE_OF_ALL", (1, 2))
     monkeypatch.setattr(stretches, "_TOGETHER", (2, 3))
 
 
