@@ -16,7 +16,7 @@ from app.store.quarters import Span, begin
 from app.store.questions import Condition, Operator, Question, Records
 from app.store.schema import traces
 from app.store.standing import NOTHING_BEFORE, Standing, standing
-from app.store.traces import Keys, asked_keys, needles, place_of, quarter_within, stretch
+from app.store.traces import Keys, asked_keys, needles, place_of, quarter_within, stretch, surveyable
 from app.store.traces import places as places_of
 from app.store.tracing import DIRECTORY, UNTRACED
 
@@ -155,7 +155,7 @@ class _Walk:
         for keys in asked_keys(self._condition) or ():
             for quarter, packed in self._shares(min(days), max(days) + Span.DAY - 1, keys):
                 found[Span.DAY.of(quarter)].update(places_of(packed, keys, self._condition, held))
-        return found
+        return defaultdict(set, {day: surveyable(places) for day, places in found.items()})
 
     def _shares(self, first: int, last: int, keys: Keys) -> Iterator[tuple[int, bytes]]:
         """What may hold these keys: of each span the share that begins last before them, and those that follow it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ HOUR_LENGTH = len("2026-03-08 14")  # of the key of a moment: most are of the ho
 MANY = Span.DAY.value  # places of one value; with more they are told by quarters, which are no more than that
 MANY_QUARTERS = 32  # of one value; with more they are told by the day
 SHARE = 64  # entries that are kept together
+MOST_PLACES = 512  # of a day that are looked at one by one
 
 # Places: the seconds of a day, its quarters, and all of it.
 _FIRST_QUARTER = 86_400
@@ -84,15 +85,12 @@ def asked_keys(condition: Condition) -> list[Keys] | None:
 
 
 def may_hold(condition: Condition, one: str) -> bool:
-    """Whether a value of that key can fulfil the condition; the key is one of those asked for."""
+    """Whether a value of that key can contain, or differ from, what is asked; the key is one of those asked for."""
     if len(one) >= LENGTH or one == _EMPTY or is_json(outcomes.c[condition.field]):
         return True  # what the key stands for may be something else: a longer text, or one that is not empty
-    match condition.operator:
-        case Operator.NOT:
-            return one not in {key(value) for value in condition.values}
-        case Operator.CONTAINS:
-            return any(value in one for value in condition.values)
-    return True
+    if condition.operator is Operator.NOT:
+        return one not in {key(value) for value in condition.values}
+    return any(value in one for value in condition.values)
 
 
 def _nulls() -> Keys:
@@ -170,18 +168,24 @@ def needles(condition: Condition) -> list[bytes]:
     return [value.encode("utf-8", "surrogatepass") for value in condition.values]
 
 
-def places(packed: bytes, keys: Keys, condition: Condition, held: Sequence[bytes]) -> Iterator[int]:
+def places(packed: bytes, keys: Keys, condition: Condition, held: Sequence[bytes]) -> Iterable[int]:
     """Of the entries of these keys, one of those asked for, those that can fulfil the condition.
 
     `held` are its needles: one look at the whole share passes most of them over.
     """
     (head,) = struct.unpack_from("<I", packed)
     if held and not head & _CUT and all(packed.find(one, 4 + 4 * head) < 0 for one in held):
-        return
+        return ()
     found, at = _unpacked(packed)
-    for number in range(bisect_left(found, keys.low), bisect_right(found, keys.high)):
-        if may_hold(condition, found[number]):
-            yield at[number]
+    low, high = bisect_left(found, keys.low), bisect_right(found, keys.high)
+    if condition.operator not in (Operator.NOT, Operator.CONTAINS):
+        return at[low:high]
+    return [at[number] for number in range(low, high) if may_hold(condition, found[number])]
+
+
+def surveyable(places: set[int]) -> set[int]:
+    """Of one day, with too many its quarters: these are found as quickly."""
+    return places if len(places) <= MOST_PLACES else {_quarter(place) for place in places}
 
 
 def _unpacked(packed: bytes) -> tuple[list[str], Sequence[int]]:
