@@ -12,7 +12,7 @@ from sqlalchemy import Column, Connection, ScalarSelect, null, select
 
 from app.store.covering import Stretch, limits
 from app.store.deadline import Deadline
-from app.store.quarters import Span, begin
+from app.store.quarters import Span, begin, quarter_of
 from app.store.questions import Condition, Operator, Question, Records
 from app.store.schema import traces
 from app.store.standing import NOTHING_BEFORE, Standing, standing
@@ -85,6 +85,9 @@ class _Walk:
         self._live = {one for one in known.dirty[Span.QUARTER] if one >= known.filled_from}
         self._kept: dict[Span, set[int]] = {Span.DAY: set(), Span.QUARTER: set()}
         directory = select(traces.c.span, traces.c.quarter, traces.c.entries).where(traces.c.field == DIRECTORY)
+        directory = directory.where(
+            traces.c.span.in_(_SPANS), traces.c.quarter >= Span.DAY.of(quarter_of(self._since))
+        )
         for span, quarter, told in connection.execute(directory).all():
             if told != UNTRACED:
                 self._kept[Span(span)].add(quarter)
