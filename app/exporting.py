@@ -26,7 +26,7 @@ from app.exports.columns import Batch, Column, Mask, Texts
 from app.pace import Pace
 from app.store.arrivals import Arrivals
 from app.store.bodies import bodies
-from app.store.database import Database
+from app.store.database import Database, questions_database
 from app.store.lines import lines
 from app.store.numbers import numbers
 from app.store.texts import texts
@@ -116,7 +116,7 @@ def main() -> None:
     order = json.load(sys.stdin)
     settings = from_environment()
     try:
-        database = Database(settings.read_database_url or settings.database_url)
+        database = questions_database(settings)
         pace = Pace(Arrivals(database).are_many)
         export(settings, database, Order(**order), sys.stdout.buffer.write, lambda rows: pace.rest())
         sys.stdout.buffer.flush()

@@ -22,7 +22,7 @@ from app.interpret import interpret, interpret_all
 from app.model import Delivery, Integration, Reading
 from app.roller import Roller
 from app.store import audit, changes, drift, readings, tokens
-from app.store.database import Database, writable
+from app.store.database import Database, questions_database, writable
 from app.store.integrations import active_keys, integration_of_key
 from app.store.reprocess import reprocess_one
 from app.web import api, document, downloads, errors, live, novel, ops, totals
@@ -76,13 +76,6 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         count_drift=partial(drift.count_items, database),
         roll_up=Roller(Database(settings.database_url), now).run,
     )
-
-
-def questions_database(settings: Settings) -> Database:
-    """Where questions go: the replica, if there is one."""
-    if settings.read_database_url:
-        return Database(settings.read_database_url, "PLUM_READ_DATABASE_URL")
-    return Database(settings.database_url)
 
 
 def reader(settings: Settings) -> Callable[[Delivery], Reading]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
@@ -34,6 +35,23 @@ class OneLine(click.Group):
         except click.Abort:
             _fail("interrupted", 130)
         raise SystemExit(result if isinstance(result, int) else 0)
+
+
+class Lazy(OneLine):
+    """Such a group, each of whose commands is in the module named for it, and imported when it is called."""
+
+    def __init__(self, *args: Any, loaded_from: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._loaded_from = loaded_from
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._loaded_from)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._loaded_from:
+            return None
+        held = vars(import_module(self._loaded_from[cmd_name])).values()
+        return next(one for one in held if isinstance(one, click.Command) and one.name == cmd_name)
 
 
 def _fail(line: str, status: int) -> NoReturn:

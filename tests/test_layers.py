@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "app"
 # Highest first. Parts on one line are strangers to one another.
 LAYERS = [
     ["cli"],
-    ["transfer", "reprocessing"],
+    ["commands"],
     ["factory"],
     ["doctor", "serving", "exporting"],
     ["auditing"],
@@ -29,7 +29,7 @@ LAYERS = [
 # Outside dependencies, and the parts that alone may import them.
 OWNERS = {
     "flask": {"web", "factory"},
-    "werkzeug": {"web", "cli", "transfer", "reprocessing", "exporting"},
+    "werkzeug": {"web", "commands", "exporting"},
     "marshmallow": {"web"},
     "flask_smorest": {"web"},
     "apispec": {"web"},
@@ -40,7 +40,7 @@ OWNERS = {
     "prometheus_client": {"metrics"},
     "phonenumbers": {"values", "config", "web"},
     "defusedxml": {"products"},
-    "click": {"cli", "terminal", "transfer", "reprocessing"},
+    "click": {"cli", "commands", "terminal"},
     "gunicorn": set(),
     "gevent": {"store"},
     "pyarrow": {"exports"},

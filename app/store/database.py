@@ -15,6 +15,7 @@ from gevent import get_hub, monkey
 from sqlalchemy import Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
 
+from app.config import Settings
 from app.errors import ConfigError, StoreRefused, StoreUnavailable, TooSlow
 from app.store.aside import AskingCursor
 
@@ -73,6 +74,13 @@ class Database:
     def close(self) -> None:
         """Give up all connections; those in use are closed by their users, new ones are opened when needed."""
         self.engine.dispose()
+
+
+def questions_database(settings: Settings) -> Database:
+    """Where questions go: the replica, if there is one. Raises `ConfigError`."""
+    if settings.read_database_url:
+        return Database(settings.read_database_url, "PLUM_READ_DATABASE_URL")
+    return Database(settings.database_url)
 
 
 def _engine(url: str) -> Engine:

@@ -1,0 +1,128 @@
+"""The commands that say who may send and who may ask: `integration`, `token`."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from app import serving
+from app.auditing import log_command
+from app.commands.opening import opened
+from app.config import Settings
+from app.model import Product, Scope
+from app.store import integrations, tokens
+from app.terminal import Duration, as_json, example, print_json, print_rows
+
+
+@click.group()
+def integration() -> None:
+    """The senders, each with its own result_url."""
+
+
+@integration.command("add")
+@click.argument("name")
+@click.option(
+    "--product",
+    type=click.Choice([*(product.value for product in Product), "auto"]),
+    default="auto",
+    show_default=True,
+)
+@as_json
+@example("integration add reminders --product fuse")
+def add_integration(name: str, product: str, *, as_json: bool) -> None:
+    """Make an integration and print its result_url, this once."""
+    declared = None if product == "auto" else Product(product)
+    with opened() as (settings, database):
+        log_command(settings, database, "integration add", [("name", _name(name)), ("product", product)])
+        key = integrations.add_integration(database, name, declared, datetime.now(UTC))
+    _print_integration(settings, name, declared, key, as_json)
+
+
+@integration.command("list")
+@as_json
+@example("integration list")
+def list_integrations(*, as_json: bool) -> None:
+    """List the integrations; keys are stored hashed and cannot be shown."""
+    with opened() as (_, database):
+        print_rows(integrations.list_integrations(database), as_json=as_json)
+
+
+@integration.command("rotate")
+@click.argument("name")
+@click.option("--grace", type=Duration(), default="7d", show_default=True, help="How long the old URL still works.")
+@as_json
+@example("integration rotate reminders --grace 12h")
+def rotate_integration(name: str, grace: timedelta, *, as_json: bool) -> None:
+    """Give an integration a new URL."""
+    with opened() as (settings, database):
+        log_command(settings, database, "integration rotate", [("name", name), ("grace", str(grace))])
+        rotated, key = integrations.rotate_integration(database, name, grace, datetime.now(UTC))
+    _print_integration(settings, name, rotated.product, key, as_json)
+
+
+@integration.command("disable")
+@click.argument("name")
+@example("integration disable reminders")
+def disable_integration(name: str) -> None:
+    """Answer 404 under its URLs from now on; what it sent stays."""
+    with opened() as (settings, database):
+        log_command(settings, database, "integration disable", [("name", name)])
+        integrations.disable_integration(database, name, datetime.now(UTC))
+    click.echo(f"{name} is disabled")
+
+
+@click.group()
+def token() -> None:
+    """Analysts' API tokens."""
+
+
+@token.command("add")
+@click.argument("name")
+@click.option("--scope", type=click.Choice([scope.value for scope in Scope]), default="read", show_default=True)
+@as_json
+@example("token add dashboard --scope read")
+def add_token(name: str, scope: str, *, as_json: bool) -> None:
+    """Make a token and print it, this once."""
+    with opened() as (settings, database):
+        log_command(settings, database, "token add", [("name", _name(name)), ("scope", scope)])
+        secret = tokens.add_token(database, name, Scope(scope), datetime.now(UTC))
+    if as_json:
+        print_json({"name": name, "scope": scope, "token": secret})
+    else:
+        click.echo(secret)
+
+
+@token.command("list")
+@as_json
+@example("token list")
+def list_tokens(*, as_json: bool) -> None:
+    """List the tokens' names and scopes, and when each was last used (to about a minute)."""
+    with opened() as (_, database):
+        print_rows(tokens.list_tokens(database), as_json=as_json)
+
+
+@token.command("revoke")
+@click.argument("name")
+@example("token revoke dashboard")
+def revoke_token(name: str) -> None:
+    """Let a token open nothing from now on."""
+    with opened() as (settings, database):
+        log_command(settings, database, "token revoke", [("name", name)])
+        tokens.revoke_token(database, name, datetime.now(UTC))
+    click.echo(f"{name} is revoked")
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(r"[\w][\w.\-]{0,63}", name):
+        raise click.BadParameter(f"{name!r}: use 1 to 64 letters, digits, dots, dashes and underscores")
+    return name
+
+
+def _print_integration(settings: Settings, name: str, product: Product | None, key: str, as_json: bool) -> None:
+    url = serving.result_url(settings, key)
+    if as_json:
+        print_json({"name": name, "product": product or "auto", "key": key, "result_url": url})
+    else:
+        click.echo(url)

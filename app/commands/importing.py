@@ -1,0 +1,90 @@
+"""The command `import`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from app import factory
+from app.auditing import log_command
+from app.config import from_environment
+from app.intake.importing import Import, Line
+from app.store.database import Database
+from app.store.integrations import integrations_by_name
+from app.store.known import known_deliveries
+from app.terminal import as_json, example, print_values
+
+MAX_COMPLAINTS = 100
+LINES_A_STEP = 1000  # of the progress shown
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(dir_okay=False, allow_dash=True))
+@as_json
+@example("import deliveries.ndjson")
+def import_command(files: tuple[str, ...], *, as_json: bool) -> None:
+    """Bring deliveries in from NDJSON, `-` for standard input; what is there already adds nothing.
+
+    One JSON object a line, named as in the delivery record: integration and body (or body_base64) are needed;
+    received_at, content_type, reference, batch, headers, query, remote_addr and id may be there.
+    """
+    if missing := [name for name in files if name != "-" and not os.access(name, os.R_OK)]:
+        raise click.UsageError(f"{missing[0]} cannot be read")
+    settings = from_environment()
+    database = Database(settings.database_url)
+    log_command(settings, database, "import", [("files", str(len(files)))])
+    complaints = _Complaints()
+    bringing = Import(
+        factory.recorder(database, settings),
+        partial(known_deliveries, database),
+        integrations_by_name(database),
+        complaints.add,
+    )
+    size = sum(Path(name).stat().st_size for name in files if name != "-")
+    with click.progressbar(length=size, label="importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        bringing.run(line for name in files for line in _lines(name, bar.update))
+    complaints.finish()
+    print_values(dict(sorted(bringing.counts.items())), as_json=as_json)
+    if bringing.counts["bad"]:
+        raise SystemExit(1)
+
+
+class _Complaints:
+    """One line for each bad line, as far as somebody will read them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, text: str) -> None:
+        self._count += 1
+        if self._count <= MAX_COMPLAINTS:
+            click.echo(f"plum-outcomes: {text}", err=True)
+
+    def finish(self) -> None:
+        if self._count > MAX_COMPLAINTS:
+            click.echo(f"plum-outcomes: {self._count - MAX_COMPLAINTS} more lines are bad", err=True)
+
+
+def _lines(name: str, advance: Callable[[int], None]) -> Iterator[Line]:
+    if name == "-":
+        yield from _numbered(name, sys.stdin.buffer, lambda _: None)
+        return
+    with Path(name).open("rb") as file:
+        yield from _numbered(name, file, advance)
+
+
+def _numbered(name: str, lines: BinaryIO | Iterable[bytes], advance: Callable[[int], None]) -> Iterator[Line]:
+    read = 0
+    for number, text in enumerate(lines, start=1):
+        yield Line(name, number, text)
+        read += len(text)
+        if number % LINES_A_STEP == 0:
+            advance(read)
+            read = 0
+    advance(read)

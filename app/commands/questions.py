@@ -1,0 +1,120 @@
+"""The commands that answer: `outcomes`, `deliveries`, `summary`, `audit`, `drift`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from werkzeug.datastructures import MultiDict
+
+from app.auditing import log_command
+from app.config import from_environment
+from app.store import pages
+from app.store.database import Database, questions_database
+from app.store.drift import list_drift
+from app.store.summary import summarise
+from app.terminal import Asking, as_json, example, pairs_of, print_json, print_rows
+from app.web.errors import Forbidden
+from app.web.filters import ListSchema, QuestionSchema, SummarySchema, asked, permit
+from app.web.novel import DriftQuestion, DriftSchema
+from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema, RecordSchema
+from app.web.totals import shown_figures
+
+filters = click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
+reveal = click.option("--reveal", is_flag=True, help="Show phone numbers whole.")
+
+
+@click.command(cls=Asking)
+@filters
+@reveal
+@as_json
+@example("outcomes status=completed,failed since=2026-03-01 sort=-duration_seconds limit=20")
+def outcomes(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
+    """List outcomes; the same filters, sort and limit as the API's, as FIELD=VALUE or --FIELD VALUE."""
+    columns = ["ended_at", "integration", "phone_number", "status", "disposition", "answered_by", "attempts", "id"]
+    _print_page(filters, OutcomeSchema, columns, reveal, as_json)
+
+
+@click.command(cls=Asking)
+@filters
+@reveal
+@as_json
+@example("deliveries verdict=quarantined since=2026-03-01")
+def deliveries(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
+    """List deliveries; the same filters, sort and limit as the API's, as FIELD=VALUE or --FIELD VALUE."""
+    columns = ["received_at", "integration", "product", "verdict", "reason", "size", "id", "outcome_id"]
+    _print_page(filters, DeliverySchema, columns, reveal, as_json)
+
+
+@click.command(cls=Asking)
+@filters
+@reveal
+@as_json
+@example("summary group_by=day,product since=2026-03-01 tz=America/New_York")
+def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
+    """Counts, rates, attempts and durations of outcomes; the same filters, group_by and tz as the API's."""
+    wanted = _asked(filters, SummarySchema.about(OutcomeSchema), reveal)
+    answers = questions_database(from_environment())
+    rows = summarise(answers, wanted.question, wanted.group_by, wanted.zone)
+    print_rows([_rounded(shown_figures(row), as_json) for row in rows], as_json=as_json)
+
+
+@click.command(cls=Asking)
+@filters
+@as_json
+@example("audit since=2026-03-01 who=dashboard")
+def audit(filters: tuple[str, ...], *, as_json: bool) -> None:
+    """List who saw phone numbers or bodies, exported, or changed something, newest first; filters as the API's."""
+    _print_page(filters, AuditSchema, ["at", "who", "what", "asked", "record_id", "remote_addr"], False, as_json)
+
+
+@click.command(cls=Asking)
+@filters
+@reveal
+@as_json
+@example("drift since=2026-03-01 kind=word,field")
+def drift(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
+    """List words, fields and types that nobody knew when they came, newest first; filters: since, tz, kind, product,
+    integration.
+    """
+    settings = from_environment()
+    wanted = asked(MultiDict(pairs_of(filters)), DriftQuestion())
+    if reveal:
+        log_command(settings, Database(settings.database_url), "drift --reveal", pairs_of(filters))
+    rows = list_drift(questions_database(settings), wanted.since, wanted.among)
+    schema, region = DriftSchema(), settings.default_region
+    print_rows([schema.record(row, reveal=reveal, region=region) for row in rows], as_json=as_json)
+
+
+def _rounded(row: dict[str, Any], exactly: bool) -> dict[str, Any]:
+    """For people: a rate needs no sixteen digits."""
+    if exactly:
+        return row
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
+
+
+def _print_page(
+    filters: tuple[str, ...], kind: type[RecordSchema], columns: list[str], reveal: bool, as_json: bool
+) -> None:
+    settings = from_environment()
+    wanted = _asked(filters, ListSchema.about(kind), reveal)
+    if reveal:
+        log_command(settings, Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
+    page = pages.page(questions_database(settings), wanted.question, wanted.fields)
+    schema = kind(reveal=reveal, region=settings.default_region, only=wanted.fields)
+    records = [schema.record(row) for row in page.rows]
+    if as_json:
+        print_json(records)
+        return
+    print_rows([{name: record[name] for name in wanted.fields or columns} for record in records], as_json=False)
+    if page.more_after:
+        click.echo(f"(the first {len(records)}; there are more: limit=…, since=…, until=…)", err=True)
+
+
+def _asked(filters: tuple[str, ...], schema: QuestionSchema, reveal: bool) -> Any:
+    wanted = asked(MultiDict(pairs_of(filters)), schema)
+    try:
+        permit(wanted.question, reveal=reveal)
+    except Forbidden:
+        raise click.UsageError("asking so would give masked phone numbers away; add --reveal") from None
+    return wanted

@@ -1,0 +1,85 @@
+"""The commands that run an installation: `serve`, `migrate`, `housekeeping`, `doctor`."""
+
+from __future__ import annotations
+
+import logging.config
+import os
+import signal
+import threading
+
+import click
+
+from app import doctor as checks
+from app import factory, logs, serving
+from app.commands.opening import opened
+from app.config import from_environment
+from app.intake.spool import Spool
+from app.store import schema_version
+from app.store.database import questions_database
+from app.terminal import as_json, example, print_json
+
+
+@click.command()
+@click.option("--bind", default="127.0.0.1:8000", show_default=True, help="HOST:PORT to listen on.")
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Web processes.")
+@click.option(
+    "--welcome",
+    is_flag=True,
+    help="First bring the schema up to date, make an integration and a token, and show them.",
+)
+@example("serve --bind 0.0.0.0:8000 --workers 4")
+def serve(bind: str, workers: int, *, welcome: bool) -> None:
+    """Serve until stopped: gunicorn, with settings from the environment."""
+    with opened() as (settings, database):
+        if welcome:
+            schema_version.migrate(database)
+        serving.check_schema(settings, database)
+        Spool(settings.spool_dir).check()
+        questions_database(settings).close()
+        listening = serving.listen(bind)
+        serving.remember_address(settings, bind)
+        if welcome:
+            click.echo(serving.welcome(settings, database))
+    serving.run_gunicorn(listening, workers)
+
+
+@click.command()
+@example("migrate")
+def migrate() -> None:
+    """Bring the store's schema up to date."""
+    with opened() as (_, database):
+        schema_version.migrate(database)
+    click.echo("the schema is up to date")
+
+
+@click.command()
+@click.option("--while-parent", type=int, metavar="PID", help="End when this parent process does.")
+@example("housekeeping")
+def housekeeping(while_parent: int | None) -> None:
+    """Drain the spool until stopped. `serve` starts this by itself; a second one waits for the first to end."""
+    settings = from_environment()
+    logging.config.dictConfig(logs.config(settings.log_format))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    chores = threading.Thread(target=factory.create_housekeeping(settings).run, args=(stop,), daemon=True)
+    chores.start()
+    while chores.is_alive() and not stop.wait(0.5):
+        if while_parent and os.getppid() != while_parent:
+            stop.set()
+    chores.join(timeout=5)
+
+
+@click.command()
+@as_json
+@example("doctor")
+def doctor(*, as_json: bool) -> None:
+    """Check the whole installation and say what to mend."""
+    found = checks.examine(os.environ)
+    if as_json:
+        print_json([{"part": check.part, "ok": check.ok, "says": check.says} for check in found])
+    else:
+        for check in found:
+            click.echo(f"{'ok  ' if check.ok else 'MEND'}  {check.part}: {check.says}")
+    if not all(check.ok for check in found):
+        raise SystemExit(1)
