@@ -20,7 +20,10 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 def commands(group: click.Group, path: str = "") -> dict[str, click.Command]:
     found: dict[str, click.Command] = {}
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command
         if isinstance(command, click.Group):
             found |= commands(command, f"{path}{name} ")
         else:

@@ -32,10 +32,11 @@ class _Kind(StrEnum):
 _FIRST = ", ".join(f"chr({ord(one)})" for one in GUARDED)
 # Nearly all begin with a letter, a digit or a plus, which comparing tells without a function.
 _FORMULA = f"{{0}} >= '+' AND {{0}} < ',' OR substr({{0}}, 1, 1) IN ({_FIRST})"
-_GUARDED = (
-    "CASE WHEN {0} IS NULL OR {0} >= 'A' OR {0} >= '.' AND {0} < '=' THEN {0} "
-    f"WHEN {_FORMULA} THEN chr({ord(GUARD)}) || {{0}} ELSE {{0}} END"
+_GUARDING = (
+    "CASE WHEN {0} IS NULL OR {0} >= 'A' OR {0} >= '.' AND {0} < '=' THEN {shown} "
+    f"WHEN {_FORMULA} THEN chr({ord(GUARD)}) || {{shown}} ELSE {{shown}} END"
 )
+_GUARDED = _GUARDING.replace("{shown}", "{0}")
 _FLAG = "CASE WHEN {0} THEN 'true' WHEN NOT {0} THEN 'false' END"
 
 _POSTGRESQL = {
@@ -61,13 +62,17 @@ _SQLITE = {
     _Kind.DIGEST: "lower(hex({0}))",
 }
 _RAW_ON_POSTGRESQL = "nullif({0}, '')"
-# What PostgreSQL masks by itself. A masked number is guarded by its start; of the two translates the inner one finds
-# all that is no digit and the outer one leaves it out, at half the cost of a regular expression.
+# What PostgreSQL masks by itself. A masked number is guarded by its start. Most end with four digits; elsewhere the
+# inner translate finds all that is no digit and the outer one leaves it out, at half the cost of a regular expression.
 _E164 = f"CASE WHEN length({{0}}) > 9 THEN {{start}} ELSE '' END || '{HIDDEN}' || right({{0}}, 4)"
 _START = "left({0}, 5)"
+_LAST_DIGITS = (
+    "CASE WHEN translate(right({0}, 4), '0123456789', '') = '' AND length({0}) > 3 THEN right({0}, 4) "
+    "ELSE right(translate({0}, translate({0}, '0123456789', ''), ''), 4) END"
+)
 MASKED = {
-    "phone_number": _E164.replace("{start}", _GUARDED.replace("{0}", _START)),
-    "phone_number_raw": f"'{HIDDEN}' || right(translate({{0}}, translate({{0}}, '0123456789', ''), ''), 4)",
+    "phone_number": _E164.replace("{start}", _GUARDING.replace("{shown}", _START)),
+    "phone_number_raw": f"'{HIDDEN}' || {_LAST_DIGITS}",
 }
 _MASKED_RAW = MASKED | {"phone_number": _E164.replace("{start}", _START)}
 _IS_UNMASKED = "{0} NOT IN ('{{}}', '[]', '')"
