@@ -49,6 +49,10 @@ QUESTIONS = {
         "outcomes?limit=100&phone_number={phone}",
         ".json?phone_number__exact={phone}&_sort_desc=ended_at&_size=100&_nocount=1&_nosuggest=1",
     ),
+    "part of a phone number, a week": (
+        "outcomes?limit=100&phone_number__contains={part}&since={week}",
+        ".json?phone_number__contains={part}&ended_at__gte={week}&_sort_desc=ended_at&_size=100&_nocount=1&_nosuggest=1",
+    ),
     "count of one status": (
         "outcomes?limit=1&status=failed&count=exact",
         ".json?status__exact=failed&_size=1&_nofacet=1&_nosuggest=1",
@@ -83,8 +87,11 @@ def run(datasette: str, rows: int, there: Path | None) -> None:
         )
         token = {"Authorization": f"Bearer {json.loads(made)['token']}"}
         year = 365 * 86400
+        phone = _some_phone(url)
         times = {
-            "phone": _some_phone(url),
+            "phone": phone,
+            "part": phone[-6:],
+            "week": _day(time.time() - 7 * 86400),
             "since": _day(time.time() - year / 4),
             "last": _day(time.time() - year * 100_000 / rows),
         }
