@@ -63,7 +63,7 @@ _SQLITE = {
 }
 _RAW_ON_POSTGRESQL = "nullif({0}, '')"
 # What PostgreSQL masks by itself. A masked number is guarded by its start. Most end with four digits; elsewhere the
-# inner translate finds all that is no digit and the outer one leaves it out, at half the cost of a regular expression.
+# inner translate finds all that is no digit and the outer one leaves it out, quicker than by a pattern.
 _E164 = f"CASE WHEN length({{0}}) > 9 THEN {{start}} ELSE '' END || '{HIDDEN}' || right({{0}}, 4)"
 _START = "left({0}, 5)"
 _LAST_DIGITS = (
@@ -75,7 +75,7 @@ MASKED = {
     "phone_number_raw": f"'{HIDDEN}' || {_LAST_DIGITS}",
 }
 _MASKED_RAW = MASKED | {"phone_number": _E164.replace("{start}", _START)}
-_IS_UNMASKED = "{0} NOT IN ('{{}}', '[]', '')"
+_IS_TO_BE_MASKED = "{0} NOT IN ('{{}}', '[]', '')"
 # Around each cell that may need quotes or a mask, and in place of a null among those with one. UTF-8 has neither.
 MARK = b"\xff"
 NULL = b"\xfe"
@@ -89,7 +89,9 @@ def cells(columns: Sequence[Column[Any]], raw: bool, masked: Collection[str]) ->
 
 def flag(columns: Sequence[Column[Any]]) -> ColumnElement[Any]:
     """For PostgreSQL: a cell that is empty where none of these columns holds anything to mask."""
-    return literal_column(f"CASE WHEN {' OR '.join(_IS_UNMASKED.format(_name(one)) for one in columns)} THEN 1 END")
+    return literal_column(
+        f"CASE WHEN {' OR '.join(_IS_TO_BE_MASKED.format(_name(one)) for one in columns)} THEN 1 END"
+    )
 
 
 def line(columns: Sequence[Column[Any]], raw: bool, masked: Collection[str]) -> ColumnElement[Any]:

@@ -33,8 +33,8 @@ MOMENT_SECONDS = 0.01
 TRACED_SECONDS = 0.05
 ROLLED_SECONDS = 0.2
 FEW_STRETCHES = 256
-_SAMPLES = 40
-_SAMPLE_ROWS = 50  # one after the other: what lies together is read together
+_SAMPLES = 500
+_SAMPLE_ROWS = 4  # one after the other, read together; but what lies together is also alike
 
 
 class Kind(StrEnum):

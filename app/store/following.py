@@ -10,21 +10,20 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, ScalarSelect, null, select
 
+from app.store.aside import aside
 from app.store.covering import Stretch, limits
 from app.store.deadline import Deadline
 from app.store.quarters import Span, begin, quarter_of
 from app.store.questions import Condition, Operator, Question, Records
 from app.store.schema import traces
 from app.store.standing import NOTHING_BEFORE, Standing, standing
-from app.store.traces import Keys, asked_keys, needles, place_of, quarter_within, stretch, surveyable
-from app.store.traces import places as places_of
-from app.store.tracing import DIRECTORY, UNTRACED
+from app.store.traces import Keys, Sieve, asked_keys, place_of, quarter_within, stretch, surveyable
+from app.store.tracing import DIRECTORY, SPANS, TRACED
 
 # Days that are read together, growing: of one value a day tells little, of many perhaps of all its outcomes.
 _AT_ONCE = (8, 128)
 _AT_ONCE_OF_MANY = (1, 16, 128)
 _AT_ONCE_OF_ALL = (1, 8)
-_SPANS = (Span.QUARTER, Span.DAY)
 _RARE = {"call_id", "message_reference", "reference", "phone_number", "phone_number_raw"}  # nearly each has its own
 _LEAST = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -78,6 +77,7 @@ class _Walk:
         self._connection = connection
         self._deadline = deadline
         self._condition = condition
+        self._sieve = Sieve(condition)
         self._filled_from = known.filled_from
         self._down = down
         since, until = limits(question.conditions)
@@ -86,13 +86,13 @@ class _Walk:
         self._kept: dict[Span, set[int]] = {Span.DAY: set(), Span.QUARTER: set()}
         directory = select(traces.c.span, traces.c.quarter, traces.c.entries).where(traces.c.field == DIRECTORY)
         directory = directory.where(
-            traces.c.span.in_(_SPANS), traces.c.quarter >= Span.DAY.of(quarter_of(self._since))
+            traces.c.span.in_(SPANS), traces.c.quarter >= Span.DAY.of(quarter_of(self._since))
         )
         for span, quarter, told in connection.execute(directory).all():
-            if told != UNTRACED:
+            if told == TRACED:
                 self._kept[Span(span)].add(quarter)
-            elif quarter >= known.filled_from:
-                self._live.add(quarter)
+            else:
+                self._live.update(one for one in range(quarter, quarter + span) if one >= known.filled_from)
         self._live_of: dict[int, list[int]] = defaultdict(list)
         for quarter in self._live:
             self._live_of[Span.DAY.of(quarter)].append(quarter)
@@ -154,13 +154,17 @@ class _Walk:
         """By day. Days that are not among these, but between them, have no traces."""
         self._deadline.check()
         found: dict[int, set[int]] = defaultdict(set)
-        held = needles(self._condition)
         for keys in asked_keys(self._condition) or ():
-            for quarter, packed in self._shares(min(days), max(days) + Span.DAY - 1, keys):
-                found[Span.DAY.of(quarter)].update(places_of(packed, keys, self._condition, held))
+            for shares in self._shares(min(days), max(days) + Span.DAY - 1, keys):
+                aside(self._sift, shares, keys, found)
         return defaultdict(set, {day: surveyable(places) for day, places in found.items()})
 
-    def _shares(self, first: int, last: int, keys: Keys) -> Iterator[tuple[int, bytes]]:
+    def _sift(self, shares: Sequence[Any], keys: Keys, found: dict[int, set[int]]) -> None:
+        for quarter, packed in shares:
+            if packed is not None and self._sieve.may_hold(packed):
+                found[Span.DAY.of(quarter)].update(self._sieve.places(packed, keys))
+
+    def _shares(self, first: int, last: int, keys: Keys) -> Iterator[Sequence[Any]]:
         """What may hold these keys: of each span the share that begins last before them, and those that follow it."""
         is_one = keys.low == keys.high
         beginning = (
@@ -168,19 +172,18 @@ class _Walk:
             null() if is_one else self._last(traces.c.first, keys.high),
         )
         directory = select(traces.c.span, traces.c.quarter, *beginning).where(
-            traces.c.field == DIRECTORY, traces.c.span.in_(_SPANS), traces.c.quarter.between(first, last)
+            traces.c.field == DIRECTORY, traces.c.span.in_(SPANS), traces.c.quarter.between(first, last)
         )
+        beginnings = self._connection.execute(directory).all()
+        yield [(quarter, packed) for _, quarter, packed, _ in beginnings]
         wide: dict[int, list[int]] = defaultdict(list)
-        for span, quarter, packed, upto in self._connection.execute(directory).all():
-            if packed is not None:
-                yield quarter, packed
+        for span, quarter, _, upto in beginnings:
             if upto is not None and upto > keys.low:
                 wide[span].append(quarter)
         for span, quarters in wide.items():
             of_span = (traces.c.field == self._condition.field, traces.c.span == span, traces.c.quarter.in_(quarters))
             later = (traces.c.first > keys.low, traces.c.first <= keys.high)
-            found = self._connection.execute(select(traces.c.quarter, traces.c.entries).where(*of_span, *later)).all()
-            yield from ((quarter, packed) for quarter, packed in found)
+            yield self._connection.execute(select(traces.c.quarter, traces.c.entries).where(*of_span, *later)).all()
 
     def _last(self, column: Column[Any], key: str) -> ScalarSelect[Any]:
         """Of the share that begins with this key or last before it, in the span that the directory names."""

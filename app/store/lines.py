@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Select, select
 
 from app.exports.columns import Mask
 from app.store import cells, finishing
+from app.store.batches import batches
 from app.store.conditions import where
 from app.store.database import Database
 from app.store.pages import ordering
@@ -44,10 +44,9 @@ def _fetched(
     connection: Connection, question: Question, columns: list[Column[Any]], raw: bool, masks: Mapping[str, Mask]
 ) -> Iterator[Lines]:
     pieces = finishing.pieces(columns, masks, raw)
-    cursor = connection.execute(_rows(question, [cells.line(columns, raw, masks)])).cursor
-    assert cursor is not None  # noqa: S101  of a SELECT
-    while found := cursor.fetchmany(BATCH_ROWS):
-        yield Lines(len(found), finishing.unmarked(b"".join([line for (line,) in found]), pieces))
+    cursor: Any = connection.execute(_rows(question, [cells.line(columns, raw, masks)])).cursor
+    for batch in batches((line for (line,) in cursor), BATCH_ROWS):
+        yield Lines(len(batch), finishing.unmarked(b"".join(batch), pieces))
 
 
 def _copied(
@@ -61,8 +60,7 @@ def _copied(
     driver: Any = connection.connection.driver_connection
     command = f"COPY ({compiled}) TO STDOUT (FORMAT csv)"
     with driver.cursor() as cursor, cursor.copy(command, compiled.params) as copy:
-        found = iter(copy)
-        while batch := [bytes(line)[:-1] for line in islice(found, BATCH_ROWS)]:
+        for batch in batches((bytes(line)[:-1] for line in copy), BATCH_ROWS):
             shown = finishing.unflagged(batch, finishes) if finishes else batch
             yield Lines(len(batch), b"\r\n".join([*shown, b""]))
 

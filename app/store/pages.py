@@ -121,7 +121,9 @@ def _places(
         beyond = Condition("ended_at", Operator.LTE if down else Operator.GTE, [question.edge.values[0]])
         question = replace(question, conditions=[*question.conditions, beyond])
     if narrowing.is_narrowable(question) and not (condition and following.is_telling(condition)):
-        return narrowing.places(connection, question, down=down)
+        found = narrowing.places(connection, question, down=down)
+        if found is not None:
+            return found
     return following.places(connection, question, deadline, down=down) if condition else None
 
 

@@ -5,11 +5,11 @@ and is made text again, costs ten times as much.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Column, Connection, Select, select
 
+from app.store.batches import batches
 from app.store.conditions import where
 from app.store.database import Database
 from app.store.pages import ordering
@@ -41,9 +41,8 @@ def _copied(connection: Connection, question: Question, columns: list[Column[Any
     driver: Any = connection.connection.driver_connection
     width = len(columns)
     with driver.cursor() as cursor, cursor.copy(f"COPY ({compiled}) TO STDOUT", compiled.params) as copy:
-        lines = iter(copy)
-        while batch := b"".join(islice(lines, BATCH_ROWS)):
-            copied = str(batch, "utf-8")
+        for batch in batches(copy, BATCH_ROWS):
+            copied = str(b"".join(batch), "utf-8")
             escaped, values = is_escaped(copied), copied[:-1].replace("\n", "\t").split("\t")
             yield [shown_by_postgresql(column, values[at::width], escaped) for at, column in enumerate(columns)]
 

@@ -35,7 +35,8 @@ _NULL, _EMPTY, _HIGHEST = "", "\x01", chr(0x10FFFF) * LENGTH
 _GREATEST = 10**10 - 1
 _FEW_VALUES = {"identity", "status_raw", "callee_type_raw", "attempts", "max_attempts", "deliveries", "normaliser"}
 _CUT = 1 << 31  # marks a share that has keys of texts that are longer
-_MOST_VALUES = 10  # of one condition
+_MOST_VALUES = 50  # of one condition
+_MOST_PARTS = 10  # each of which is looked for in all shares
 
 Entry = tuple[str, int]  # a key and a place
 
@@ -48,7 +49,7 @@ class Keys(NamedTuple):
 
 
 def key(value: Any) -> str:
-    """Also of what `told` gives."""
+    """Of a value, or of what was read of it to be traced."""
     if value is None:
         return _NULL
     if isinstance(value, int):
@@ -59,7 +60,7 @@ def key(value: Any) -> str:
 
 
 def asked_keys(condition: Condition) -> list[Keys] | None:
-    """Which keys can fulfil the condition; None where nearly all of many could."""
+    """Which keys can fulfil the condition, or have to be looked through; None where that is no help."""
     if condition.field not in FIELDS:
         return None
     match condition.operator:
@@ -68,7 +69,7 @@ def asked_keys(condition: Condition) -> list[Keys] | None:
         case Operator.CONTAINS if is_json(outcomes.c[condition.field]):
             return None if any(value in empty for value in condition.values for empty in EMPTY) else [_others()]
         case Operator.CONTAINS:
-            return [_others()]
+            return [_others()] if len(condition.values) <= _MOST_PARTS else None
         case Operator.NOT:
             return [Keys(_NULL, _HIGHEST)] if condition.field in _FEW_VALUES else None
         case Operator.GT | Operator.GTE:
@@ -84,13 +85,38 @@ def asked_keys(condition: Condition) -> list[Keys] | None:
     ]
 
 
-def may_hold(condition: Condition, one: str) -> bool:
-    """Whether a value of that key can contain, or differ from, what is asked; the key is one of those asked for."""
-    if len(one) >= LENGTH or one == _EMPTY or is_json(outcomes.c[condition.field]):
-        return True  # what the key stands for may be something else: a longer text, or one that is not empty
-    if condition.operator is Operator.NOT:
-        return one not in {key(value) for value in condition.values}
-    return any(value in one for value in condition.values)
+class Sieve:
+    """Tells of shares and keys, among those asked for, whether they may fulfil a condition."""
+
+    def __init__(self, condition: Condition) -> None:
+        is_json_text = is_json(outcomes.c[condition.field])
+        self._others = {key(value) for value in condition.values} if condition.operator is Operator.NOT else None
+        self._parts: list[str] = []
+        if condition.operator is Operator.CONTAINS and not is_json_text:
+            self._parts = list(condition.values)
+        self._needles = [part.encode("utf-8", "surrogatepass") for part in self._parts]
+
+    def may_hold(self, packed: bytes) -> bool:
+        """By one look at the whole share, which passes most of them over."""
+        (head,) = struct.unpack_from("<I", packed)
+        if not self._needles or head & _CUT:
+            return True
+        return any(packed.find(one, 4 + 4 * head) >= 0 for one in self._needles)
+
+    def places(self, packed: bytes, keys: Keys) -> Iterable[int]:
+        """Of the entries of these keys those that may fulfil it."""
+        found, at = _unpacked(packed)
+        low, high = bisect_left(found, keys.low), bisect_right(found, keys.high)
+        if self._others is None and not self._parts:
+            return at[low:high]
+        return [at[number] for number in range(low, high) if self._may_be(found[number])]
+
+    def _may_be(self, one: str) -> bool:
+        if len(one) >= LENGTH or one == _EMPTY:
+            return True  # what the key stands for may be something else: a longer text, or one that is not empty
+        if self._others is not None:
+            return one not in self._others
+        return any(part in one for part in self._parts)
 
 
 def _nulls() -> Keys:
@@ -159,28 +185,6 @@ def _pack(share: list[Entry]) -> bytes:
 
 def unpack(packed: bytes) -> list[Entry]:
     return list(zip(*_unpacked(packed), strict=True))
-
-
-def needles(condition: Condition) -> list[bytes]:
-    """What shares without cut keys must hold one of; empty where that tells nothing."""
-    if condition.operator is not Operator.CONTAINS or is_json(outcomes.c[condition.field]):
-        return []
-    return [value.encode("utf-8", "surrogatepass") for value in condition.values]
-
-
-def places(packed: bytes, keys: Keys, condition: Condition, held: Sequence[bytes]) -> Iterable[int]:
-    """Of the entries of these keys, one of those asked for, those that can fulfil the condition.
-
-    `held` are its needles: one look at the whole share passes most of them over.
-    """
-    (head,) = struct.unpack_from("<I", packed)
-    if held and not head & _CUT and all(packed.find(one, 4 + 4 * head) < 0 for one in held):
-        return ()
-    found, at = _unpacked(packed)
-    low, high = bisect_left(found, keys.low), bisect_right(found, keys.high)
-    if condition.operator not in (Operator.NOT, Operator.CONTAINS):
-        return at[low:high]
-    return [at[number] for number in range(low, high) if may_hold(condition, found[number])]
 
 
 def surveyable(places: set[int]) -> set[int]:

@@ -48,7 +48,9 @@ from app.store.traces import (
 from app.store.types import UtcDateTime
 
 DIRECTORY = ""  # the field under which stands of which spans there are traces
-TRACED, UNTRACED = b"", b"-"
+SPANS = (Span.QUARTER, Span.DAY)
+# How the traces were made. What another program made otherwise is as good as none: its outcomes are looked at.
+TRACED, UNTRACED = b"2", b"-"
 MOST_OUTCOMES = 200_000  # of a quarter: one with more is read by questions themselves
 MOST_OF_DAY = 500_000  # of one whose quarters become one
 APART = 2 * Span.DAY  # quarters that are kept for themselves, so that a late change makes no whole day anew
@@ -157,7 +159,7 @@ def _quarters(field: str, merging: Merging) -> list[ColumnElement[bool]]:
 
 
 def _within(field: str, merging: Merging) -> list[ColumnElement[bool]]:
-    spans = traces.c.span.in_([Span.QUARTER, Span.DAY])
+    spans = traces.c.span.in_(SPANS)
     of_day = traces.c.quarter.between(merging.day, merging.day + Span.DAY - 1)
     return [traces.c.field == field, spans, of_day]
 

@@ -17,7 +17,7 @@ from app.store.wallclock import Bucket
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.fields import Moment, Number, Text, Word, Zone, one_of
-from app.web.parameters import Filter, Once, Several, SortKey, comparable, filters
+from app.web.parameters import MAX_VALUES, Filter, Once, Several, SortKey, comparable, filters
 from app.web.schemas import MASKED_WITHIN, PHONE_FIELDS, RecordSchema
 
 MAX_LIMIT = 1000
@@ -69,7 +69,13 @@ class QuestionSchema(Schema):
 
     def question(self, loaded: Mapping[str, Any]) -> Question:
         """The conditions alone."""
-        conditions = [one for one in loaded.values() if isinstance(one, Condition)]
+        named = {name: one for name, one in loaded.items() if isinstance(one, Condition)}
+        conditions = list(named.values())
+        if sum(len(one.values) for one in conditions) > MAX_VALUES:
+            longest = max(named, key=lambda name: len(named[name].values))
+            raise ValidationError(
+                {longest: [f"all filters together may have {MAX_VALUES} values; ask several questions"]}
+            )
         for name, operator in (("since", Operator.GTE), ("until", Operator.LT)):
             if name in loaded:
                 conditions.append(Condition(self.record.moment, operator, [loaded[name]]))

@@ -14,7 +14,7 @@ from marshmallow import Schema, ValidationError, fields
 from app.store.questions import Condition, Operator, Order
 from app.web.fields import Flag, Nested, Text, Word, one_of
 
-MAX_VALUES = 10_000  # of one condition; engines take no more than some ten thousand parameters
+MAX_VALUES = 10_000  # of one question; SQLite takes 32,766 parameters, PostgreSQL 65,535
 MAX_WHOLE = 500  # each of which is a comparison of its own, and SQLite takes no more than a thousand
 
 _WHOLE = (Operator.PREFIX, Operator.CONTAINS)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from uuid import uuid4
+
 import pytest
 
 from app.errors import TooSlow
-from app.store import counts
+from app.interpret import interpret
+from app.model import Delivery
+from app.store import counts, schema_version
 from app.store.counts import Count, Kind
+from app.store.database import Database
 from app.store.questions import Condition, Operator, Question, Records
+from app.store.readings import save
 from tests.store.oracle import add_odd_texts, all_rows, chosen
 
 QUESTIONS = [
@@ -64,3 +71,23 @@ def test_an_empty_store_has_nothing_to_count(database, monkeypatch) -> None:
     monkeypatch.setattr(counts, "MOMENT_SECONDS", 9)
     nobody = Question(records=Records.OUTCOMES, conditions=[Condition("integration", Operator.EQUAL, ["nobody"])])
     assert counts.estimate(database, nobody) == Count(0, Kind.EXACT)
+
+
+def test_sqlite_estimates_what_lies_together(tmp_path) -> None:
+    """Campaigns come one after the other: neighbours are alike, so that few places tell little."""
+    database = Database(f"sqlite:///{tmp_path / 'outcomes.db'}")
+    schema_version.migrate(database)
+    body = "result=Completed&call_id={}&message_reference=" + "{}"
+    made = [(number, "monday" if 3000 <= number < 3300 else "other") for number in range(6000)]
+    for start in range(0, 6000, 500):
+        sent = [
+            Delivery(id=uuid4(), integration="i", received_at=datetime.now(UTC), body=body.format(*one).encode())
+            for one in made[start : start + 500]
+        ]
+        save(database, [interpret(one) for one in sent])
+    monday = Question(
+        records=Records.OUTCOMES, conditions=[Condition("message_reference", Operator.EQUAL, ["monday"])]
+    )
+    guesses = [counts._guess(database, monday) for _ in range(10)]
+    assert all(60 <= guess <= 900 for guess in guesses), guesses
+    database.close()

@@ -8,7 +8,7 @@ from random import Random
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from app.errors import TooSlow
 from app.interpret import interpret
@@ -49,6 +49,7 @@ def small(monkeypatch) -> None:
     monkeypatch.setattr(traces, "MANY", 3)
     monkeypatch.setattr(tracing, "MANY", 3)
     monkeypatch.setattr(traces, "MANY_QUARTERS", 2)
+    monkeypatch.setattr(traces, "MOST_PLACES", 4)
     monkeypatch.setattr(traces, "SHARE", 4)
     monkeypatch.setattr(traces, "LENGTH", 13)
     monkeypatch.setattr(tracing, "LENGTH", 13)
@@ -333,3 +334,42 @@ def test_numbers_beyond_all_lead_nowhere(filled) -> None:
         question = replace(asked("attempts", 0), conditions=[Condition("attempts", operator, [value])])
         with filled.reading(at_one_moment=True) as connection:
             assert list(following.places(connection, question, Deadline(10), down=True)) == []
+
+
+@pytest.mark.parametrize("span", list(tracing.SPANS))
+def test_traces_that_another_program_made_otherwise_are_not_relied_on(filled, span) -> None:
+    """An older one that still runs writes keys that are cut sooner, and does not say so."""
+    refresh(filled)
+    with filled.writing() as connection:
+        foreign = update(kept).where(kept.c.field == tracing.DIRECTORY, kept.c.span == span).values(entries=b"")
+        assert connection.execute(foreign).rowcount
+        connection.execute(delete(kept).where(kept.c.field == "call_id", kept.c.span == span))
+    assert_right(filled, Random(11), share=0.3)
+    assert ids(pages.page(filled, asked("call_id", "1")).rows) == ids(chosen(all_rows(filled), asked("call_id", "1")))
+
+
+def test_a_word_beside_another_value_leaves_its_traces_in_use(filled) -> None:
+    refresh(filled)
+    both = [Condition("integration", Operator.EQUAL, ["a"]), Condition("status_raw", Operator.EQUAL, ["~"])]
+    question = replace(asked("status_raw", "~"), conditions=both)
+    with filled.reading(at_one_moment=True) as connection:
+        found = pages._places(connection, question, Deadline(10), down=True)
+        assert found is not None
+        assert list(found) == []
+
+
+def test_many_parts_are_looked_for_in_the_outcomes(filled) -> None:
+    """In traces each costs a look at all that there is."""
+    refresh(filled)
+    many = replace(asked("call_id", ""), conditions=[Condition("call_id", Operator.CONTAINS, ["~", *"123456789xy"])])
+    with filled.reading(at_one_moment=True) as connection:
+        assert following.places(connection, many, Deadline(10), down=True) is None
+    assert walked(filled, many) == ids(chosen(all_rows(filled), many))
+
+
+def test_looking_up_where_traces_lead_has_the_time_limit(filled, monkeypatch) -> None:
+    refresh(filled)
+    monkeypatch.setattr(pages, "STATEMENT_SECONDS", -1)
+    monkeypatch.setattr(following._Walk, "_places", lambda self, days: {day: {traces.place_of(0)} for day in days})
+    with pytest.raises(TooSlow, match="ask for less time"):
+        pages.page(filled, asked("identity", "call_id"))

@@ -219,3 +219,11 @@ def test_more_values_than_engines_take_are_refused_with_the_bound(name, most) ->
     with pytest.raises(Invalid) as refused:
         ask(*((name, text) for text in texts))
     assert refused.value.errors == {name: [f"has {most + 1} values and may have {most}; ask several questions"]}
+
+
+def test_all_filters_together_have_a_bound_too() -> None:
+    """Engines count the parameters of a whole statement."""
+    pairs = [(name, f"value-{number}") for name in ("call_id", "reference", "batch") for number in range(4000)]
+    with pytest.raises(Invalid) as refused:
+        ask(*pairs)
+    assert refused.value.errors == {"call_id": ["all filters together may have 10000 values; ask several questions"]}

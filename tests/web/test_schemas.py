@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.web.schemas import mask_e164, masked
+from app.web.schemas import mask_e164, masked, masks
 
 NUMBER = "6175551234"
 SPELLINGS = [
@@ -92,3 +92,43 @@ def test_a_number_sent_with_a_fraction_is_masked_too() -> None:
 
 def test_national_numbers_are_told_by_the_region_that_is_set() -> None:
     assert masked(record(extra={"note": "call 020 7946 0958"}), "GB")["extra"] == {"note": "call •••0958"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{NUMBER} 8009957586",
+        f"2026-03-08 {NUMBER}",
+        f"call {NUMBER}/8009957586",
+        f"{NUMBER}\n8009957586",
+        "617\u2013555\u20131234",
+        f"id 12345 {NUMBER}",
+        f"{'1 ' * 2000}{NUMBER}",
+    ],
+)
+def test_a_phone_among_other_digits_is_masked_too(text) -> None:
+    shown = masked_us(record(extra={"note": text}))["extra"]["note"]
+    assert not re.search(r"555\D*1234|995\D*7586", shown)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"caller=%20{NUMBER}",
+        "caller=%28617%29%20555-1234",
+        "caller=617%2D555%2D1234",
+        f"phones={NUMBER}%208009957586",
+        f"phones={NUMBER}+8009957586",
+        "caller=617+555+1234",
+        "caller=%36%31%37555%31234",
+    ],
+)
+def test_a_phone_in_a_query_is_masked_however_it_was_escaped(query) -> None:
+    shown = masks("US")["query"](query)
+    assert not re.search(r"555\D*1234|995\D*7586", shown)
+    assert masks("US")["query"]("a=%31&b=c+d") == "a=%31&b=c+d"
+
+
+def test_a_number_of_any_length_can_be_masked() -> None:
+    shown = masked_us(record(extra={"zz": 10**400, "mobile": 10**400, "ratio": 1e308}))["extra"]
+    assert shown == {"zz": 10**400, "mobile": "•••0000", "ratio": 1e308}
