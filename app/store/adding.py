@@ -78,7 +78,8 @@ def add_cells(
             if not is_asked(batch):
                 at += sum(cell[_LENGTH] for cell in unpack_cells(cells)) if more else 0
                 continue
-            known = entries.setdefault((bucket, batch), _Entries(kinds, wanted, groups, bucket, batch))
+            if (known := entries.get((bucket, batch))) is None:
+                known = entries[bucket, batch] = _Entries(kinds, wanted, groups, bucket, batch)
             for number, total, attempts, attempted, length in unpack_cells(cells):
                 if entry := known[number]:
                     entry.total += total

@@ -34,6 +34,7 @@ class Tally:
         self.durations = Multiset()
 
     def merge(self, other: Tally) -> None:
+        """But for what is told by the kind: answered, human, known."""
         self.count += other.count
         self.attempts += other.attempts
         self.attempted += other.attempted
