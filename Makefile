@@ -4,7 +4,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 # More than a small machine has processors: many tests wait for processes and time limits.
-WORKERS ?= 4
+WORKERS ?= 3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
