@@ -31,7 +31,7 @@ from app.store.lines import lines
 from app.store.numbers import numbers
 from app.store.texts import texts
 from app.web.exports import BODY, RECORDS, REDIAL, Wanted, columns, wanted
-from app.web.schemas import masks
+from app.web.masking import masks
 
 PATIENCE_SECONDS = 86_400.0  # for the store to sort a question's rows, however many
 LOOK_SECONDS = 0.5

@@ -67,7 +67,7 @@ def cover(connection: Connection, question: Question, is_one: IsOne) -> Cover | 
         return found
     _walk(connection, known, found, (low, high), is_one)
     found.stretches += [(since, begin(low)), (begin(high), until)]
-    found.stretches = list(_joined(one for one in found.stretches if one[0] < one[1]))
+    found.stretches = joined(one for one in found.stretches if one[0] < one[1])
     return found if len(found.stretches) <= MAX_STRETCHES else None
 
 
@@ -113,16 +113,12 @@ def _descend(known: Standing, found: Cover, asked: tuple[int, int], is_one: IsOn
         found.stretches.append((begin(quarter), begin(quarter + 1)))
 
 
-def _joined(stretches: Iterable[Stretch]) -> Iterable[Stretch]:
-    """Those that touch as one."""
-    since: datetime | None = None
-    until: datetime | None = None
-    for start, end in sorted(stretches):
-        if until == start:
-            until = end
-            continue
-        if since is not None and until is not None:
-            yield since, until
-        since, until = start, end
-    if since is not None and until is not None:
-        yield since, until
+def joined(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """In order, those that touch or overlap as one."""
+    found: list[Stretch] = []
+    for since, until in sorted(stretches):
+        if found and since <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], until)
+        else:
+            found.append((since, until))
+    return found

@@ -55,12 +55,13 @@ class Database:
         with _own_errors(self.engine), _in_time(seconds), self.engine.connect() as connection:
             connection = connection.execution_options(asking=seconds)
             with connection.begin():
-                if not self.is_sqlite and at_one_moment:
-                    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                if not self.is_sqlite and seconds != STATEMENT_SECONDS:
-                    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
-                if not self.is_sqlite and alone:
-                    connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
+                settings = {
+                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ": at_one_moment,
+                    f"SET LOCAL statement_timeout = {int(seconds * 1000)}": seconds != STATEMENT_SECONDS,
+                    "SET LOCAL max_parallel_workers_per_gather = 0": alone,
+                }
+                if not self.is_sqlite and any(settings.values()):
+                    connection.exec_driver_sql("; ".join(one for one, wanted in settings.items() if wanted))
                 yield connection
 
     @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, ScalarSelect, null, select
 
 from app.store.aside import aside
-from app.store.covering import Stretch, limits
+from app.store.covering import Stretch, joined, limits
 from app.store.deadline import Deadline
 from app.store.quarters import Span, begin, quarter_of
 from app.store.questions import Condition, Operator, Question, Records
@@ -131,8 +131,8 @@ class _Walk:
             live = self._live_of[day]
             times = [stretch(day, place) for place in self._reliable(day, found[day], is_whole=not live)]
             times += [(begin(one), begin(one + 1)) for one in live]
-            joined = list(_joined(one for one in times if self._is_asked(one)))
-            yield from reversed(joined) if self._down else joined
+            in_order = joined(one for one in times if self._is_asked(one))
+            yield from reversed(in_order) if self._down else in_order
 
     def _reliable(self, day: int, places: set[int], *, is_whole: bool) -> Iterator[int]:
         """The places without what is looked at anyway; a whole day that has such by its quarters."""
@@ -196,18 +196,3 @@ class _Walk:
             .limit(1)
             .scalar_subquery()
         )
-
-
-def _joined(times: Iterator[Stretch]) -> Iterator[Stretch]:
-    """In order, those that touch or overlap as one."""
-    since: datetime | None = None
-    until: datetime | None = None
-    for start, end in sorted(times):
-        if since is None or until is None or start > until:
-            if since is not None and until is not None:
-                yield since, until
-            since, until = start, end
-        else:
-            until = max(until, end)
-    if since is not None and until is not None:
-        yield since, until

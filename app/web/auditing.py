@@ -14,9 +14,9 @@ from app.errors import StoreError, StoreUnavailable
 from app.exports.cells import HIDDEN
 from app.model import AuditEntry, Token
 from app.values import storable
+from app.web.masking import PHONE_FIELDS, without_phones
 from app.web.parts import now, parts
 from app.web.result import delivery_id, peer
-from app.web.schemas import PHONE_FIELDS, without_phones
 
 # A cursor holds the values of the row that it marks, and whatever is looked for within texts may be digits.
 _LEFT_OUT = re.compile(rf"({'|'.join(sorted(PHONE_FIELDS))}|query)(__\w+)?|cursor|\w+__contains")

@@ -17,8 +17,9 @@ from app.store.wallclock import Bucket
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.fields import Moment, Number, Text, Word, Zone, one_of
+from app.web.masking import MASKED_WITHIN, PHONE_FIELDS
 from app.web.parameters import MAX_VALUES, Filter, Once, Several, SortKey, comparable, filters
-from app.web.schemas import MASKED_WITHIN, PHONE_FIELDS, RecordSchema
+from app.web.schemas import RecordSchema
 
 MAX_LIMIT = 1000
 

@@ -14,9 +14,9 @@ from app.model import DriftKind, Product, Scope
 from app.store.drift import list_drift
 from app.web.asking import Blueprint, needs
 from app.web.fields import Key, Moment, Number, Text, Word, Zone
+from app.web.masking import without_phones
 from app.web.parameters import Once, Several
 from app.web.parts import parts
-from app.web.schemas import without_phones
 
 blueprint = Blueprint("novel", __name__, url_prefix="/api/v1", description="What nobody knew")
 

@@ -26,7 +26,7 @@ from app.store.questions import Records
 from app.store.schema import deliveries, outcomes
 from app.store.texts import texts
 from app.web.exports import RECORDS, columns, wanted
-from app.web.schemas import masks
+from app.web.masking import masks
 
 PIECES = [
     "=",

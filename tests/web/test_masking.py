@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.web.schemas import mask_e164, masked, masks
+from app.web.masking import mask_e164, masked, masks
 
 NUMBER = "6175551234"
 SPELLINGS = [
