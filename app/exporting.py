@@ -27,9 +27,9 @@ from app.pace import Pace
 from app.store.arrivals import Arrivals
 from app.store.bodies import bodies
 from app.store.database import Database, questions_database
-from app.store.lines import lines
-from app.store.numbers import numbers
-from app.store.texts import texts
+from app.store.exports.lines import lines
+from app.store.exports.numbers import numbers
+from app.store.exports.texts import texts
 from app.web.exports import BODY, RECORDS, REDIAL, Wanted, columns, wanted
 from app.web.masking import masks
 

@@ -16,8 +16,8 @@ from app import metrics
 from app.errors import StoreError
 from app.store import schema_version
 from app.store.database import Database
-from app.store.rolling import refresh
-from app.store.standing import lag
+from app.store.rollups.rolling import refresh
+from app.store.rollups.standing import lag
 
 REST = 4  # times as long as a step took, so that catching up with millions leaves others their time
 PAUSE_SECONDS = 1.0

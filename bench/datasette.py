@@ -22,9 +22,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from app.store import pages, rolling
+from app.store.answers import pages
+from app.store.asking.questions import Order, Question, Records
 from app.store.database import Database
-from app.store.questions import Order, Question, Records
+from app.store.rollups import rolling
 from bench.fill import fill
 from bench.ingest import COMMAND, environment_of, ours
 from tests.conftest import free_port

@@ -19,9 +19,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.errors import TooSlow
-from app.store import counts, pages
+from app.store.answers import counts, pages
+from app.store.asking.questions import Condition, Edge, Operator, Order, Question, Records, is_json
 from app.store.database import Database
-from app.store.questions import Condition, Edge, Operator, Order, Question, Records, is_json
 from app.store.schema import outcomes
 from app.store.types import UtcDateTime
 

@@ -24,12 +24,14 @@ from app.errors import TooSlow
 from app.interpret import interpret
 from app.model import Delivery
 from app.plum import simulator
-from app.store import counts, pages, rolling, schema_version
+from app.store import schema_version
+from app.store.answers import counts, pages
+from app.store.answers.facets import facets
+from app.store.answers.summary import FIELDS, summarise
+from app.store.asking.questions import Condition, Operator, Order, Question, Records
 from app.store.database import Database
-from app.store.facets import facets
-from app.store.questions import Condition, Operator, Order, Question, Records
 from app.store.readings import save
-from app.store.summary import FIELDS, summarise
+from app.store.rollups import rolling
 from bench import filters
 from bench.fill import fill
 from tests.conftest import new_cluster

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent / "app"
+STORE_ROOT = ROOT / "store"
 
 # Highest first. Parts on one line are strangers to one another.
 LAYERS = [
@@ -24,6 +26,19 @@ LAYERS = [
     ["metrics", "config", "logs"],
     ["terminal", "pace"],
     ["model", "errors"],
+]
+
+# Within the store, likewise.
+STORE = [
+    ["exports"],
+    ["answers"],
+    ["rollups", "reprocess", "drift"],
+    ["readings"],
+    ["changes", "integrations", "tokens", "audit", "known", "bodies", "arrivals", "schema_version"],
+    ["bulk"],
+    ["asking", "rows"],
+    ["database", "schema"],
+    ["aside", "deadline", "types"],
 ]
 
 # Outside dependencies, and the parts that alone may import them.
@@ -47,12 +62,20 @@ OWNERS = {
 }
 
 MODULES = sorted(ROOT.rglob("*.py"))
+STORE_MODULES = [
+    module for module in MODULES if module.is_relative_to(STORE_ROOT) and "migrations" not in module.parts
+]
 
 
-def part(module: Path) -> str:
-    return module.relative_to(ROOT).parts[0].removesuffix(".py")
+def part(module: Path, of: Path = ROOT) -> str:
+    return module.relative_to(of).parts[0].removesuffix(".py")
 
 
+def parts(of: Path) -> set[str]:
+    return {part(module, of) for module in of.rglob("*.py")} - {"__init__"}
+
+
+@cache
 def imports(module: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(module.read_text())):
@@ -63,13 +86,15 @@ def imports(module: Path) -> set[str]:
     return names
 
 
-def level(name: str) -> int:
-    return next(at for at, names in enumerate(LAYERS) if name in names)
+def level(name: str, layers: list[list[str]] = LAYERS) -> int:
+    return next(at for at, names in enumerate(layers) if name in names)
 
 
-def test_every_module_has_its_layer() -> None:
-    placed = {name for names in LAYERS for name in names} | {"__init__"}
-    assert {part(module) for module in MODULES} == placed
+@pytest.mark.parametrize(
+    ("modules", "layers"), [(parts(ROOT), LAYERS), (parts(STORE_ROOT) - {"migrations"}, STORE)], ids=["app", "store"]
+)
+def test_every_module_has_its_layer(modules: set[str], layers: list[list[str]]) -> None:
+    assert modules == {name for names in layers for name in names}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -79,6 +104,15 @@ def test_a_module_imports_only_lower_layers(module: Path) -> None:
         if name.startswith("app."):
             other = name.split(".")[1]
             assert own == other or level(own) < level(other), f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("module", STORE_MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_of_the_store_imports_only_lower_layers_of_it(module: Path) -> None:
+    own = part(module, STORE_ROOT)
+    for name in imports(module):
+        if name.startswith("app.store."):
+            other = name.split(".")[2]
+            assert own == other or level(own, STORE) < level(other, STORE), f"{own} imports {name}"
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

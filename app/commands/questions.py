@@ -9,10 +9,10 @@ from werkzeug.datastructures import MultiDict
 
 from app.auditing import log_command
 from app.config import from_environment
-from app.store import pages
+from app.store.answers import pages
+from app.store.answers.summary import summarise
 from app.store.database import Database, questions_database
 from app.store.drift import list_drift
-from app.store.summary import summarise
 from app.terminal import Asking, as_json, example, pairs_of, print_json, print_rows
 from app.web.errors import Forbidden
 from app.web.filters import ListSchema, QuestionSchema, SummarySchema, asked, permit

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, delete, func, or_, select, text
 
-from app.store import quarters
+from app.store.asking import quarters
 from app.store.database import Database
 from app.store.schema import changes, rollup_state
 

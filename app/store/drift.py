@@ -24,10 +24,10 @@ from app.drift import novelties, others
 from app.errors import StoreRefused
 from app.model import Delivery, DriftKind, Novelty, Reading
 from app.store import changes
+from app.store.asking.conditions import where
+from app.store.asking.questions import Condition, Operator, Question, Records
 from app.store.changes import Horizon, Span
-from app.store.conditions import where
 from app.store.database import Database
-from app.store.questions import Condition, Operator, Question, Records
 from app.store.rows import delivery_from_row, outcome_from_row
 from app.store.schema import deliveries, drift, drift_deliveries, outcomes, positions
 

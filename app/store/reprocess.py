@@ -18,10 +18,10 @@ from sqlalchemy import Connection, Select, delete, func, select, tuple_, union_a
 from app.model import Delivery, Identity, Outcome, Reading, Verdict
 from app.normalise import fold
 from app.store import changes
+from app.store.asking.conditions import where
+from app.store.asking.questions import Question, Records
 from app.store.bulk import insert_rows
-from app.store.conditions import where
 from app.store.database import Database
-from app.store.questions import Question, Records
 from app.store.readings import Telling, first_columns, judge
 from app.store.rows import delivery_from_row, delivery_row, outcome_from_row, outcome_row
 from app.store.schema import deliveries, outcomes

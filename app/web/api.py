@@ -10,10 +10,10 @@ from werkzeug.datastructures import MultiDict
 
 from app.errors import NotFound
 from app.model import Scope
-from app.store import counts, pages, records
-from app.store.counts import Count, Kind
-from app.store.pages import Page
-from app.store.questions import Question, Records
+from app.store.answers import counts, pages, records
+from app.store.answers.counts import Count, Kind
+from app.store.answers.pages import Page
+from app.store.asking.questions import Question, Records
 from app.web import cursors
 from app.web.asking import Blueprint, fails, needs
 from app.web.auditing import Logged

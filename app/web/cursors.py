@@ -10,7 +10,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError
 
-from app.store.questions import Edge, Order, Question
+from app.store.asking.questions import Edge, Order, Question
 
 _SUM_BYTES = 6
 

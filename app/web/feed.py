@@ -11,10 +11,10 @@ from uuid import UUID
 
 from app.errors import PlumError
 from app.store import changes
-from app.store.among import among
+from app.store.answers.among import among
+from app.store.asking.questions import Question, Records
 from app.store.changes import Change, Horizon, Span
 from app.store.database import Database
-from app.store.questions import Question, Records
 from app.web.errors import Overloaded
 
 POLL_SECONDS = 0.5

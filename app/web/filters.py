@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Self
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load
 from werkzeug.datastructures import MultiDict
 
-from app.store.counts import Kind
-from app.store.questions import Condition, Operator, Order, Question
-from app.store.summary import FIELDS
-from app.store.wallclock import Bucket
+from app.store.answers.counts import Kind
+from app.store.answers.summary import FIELDS
+from app.store.asking.questions import Condition, Operator, Order, Question
+from app.store.asking.wallclock import Bucket
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.fields import Moment, Number, Text, Word, Zone, one_of

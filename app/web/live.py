@@ -17,8 +17,8 @@ from marshmallow import EXCLUDE, Schema, fields, post_load
 
 from app.errors import StoreError
 from app.model import Scope
+from app.store.asking.questions import Question
 from app.store.changes import Span
-from app.store.questions import Question
 from app.web import marks
 from app.web.asking import Blueprint, bearer, needs
 from app.web.feed import EVERY, Batch, Feed, Stream

@@ -9,8 +9,8 @@ from flask import Response, g, jsonify
 from marshmallow import Schema, fields
 
 from app.model import Scope
-from app.store.facets import facets
-from app.store.summary import summarise
+from app.store.answers.facets import facets
+from app.store.answers.summary import summarise
 from app.web.asking import Blueprint, needs
 from app.web.auditing import Logged
 from app.web.fields import Number

@@ -19,8 +19,8 @@ from app.interpret import interpret
 from app.model import Delivery, Reading
 from app.plum import simulator
 from app.store import drift
+from app.store.asking.questions import Question, Records
 from app.store.database import Database
-from app.store.questions import Question, Records
 from app.store.readings import save
 from app.store.reprocess import reprocess
 from app.store.rows import delivery_from_row

@@ -14,9 +14,9 @@ from sqlalchemy import select
 
 from app.interpret import interpret
 from app.model import Delivery, Identity, Reading, Verdict
-from app.store.conditions import where
+from app.store.asking.conditions import where
+from app.store.asking.questions import Condition, Operator, Question, Records
 from app.store.database import Database
-from app.store.questions import Condition, Operator, Question, Records
 from app.store.readings import save
 from app.store.reprocess import Report, reprocess, reprocess_one
 from app.store.schema import deliveries, outcomes

@@ -15,9 +15,10 @@ from sqlalchemy import inspect, select
 from app.errors import SchemaOutdated, StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import counts, pages, schema_version
+from app.store import schema_version
+from app.store.answers import counts, pages
+from app.store.asking.questions import Condition, Operator, Question, Records
 from app.store.database import Database
-from app.store.questions import Condition, Operator, Question, Records
 from app.store.readings import save
 from app.store.schema import metadata, outcomes
 

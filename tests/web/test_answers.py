@@ -15,7 +15,8 @@ from app.config import from_environment
 from app.errors import TooSlow
 from app.factory import create_app
 from app.model import Scope
-from app.store import pages, schema_version
+from app.store import schema_version
+from app.store.answers import pages
 from app.store.database import Database
 from app.store.tokens import add_token
 from app.web.filters import FacetsSchema, ListSchema, SummarySchema

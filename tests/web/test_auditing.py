@@ -18,10 +18,10 @@ from app.errors import StoreUnavailable
 from app.factory import create_app
 from app.model import AuditEntry, Scope, Token
 from app.store import tokens
+from app.store.answers.pages import page
+from app.store.asking.questions import Question, Records
 from app.store.audit import write
 from app.store.database import Database
-from app.store.pages import page
-from app.store.questions import Question, Records
 from app.web import cursors
 from app.web.auditing import unrevealing
 from app.web.auth import Keyring

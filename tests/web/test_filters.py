@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from app.store.questions import Condition, Operator, Order
+from app.store.asking.questions import Condition, Operator, Order
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.filters import Asked, ListSchema, asked, permit

@@ -1,0 +1,1 @@
+"""The answers: pages, single records, counts, facets and summaries."""

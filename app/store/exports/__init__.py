@@ -1,0 +1,1 @@
+"""All rows of a question, however many: for files."""

@@ -1,0 +1,125 @@
+"""Order and pages against a brute-force oracle, forward and back, on both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from random import Random
+from uuid import uuid4
+
+import pytest
+
+from app.errors import NotFound
+from app.interpret import interpret
+from app.model import Delivery
+from app.store.answers import pages, records
+from app.store.answers.pages import Page
+from app.store.asking.questions import Condition, Edge, Operator, Order, Question, Records
+from app.store.exports.texts import texts
+from app.store.readings import save
+from tests.store.oracle import JSON_FIELDS, add_odd_texts, all_rows, chosen, ids
+
+SORTABLE = [column.name for column in Records.OUTCOMES.columns if column.name not in JSON_FIELDS]
+
+
+def walk(database, question: Question, *, backwards: bool = False) -> Iterator[Page]:
+    """The pages from here to the end of their direction, which must be as full as they can be."""
+    while True:
+        page = pages.page(database, question)
+        yield page
+        if not (page.more_before if backwards else page.more_after):
+            return
+        assert len(page.rows) == question.limit
+        question = replace(question, edge=edge_of(question, page.rows[0 if backwards else -1], backwards))
+
+
+def edge_of(question: Question, row: dict, backwards: bool = False) -> Edge:
+    return Edge([row[order.field] for order in question.whole_order], backwards)
+
+
+def some_order(random: Random) -> list[Order]:
+    return [Order(field, random.random() < 0.5) for field in random.sample(SORTABLE, random.randint(0, 3))]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pages_hold_each_row_once_and_in_order_forward_and_back(database, seed) -> None:
+    add_odd_texts(database)
+    rows, random = all_rows(database), Random(seed)
+    conditions = [Condition("status", Operator.NOT, ["completed"])] if seed % 2 else []
+    question = Question(
+        records=Records.OUTCOMES, conditions=conditions, order=some_order(random), limit=random.choice([97, 400])
+    )
+    wanted = chosen(rows, question)
+    found = list(walk(database, question))
+    assert ids(row for page in found for row in page.rows) == ids(wanted)
+    assert [page.more_before for page in found] == [False, *[True] * (len(found) - 1)]
+    if len(found) > 1:
+        last = replace(question, edge=edge_of(question, found[-1].rows[0], backwards=True))
+        back = list(walk(database, last, backwards=True))[::-1]
+        assert ids(row for page in back for row in page.rows) == ids(row for page in found[:-1] for row in page.rows)
+        assert back[-1].more_after
+
+
+def test_every_field_orders_with_nulls_last_both_ways(database) -> None:
+    add_odd_texts(database)
+    rows = all_rows(database)
+    for order in [Order(field, descending) for field in SORTABLE for descending in (False, True)]:
+        question = Question(records=Records.OUTCOMES, order=[order], limit=5)
+        wanted = chosen(rows, question)
+        first_null = next((at for at, row in enumerate(wanted) if row[order.field] is None), 2)
+        for at in {0, max(first_null - 1, 0), first_null, len(wanted) - 1}:
+            for backwards in (False, True):
+                beside = pages.page(database, replace(question, edge=edge_of(question, wanted[at], backwards)))
+                expected = wanted[max(at - 5, 0) : at] if backwards else wanted[at + 1 : at + 6]
+                assert ids(beside.rows) == ids(expected), (order, at, backwards)
+
+
+@pytest.mark.parametrize("order", [[Order("ended_at", True)], [Order("batch"), Order("attempts", True)]])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_rows_written_meanwhile_neither_repeat_nor_push_out_others(database, order, backwards) -> None:
+    add_odd_texts(database)
+    question = Question(records=Records.OUTCOMES, order=order, limit=7)
+    before = chosen(all_rows(database), question)
+    edge = edge_of(question, before[-1], True) if backwards else None
+    seen = []
+    for number, page in enumerate(walk(database, replace(question, edge=edge), backwards=backwards)):
+        seen = ids(page.rows) + seen if backwards else seen + ids(page.rows)
+        save(database, [interpret(late(number))])
+        if number == 20:
+            break
+    old = set(ids(before))
+    seen = [one for one in seen if one in old]
+    wanted = ids(before[:-1]) if backwards else ids(before)
+    assert seen == (wanted[-len(seen) :] if backwards else wanted[: len(seen)])
+
+
+def late(number: int) -> Delivery:
+    """Of a call that ended among the others."""
+    random = Random(number)
+    body = f"result=Completed&call_id=late{number}&attempts={random.randint(0, 2)}".encode()
+    moment = datetime(2026, 1, random.randint(1, 9), tzinfo=UTC)
+    return Delivery(id=uuid4(), integration="late", received_at=moment, body=body, batch=random.choice(["a", "z"]))
+
+
+def test_asked_for_some_fields_a_page_has_these_and_what_its_edges_need(database) -> None:
+    add_odd_texts(database)
+    question = Question(records=Records.OUTCOMES, order=[Order("batch")])
+    assert set(pages.page(database, question, ["status"]).rows[0]) == {"status", "batch", "id"}
+
+
+@pytest.mark.parametrize("kind", [Records.OUTCOMES, Records.DELIVERIES])
+def test_an_export_gets_all_rows_in_order_whatever_is_written_meanwhile(database, kind) -> None:
+    add_odd_texts(database)
+    question = Question(records=kind, order=[Order("batch", True)], limit=3)
+    wanted = [str(row["id"]) for row in chosen(all_rows(database, kind), question)]
+    found: list[str | None] = []
+    for number, [keys] in enumerate(texts(database, question, ["id"], 60)):
+        found += keys
+        save(database, [interpret(late(1000 + number))])
+    assert found == wanted
+
+
+def test_what_is_not_there_is_not_found(database) -> None:
+    with pytest.raises(NotFound, match="there is no delivery"):
+        records.get_record(database, Records.DELIVERIES, uuid4())

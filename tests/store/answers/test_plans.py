@@ -1,0 +1,94 @@
+"""Pages in the order that lists have unless told otherwise begin where they begin: in the index, without sorting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from app.store.answers import pages
+from app.store.asking.questions import Condition, Edge, Operator, Order, Question, Records
+from app.store.rollups import rolling
+
+NEWEST = {Records.OUTCOMES: "ended_at", Records.DELIVERIES: "received_at"}
+
+
+@pytest.fixture
+def fullness() -> str:
+    return "full"
+
+
+def plan_of(database, ask) -> str:
+    """How the engine goes about the last statement of `ask`; PostgreSQL as for more rows than there are here."""
+    return plans_of(database, ask, "", without=("seqscan", "bitmapscan"))[-1]
+
+
+def plans_of(database, ask, table: str, without=("seqscan",)) -> list[str]:
+    """How the engine goes about each statement of `ask` that reads the table."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(connection, cursor, statement, parameters, context, many) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    ask()
+    event.remove(database.engine, "before_cursor_execute", note)
+    explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+    with database.reading() as connection:
+        for way in () if database.is_sqlite else without:
+            connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+        return [
+            "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {statement}", parameters))
+            for statement, parameters in asked
+            if statement.startswith("SELECT") and f"FROM {table}" in " ".join(statement.split())
+        ]
+
+
+@pytest.mark.parametrize("kind", list(NEWEST))
+@pytest.mark.parametrize("backwards", [None, False, True])
+@pytest.mark.parametrize("filtered", [False, True])
+def test_the_newest_come_from_the_index_at_any_page(database, kind, backwards, filtered) -> None:
+    question = Question(
+        records=kind,
+        order=[Order(NEWEST[kind], descending=True)],
+        conditions=[Condition("integration", Operator.EQUAL, ["others"])] if filtered else [],
+    )
+    if backwards is not None:
+        row = pages.page(database, question).rows[9]
+        question = replace(question, edge=Edge([row[NEWEST[kind]], row["id"]], backwards))
+    plan = plan_of(database, lambda: pages.page(database, question))
+    assert f"ix_{kind}_newest" in plan, plan
+    assert "Sort" not in plan, plan
+    assert "TEMP B-TREE" not in plan, plan
+    if backwards is not None:
+        assert f"{NEWEST[kind]}{'>' if backwards else '<'}" in plan.replace(" ", "").replace("(", ""), plan
+
+
+@pytest.mark.parametrize("bound", [Operator.GTE, Operator.LT])
+def test_since_and_until_come_from_the_index(database, bound) -> None:
+    newest = [Order("ended_at", descending=True)]
+    middle = pages.page(database, Question(records=Records.OUTCOMES, order=newest)).rows[50]["ended_at"]
+    since = Question(records=Records.OUTCOMES, order=newest, conditions=[Condition("ended_at", bound, [middle])])
+    assert "ix_outcomes_newest" in plan_of(database, lambda: pages.page(database, since))
+
+
+@pytest.mark.parametrize("operator", [Operator.EQUAL, Operator.PREFIX])
+def test_what_few_have_comes_from_the_key_of_traces_and_the_index_of_time(database, operator, monkeypatch) -> None:
+    monkeypatch.setattr(pages, "_quickly", lambda *_: None)  # as if there were millions
+    while rolling.refresh(database, datetime.now(UTC), timedelta()):
+        pass
+    newest = [Order("ended_at", descending=True)]
+    some = pages.page(database, Question(records=Records.OUTCOMES, order=newest)).rows[50]["phone_number_raw"]
+    question = Question(
+        records=Records.OUTCOMES, order=newest, conditions=[Condition("phone_number_raw", operator, [some])]
+    )
+    of_traces = plans_of(database, lambda: pages.page(database, question), "traces")
+    key = "sqlite_autoindex_traces_1" if database.is_sqlite else "pk_traces"
+    assert len(of_traces) > 1
+    assert all(key in plan and "SCAN" not in plan.replace("INDEX", "") for plan in of_traces), of_traces
+    *_, of_page = plans_of(database, lambda: pages.page(database, question), "outcomes")
+    assert "ix_outcomes_newest" in of_page, of_page
+    assert "SCAN outcomes" not in of_page, of_page
