@@ -68,7 +68,8 @@ def run(seconds: float, rounds: int) -> None:
                             found[name].append(measured)
                 _report(engine, found, servers["ours"])
                 half = statistics.median(one.per_second for one in found["ours"]) / 2
-                print(f"  p99 at half that load: {paced(servers['ours'], half, seconds):.1f} ms")
+                waits = {name: paced(servers[name], half, seconds) for name in ("noop", "ours")}
+                print(f"  p99 at half that load: {waits['ours']:.1f} ms; noop at as many: {waits['noop']:.1f} ms")
                 _check_counts(url, sum(one.answers for one in found["ours"]), servers["ours"])
 
 

@@ -58,6 +58,14 @@ def test_every_document_that_the_readme_names_is_there() -> None:
         assert (ROOT / link).exists(), link
 
 
+@pytest.mark.parametrize(
+    "document", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda one: one.name
+)
+def test_every_module_that_a_document_names_is_there(document: Path) -> None:
+    for named in re.findall(r"\b[a-z_]+(?:/[a-z_]+)*/[a-z_]+\.py\b", document.read_text()):
+        assert (ROOT / named).exists() or (ROOT / "app" / named).exists(), named
+
+
 def test_every_make_target_has_a_line_of_help() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = re.search(r"^\.PHONY: (.+)$", makefile, re.M)
