@@ -15,11 +15,12 @@ from datetime import datetime
 from app import metrics
 from app.errors import StoreError
 from app.store import schema_version
+from app.store.arrivals import Arrivals
 from app.store.database import Database
 from app.store.rollups.rolling import refresh
 from app.store.rollups.standing import lag
 
-REST = 4  # times as long as a step took, so that catching up with millions leaves others their time
+REST = 4  # times as long as a step took, while callbacks come: catching up with millions leaves these their time
 PAUSE_SECONDS = 1.0
 PATIENCE_SECONDS = 10.0  # with a store that is away
 
@@ -32,6 +33,7 @@ class Roller:
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
         self._now = now
+        self._arrivals = Arrivals(database)
 
     def run(self, stop: threading.Event) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
@@ -46,6 +48,7 @@ class Roller:
             more = refresh(self._database, self._now())
             with self._database.reading() as connection:
                 behind = lag(connection, self._now())
+            rest = REST if self._arrivals.are_many() else 0
         except StoreError as error:
             log.warning("roll-ups have to wait: %s", error)
             return PATIENCE_SECONDS
@@ -54,4 +57,4 @@ class Roller:
             return PATIENCE_SECONDS
         metrics.ROLLUP_LAG_SECONDS.set(behind.seconds)
         metrics.ROLLUP_FILLED.set(behind.filled)
-        return (time.monotonic() - began) * REST if more else PAUSE_SECONDS
+        return (time.monotonic() - began) * rest if more else PAUSE_SECONDS

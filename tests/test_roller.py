@@ -15,6 +15,7 @@ from app.errors import StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery
 from app.roller import Roller
+from app.store.arrivals import Arrivals
 from app.store.database import Database
 from app.store.readings import save
 from app.store.schema import rollups
@@ -49,6 +50,13 @@ def test_what_has_come_is_rolled_up_and_the_metrics_tell(database, monkeypatch) 
 def _spans(database: Database) -> int:
     with database.reading() as connection:
         return int(connection.execute(select(func.count()).select_from(rollups)).scalar_one())
+
+
+@pytest.mark.parametrize("are_many", [True, False])
+def test_it_rests_between_steps_only_while_callbacks_come(database, monkeypatch, are_many) -> None:
+    monkeypatch.setattr(roller, "refresh", lambda *asked: True)
+    monkeypatch.setattr(Arrivals, "are_many", lambda arrivals: are_many)
+    assert (Roller(database, lambda: datetime.now(UTC))._step() > 0) == are_many
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("away"), ZeroDivisionError()])

@@ -7,10 +7,11 @@ are made of outcomes, hours of quarters, days of hours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from itertools import islice, takewhile
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,6 +22,7 @@ from app.store.database import Database
 from app.store.rollups import tracing
 from app.store.rollups.making import Kinds, Made, of_outcomes, of_parts, row
 from app.store.rollups.standing import NOTHING_BEFORE, State, beyond, is_of_another_time, noted_since, state
+from app.store.rollups.tracing import Write
 from app.store.schema import changes as notes
 from app.store.schema import outcomes, rollup_dirty, rollup_state, rollups
 
@@ -31,6 +33,15 @@ SLOW_SECONDS = 120.0
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
+class _Step(NamedTuple):
+    """What is made, from which quarter on roll-ups can then be relied on, and how traces are written before that."""
+
+    span: Span
+    made: list[Made]
+    filled_from: int | None
+    traces: Iterable[Write] = ()
+
+
 def refresh(database: Database, now: datetime, quiet: timedelta = QUIET) -> bool:
     """One step; whether more is to be done at once. Raises `StoreUnavailable`."""
     _collect(database, now)
@@ -38,19 +49,16 @@ def refresh(database: Database, now: datetime, quiet: timedelta = QUIET) -> bool
         return True
     with database.reading(SLOW_SECONDS) as connection:
         known, kinds = state(connection), Kinds(connection)
-        made, filled_from = _quarters(connection, kinds, known, now - quiet)
-        traced = [row for one in made for row in tracing.of_outcomes(connection, one.quarter)]
-        span = Span.QUARTER
-        if not made and filled_from == known.filled_from:
-            span, made = _coarse(connection, now - quiet)
-    if not made and filled_from == known.filled_from:
+        step = (
+            _dirty(connection, kinds, known, now - quiet)
+            or _unfilled(connection, kinds, known, now)
+            or _coarse(connection, known, now - quiet)
+        )
+    if step is None:
         return False
-    if span is Span.QUARTER:
-        turned = _in_turns(database, known, tracing.writes([one.quarter for one in made], traced))
-        if turned is None:
-            return True
-        known = turned
-    _write(database, known, kinds, span, made, filled_from, now)
+    turned = _in_turns(database, known, step.traces)
+    if turned:
+        _write(database, turned, kinds, step, now)
     return True
 
 
@@ -64,7 +72,7 @@ def _merge_traces(database: Database, now: datetime) -> bool:
     return merging is not None
 
 
-def _in_turns(database: Database, known: State, writes: Iterable[Callable[[Connection], object]]) -> State | None:
+def _in_turns(database: Database, known: State, writes: Iterable[Write]) -> State | None:
     """Each in a transaction of its own; None where someone else has written, and what remains is not done."""
     for write in writes:
         with database.writing() as connection:
@@ -125,33 +133,58 @@ def _put(connection: Connection, table: Any, rows: list[dict[str, Any]]) -> None
 # --- what is to be made
 
 
-def _quarters(connection: Connection, kinds: Kinds, known: State, before: datetime) -> tuple[list[Made], int | None]:
-    """Those that are dirty and quiet; where there are none, the next of those that were never made, latest first."""
+def _dirty(connection: Connection, kinds: Kinds, known: State, before: datetime) -> _Step | None:
+    """Quarters that have changed and are quiet, latest first."""
     due = select(rollup_dirty.c.quarter).where(
         rollup_dirty.c.span == Span.QUARTER, rollup_dirty.c.touched_at <= before
     )
-    dirty = connection.execute(due.order_by(rollup_dirty.c.quarter.desc()).limit(STEP)).scalars().all()
-    if dirty:
-        return [Made(quarter, of_outcomes(connection, kinds, quarter)) for quarter in dirty], known.filled_from
-    made: list[Made] = []
-    filled_from = known.filled_from
-    while filled_from != NOTHING_BEFORE and len(made) < STEP:
-        filled_from = _latest_before(connection, filled_from)
-        if filled_from != NOTHING_BEFORE:
-            made.append(Made(filled_from, of_outcomes(connection, kinds, filled_from)))
-    return made, filled_from
+    quarters = connection.execute(due.order_by(rollup_dirty.c.quarter.desc()).limit(STEP)).scalars().all()
+    return _step_of(connection, kinds, quarters, known.filled_from) if quarters else None
 
 
-def _latest_before(connection: Connection, quarter: int | None) -> int:
-    """The latest quarter before this one in which an outcome ended."""
+def _step_of(connection: Connection, kinds: Kinds, quarters: Sequence[int], filled_from: int | None) -> _Step:
+    traced = [row for one in quarters for row in tracing.of_quarter(connection, one)]
+    made = _made(connection, kinds, quarters)
+    return _Step(Span.QUARTER, made, filled_from, tracing.of_quarters_instead(quarters, traced))
+
+
+def _made(connection: Connection, kinds: Kinds, quarters: Iterable[int]) -> list[Made]:
+    return [Made(one, of_outcomes(connection, kinds, one)) for one in quarters]
+
+
+def _unfilled(connection: Connection, kinds: Kinds, known: State, now: datetime) -> _Step | None:
+    """The next quarters of one day that were never made, latest first; of a day that is over all of them at once."""
+    if known.filled_from == NOTHING_BEFORE:
+        return None
+    latest = next(_going_back(connection, known.filled_from), None)
+    if latest is None:
+        return _Step(Span.QUARTER, [], NOTHING_BEFORE)
+    day = Span.DAY.of(latest)
+    quarters = takewhile(lambda one: one >= day, _going_back(connection, known.filled_from))
+    is_new = known.filled_from is None or known.filled_from >= day + Span.DAY
+    traced = tracing.of_day(connection, day) if is_new and begin(day + Span.DAY) <= now else None
+    if traced is not None:
+        made = _made(connection, kinds, quarters)
+        return _Step(Span.QUARTER, made, day, tracing.of_day_instead(day, traced))
+    some = list(islice(quarters, STEP))
+    return _step_of(connection, kinds, some, some[-1])
+
+
+def _going_back(connection: Connection, quarter: int | None) -> Iterator[int]:
+    """The quarters before this one in which outcomes ended."""
+    while (quarter := _latest_before(connection, quarter)) is not None:
+        yield quarter
+
+
+def _latest_before(connection: Connection, quarter: int | None) -> int | None:
     latest = select(func.max(outcomes.c.ended_at))
     if quarter is not None:
         latest = latest.where(outcomes.c.ended_at < begin(quarter))
     moment = connection.execute(latest).scalar_one()
-    return NOTHING_BEFORE if moment is None else quarter_of(moment)
+    return None if moment is None else quarter_of(moment)
 
 
-def _coarse(connection: Connection, before: datetime) -> tuple[Span, list[Made]]:
+def _coarse(connection: Connection, known: State, before: datetime) -> _Step | None:
     """Hours that are dirty and quiet, and of which no quarter is dirty; where there are none, such days."""
     finer = rollup_dirty.alias()
     for span, parts in ((Span.HOUR, Span.QUARTER), (Span.DAY, Span.HOUR)):
@@ -163,33 +196,27 @@ def _coarse(connection: Connection, before: datetime) -> tuple[Span, list[Made]]
         )
         found = connection.execute(due.limit(STEP if span is Span.HOUR else 1)).scalars().all()
         if found:
-            return span, [Made(quarter, of_parts(connection, span, parts, quarter)) for quarter in found]
-    return Span.DAY, []
+            made = [Made(quarter, of_parts(connection, span, parts, quarter)) for quarter in found]
+            return _Step(span, made, known.filled_from)
+    return None
 
 
 # --- writing
 
 
-def _write(
-    database: Database,
-    known: State,
-    kinds: Kinds,
-    span: Span,
-    made: list[Made],
-    filled_from: int | None,
-    now: datetime,
-) -> None:
-    rows = [row(kinds, span, one) for one in made if one.groups]
-    empty = [(int(span), one.quarter) for one in made if not one.groups]
+def _write(database: Database, known: State, kinds: Kinds, step: _Step, now: datetime) -> None:
+    rows = [row(kinds, step.span, one) for one in step.made if one.groups]
+    spans = [(int(step.span), one.quarter) for one in step.made]
+    empty = [(int(step.span), one.quarter) for one in step.made if not one.groups]
     with database.writing() as connection:
-        if not _take_turn(connection, known, filled_from=filled_from):
+        if not _take_turn(connection, known, filled_from=step.filled_from):
             return
         kinds.store(connection)
         _put(connection, rollups, rows)
         _remove(connection, rollups, empty)
-        _remove(connection, rollup_dirty, [(int(span), one.quarter) for one in made])
-        if span is Span.QUARTER:
-            coarser = {(wide, wide.of(one.quarter)) for wide in (Span.HOUR, Span.DAY) for one in made}
+        _remove(connection, rollup_dirty, spans)
+        if step.span is Span.QUARTER:
+            coarser = {(wide, wide.of(one.quarter)) for wide in (Span.HOUR, Span.DAY) for one in step.made}
             _mark(connection, sorted(coarser), now)
 
 

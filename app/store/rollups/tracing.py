@@ -1,7 +1,7 @@
-"""Keeping traces: of a quarter of an hour when its roll-up is made, later as one with those of its day.
+"""Keeping traces: of a day as one where all of it is new, else of each quarter of an hour that has changed.
 
-They are written before the marks are taken off the quarter, so a question finds traces of all that it does not look
-up itself. Those of another time lead to nothing, and need not be removed.
+A day's quarters become one later. Traces are written before roll-ups are and the marks are taken off, so a question
+finds traces of all that it does not look up itself. Those of another time lead to nothing, and need not be removed.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ SPANS = (Span.QUARTER, Span.DAY)
 TRACED, UNTRACED = b"2", b"-"
 MOST_OUTCOMES = 200_000  # of a quarter: one with more is read by questions themselves
 MOST_OF_DAY = 500_000  # of one whose quarters become one
+MOST_AT_ONCE = 50_000  # of a day that is traced as one, which takes some 80 MB
 APART = 2 * Span.DAY  # quarters that are kept for themselves, so that a late change makes no whole day anew
 WRITTEN_ROWS = 500  # in one transaction
 
@@ -67,36 +68,64 @@ class Merging(NamedTuple):
     quarters: list[int]
 
 
-def of_outcomes(connection: Connection, quarter: int) -> list[Row]:
-    """The rows that tell of a quarter, the directory's last."""
-    in_quarter = (outcomes.c.ended_at >= begin(quarter), outcomes.c.ended_at < begin(quarter + 1))
-    if connection.execute(select(func.count()).where(*in_quarter)).scalar_one() > MOST_OUTCOMES:
+def of_quarter(connection: Connection, quarter: int) -> list[Row]:
+    """The rows that tell of its outcomes, the directory's last."""
+    if _count(connection, Span.QUARTER, quarter) > MOST_OUTCOMES:
         return [_row(DIRECTORY, Span.QUARTER, quarter, "", UNTRACED)]
-    told = select(_SecondOf(outcomes.c.ended_at), *(_told(outcomes.c[name]) for name in FIELDS)).where(*in_quarter)
-    rows = connection.execute(told).all()
+    return _of_outcomes(connection, Span.QUARTER, quarter)
+
+
+def of_day(connection: Connection, day: int) -> list[Row] | None:
+    """Likewise of a day; None where it has too many to be told of at once."""
+    if _count(connection, Span.DAY, day) > MOST_AT_ONCE:
+        return None
+    return _of_outcomes(connection, Span.DAY, day)
+
+
+def _count(connection: Connection, span: Span, first: int) -> int:
+    return int(connection.execute(select(func.count()).where(*_ended_within(span, first))).scalar_one())
+
+
+def _of_outcomes(connection: Connection, span: Span, first: int) -> list[Row]:
+    told = [_SecondOf(outcomes.c.ended_at), *(_told(outcomes.c[name]) for name in FIELDS)]
+    rows = connection.execute(select(*told).where(*_ended_within(span, first))).all()
     seconds, *columns = zip(*rows, strict=True) if rows else [()]
     times = [one % 86_400 for one in seconds]  # engines' remainders are negative before 1970
     made: list[Row] = []
     for name, values in zip(FIELDS, columns, strict=bool(rows)):
-        made += _rows(name, Span.QUARTER, quarter, _entries(values, times))
-    return [*made, _row(DIRECTORY, Span.QUARTER, quarter, "", TRACED)]
+        made += _rows(name, span, first, _entries(values, times))
+    return [*made, _row(DIRECTORY, span, first, "", TRACED)]
+
+
+def _ended_within(span: Span, first: int) -> list[ColumnElement[bool]]:
+    return [outcomes.c.ended_at >= begin(first), outcomes.c.ended_at < begin(first + span)]
 
 
 def _entries(values: Sequence[Any], seconds: Sequence[int]) -> list[Entry]:
-    """Of one field in a quarter. What many have is told by the quarter at once: most fields have few values."""
+    """Of one field. What many have is told by quarters at once: most fields have few values."""
     counts = Counter(values)
     keys = {value: key(value) for value in counts}
     common = {value for value, count in counts.items() if count > MANY}
-    entries = {(keys[value], place_of(seconds[0] // 900)) for value in common}
+    quarters = [place_of(one // 900) for one in seconds] if common else []
+    entries = {(keys[value], at) for value, at in set(zip(values, quarters, strict=False)) if value in common}
     if len(common) < len(counts):
         entries.update((keys[one], at) for one, at in zip(values, seconds, strict=True) if one not in common)
-    return sorted(entries)
+    return coarsened(entries)
 
 
-def writes(quarters: Iterable[int], rows: list[Row]) -> Iterator[Write]:
+def of_quarters_instead(quarters: Iterable[int], rows: list[Row]) -> Iterator[Write]:
     """What puts these rows in the place of those of the quarters, a transaction each."""
-    old = delete(traces).where(traces.c.span == Span.QUARTER, traces.c.quarter.in_(list(quarters)))
-    yield lambda connection: connection.execute(old.where(traces.c.field.in_([DIRECTORY, *FIELDS])))
+    return _instead([traces.c.span == Span.QUARTER, traces.c.quarter.in_(list(quarters))], rows)
+
+
+def of_day_instead(day: int, rows: list[Row]) -> Iterator[Write]:
+    """Likewise in the place of all of a day."""
+    return _instead([traces.c.span.in_(SPANS), traces.c.quarter.between(day, day + Span.DAY - 1)], rows)
+
+
+def _instead(old: list[ColumnElement[bool]], rows: list[Row]) -> Iterator[Write]:
+    deletion = delete(traces).where(traces.c.field.in_([DIRECTORY, *FIELDS]), *old)
+    yield lambda connection: connection.execute(deletion)
     for at in range(0, len(rows), WRITTEN_ROWS):
         yield _insertion(rows[at : at + WRITTEN_ROWS])
 

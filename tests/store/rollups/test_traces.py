@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from random import Random
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import delete, select, update
 
-from app.errors import TooSlow
+from app.errors import StoreUnavailable, TooSlow
 from app.interpret import interpret
 from app.model import Delivery, Reading
 from app.store import changes
@@ -57,6 +58,7 @@ def small(monkeypatch) -> None:
     monkeypatch.setattr(tracing, "LENGTH", 13)
     monkeypatch.setattr(tracing, "WRITTEN_ROWS", 7)
     monkeypatch.setattr(tracing, "APART", 4)
+    monkeypatch.setattr(tracing, "MOST_AT_ONCE", 20)
     monkeypatch.setattr(following, "_AT_ONCE", (2, 3))
     monkeypatch.setattr(following, "_AT_ONCE_OF_MANY", (1, 2))
     monkeypatch.setattr(following, "_AT_ONCE_OF_ALL", (1, 2))
@@ -189,7 +191,42 @@ def test_writing_correcting_and_refreshing_in_any_order_is_right(database) -> No
         assert_right(database, random, 0.05 if turn % 5 else 0.3)
 
 
-def test_quarters_of_a_day_become_one_and_only_where_there_are_many(filled) -> None:
+@pytest.mark.parametrize("steps", [1, 3, 6, 100_000])
+@pytest.mark.parametrize("most", [0, 1_000])
+def test_days_traced_at_once_and_by_their_quarters_tell_the_same(filled, monkeypatch, steps, most) -> None:
+    monkeypatch.setattr(tracing, "MOST_AT_ONCE", most)
+    refresh(filled, steps)
+    assert_right(filled, Random(steps), 0.3)
+
+
+def test_a_day_that_is_new_and_over_is_traced_at_once(filled, monkeypatch) -> None:
+    monkeypatch.setattr(tracing, "MOST_AT_ONCE", 1_000)
+    refresh(filled)
+    of_past = select(kept.c.quarter).where(kept.c.span == Span.QUARTER, kept.c.quarter < quarter_of(NOW))
+    with filled.reading() as connection:
+        assert connection.execute(of_past).all() == []
+
+
+def test_a_day_cut_off_anywhere_loses_nothing(filled, monkeypatch) -> None:
+    monkeypatch.setattr(tracing, "MOST_AT_ONCE", 1_000)
+    whole, random = tracing.of_day_instead, Random(7)
+    for after in (0, 1, 3, 8):
+        monkeypatch.setattr(tracing, "of_day_instead", lambda *of, after=after: cut_off(whole(*of), after))
+        with pytest.raises(StoreUnavailable):
+            refresh(filled)
+        assert_right(filled, random, 0.15)
+    monkeypatch.setattr(tracing, "of_day_instead", whole)
+    refresh(filled)
+    assert_right(filled, random, 0.3)
+
+
+def cut_off(writes, after: int):
+    yield from islice(writes, after)
+    raise StoreUnavailable("gone")
+
+
+def test_quarters_of_a_day_become_one_and_only_where_there_are_many(filled, monkeypatch) -> None:
+    monkeypatch.setattr(tracing, "MOST_AT_ONCE", 0)
     refresh(filled)
     with filled.reading() as connection:
         spans = connection.execute(select(kept.c.span, kept.c.quarter).where(kept.c.field == "")).all()
@@ -203,6 +240,7 @@ def test_quarters_of_a_day_become_one_and_only_where_there_are_many(filled) -> N
 
 
 def test_a_merge_cut_off_anywhere_loses_nothing(filled, monkeypatch) -> None:
+    monkeypatch.setattr(tracing, "MOST_AT_ONCE", 0)
     monkeypatch.setattr(tracing, "APART", 10_000)
     refresh(filled)
     monkeypatch.setattr(tracing, "APART", 0)
@@ -241,16 +279,16 @@ def test_of_two_that_refresh_at_once_the_later_reading_stays(filled, monkeypatch
     """The one that has read before must not write its traces over those of the one that has read after."""
     refresh(filled)
     save(filled, [call(1, NOW)])
-    read = tracing.of_outcomes
+    read = tracing.of_quarter
 
     def overtaken(connection, quarter):
         rows = read(connection, quarter)
-        monkeypatch.setattr(tracing, "of_outcomes", read)
+        monkeypatch.setattr(tracing, "of_quarter", read)
         save(filled, [call(2, NOW)])
         refresh(filled)
         return rows
 
-    monkeypatch.setattr(tracing, "of_outcomes", overtaken)
+    monkeypatch.setattr(tracing, "of_quarter", overtaken)
     rolling.refresh(filled, datetime.now(UTC), AT_ONCE)
     with filled.reading() as connection:
         assert connection.execute(select(rollup_dirty)).all() == []
