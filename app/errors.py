@@ -38,6 +38,10 @@ class TooBroad(PlumError):
     """An answer would have more parts than anybody can read; the text says how to ask for fewer."""
 
 
+class EdgeLost(PlumError):
+    """The row that a page ended with, by whose values the next one begins, is gone or has others now."""
+
+
 class NotFound(PlumError):
     """No such thing; the text names it."""
 

@@ -9,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marshmallow import Schema, ValidationError
+from marshmallow.fields import Field
 
-from app.store.asking.questions import Edge, Order, Question
+from app.store.asking.questions import Digest, Edge, Question
+from app.web.fields import Text
 
+LONG = 100  # characters of a text; with longer ones a URL would become longer than servers take
+_DIGEST = "digest"
 _SUM_BYTES = 6
 
 
@@ -19,7 +23,8 @@ def write(schema: Schema, question: Question, row: Mapping[str, Any], *, backwar
     """The mark of this row at an edge of a page of the question."""
     shown = schema.dump(row)
     texts = [_text(shown[order.field]) for order in question.whole_order]
-    content = json.dumps([backwards, _signature(question), texts], ensure_ascii=False).encode()
+    told = [{_DIGEST: Digest.of(text).hex} if text and len(text) > LONG else text for text in texts]
+    content = json.dumps([backwards, _signature(question), told], ensure_ascii=False).encode()
     return base64.urlsafe_b64encode(_sum(content) + content).decode().rstrip("=")
 
 
@@ -28,11 +33,11 @@ def read(schema: Schema, question: Question, mark: str) -> Edge:
     try:
         whole = base64.b64decode((mark + "=" * (-len(mark) % 4)).encode("ascii"), b"-_", validate=True)
         checksum, content = whole[:_SUM_BYTES], whole[_SUM_BYTES:]
-        backwards, signature, texts = json.loads(content)
-        if checksum != _sum(content) or signature != _signature(question):
+        backwards, signature, told = json.loads(content)
+        if checksum != _sum(content) or signature != _signature(question) or not isinstance(backwards, bool):
             raise ValueError
-        return Edge(_values(schema, question.whole_order, texts), bool(backwards))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        return Edge(_values(schema, question, told), backwards)
+    except (ValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ValidationError("not a cursor of this list in this order; take it from next or prev") from None
 
 
@@ -40,11 +45,21 @@ def _text(shown: Any) -> str | None:
     return str(shown).lower() if isinstance(shown, bool) else None if shown is None else str(shown)
 
 
-def _values(schema: Schema, orders: Sequence[Order], texts: Sequence[str | None]) -> list[Any]:
+def _values(schema: Schema, question: Question, told: Sequence[Any]) -> list[Any]:
+    """Anyone may write what looks like a mark of ours."""
+    columns = [question.records.table.c[order.field] for order in question.whole_order]
     return [
-        None if text is None else schema.fields[order.field].deserialize(text)
-        for order, text in zip(orders, texts, strict=True)
+        _value(schema.fields[column.name], bool(column.nullable), one)
+        for column, one in zip(columns, told, strict=True)
     ]
+
+
+def _value(field: Field[Any], may_be_null: bool, told: Any) -> Any:
+    if told is None and not may_be_null:
+        raise ValueError
+    if isinstance(told, dict) and isinstance(field, Text):
+        return Digest(str(told[_DIGEST]))
+    return None if told is None else field.deserialize(told)
 
 
 def _signature(question: Question) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from app.errors import NotFound, PlumError, StoreRefused, StoreUnavailable, TooBroad, TooSlow
+from app.errors import EdgeLost, NotFound, PlumError, StoreRefused, StoreUnavailable, TooBroad, TooSlow
 
 RETRY_AFTER = ("Retry-After", "5")
 
@@ -46,6 +46,7 @@ STATUS: dict[type[PlumError], tuple[int, str, list[tuple[str, str]]]] = {
     NotFound: (404, "Not Found", []),
     BodyTooLarge: (413, "Content Too Large", []),
     Invalid: (422, "Unprocessable Content", []),
+    EdgeLost: (422, "Unprocessable Content", []),
     TooBroad: (422, "Unprocessable Content", []),
     Overloaded: (503, "Service Unavailable", [RETRY_AFTER]),
     TooSlow: (503, "Service Unavailable", [("Retry-After", "60")]),

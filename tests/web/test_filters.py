@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -201,6 +203,29 @@ def test_a_cursor_belongs_to_its_order(sort) -> None:
     mark = cursors.write(OutcomeSchema(), ask().question, ROW, backwards=False)
     with pytest.raises(Invalid):
         ask(("cursor", mark), ("sort", sort))
+
+
+@pytest.mark.parametrize(
+    "backwards, ended_at, key",
+    [
+        (False, None, str(ROW["id"])),
+        (False, {"digest": "0"}, str(ROW["id"])),
+        (False, "2026-03-08T12:00:00Z", {"digest": "0"}),
+        (1, "2026-03-08T12:00:00Z", str(ROW["id"])),
+    ],
+)
+def test_a_cursor_that_anyone_else_wrote_is_none_of_ours(backwards, ended_at, key) -> None:
+    content = json.dumps([backwards, ["outcomes", "-ended_at", "id"], [ended_at, key]]).encode()
+    mark = base64.urlsafe_b64encode(cursors._sum(content) + content).decode().rstrip("=")
+    with pytest.raises(Invalid, match="not a cursor"):
+        ask(("cursor", mark))
+
+
+@pytest.mark.parametrize("length", [7, 100_000])
+def test_a_cursor_is_short_however_long_its_texts(length) -> None:
+    question = ask(("sort", "message_reference")).question
+    mark = cursors.write(OutcomeSchema(), question, ROW | {"message_reference": "é" * length}, backwards=False)
+    assert len(mark) < 400
 
 
 def test_a_cursor_that_was_changed_is_none_of_ours() -> None:

@@ -23,9 +23,9 @@ from sqlalchemy import (
     select,
 )
 
-from app.errors import TooSlow
+from app.errors import EdgeLost, TooSlow
 from app.store.asking.conditions import bound, same, where
-from app.store.asking.questions import Condition, Edge, Operator, Order, Question
+from app.store.asking.questions import Condition, Digest, Edge, Operator, Order, Question
 from app.store.database import STATEMENT_SECONDS, Database
 from app.store.deadline import Deadline
 from app.store.rollups import following, narrowing
@@ -48,7 +48,8 @@ class Page:
 
 
 def page(database: Database, question: Question, fields: Sequence[str] | None = None) -> Page:
-    """One page, with these fields and those of the order, or all. Raises `TooSlow`."""
+    """One page, with these fields and those of the order, or all. Raises `TooSlow`, `EdgeLost`."""
+    question = _with_long_texts(database, question)
     backwards = question.edge is not None and question.edge.backwards
     statement = _statement(question, fields, backwards)
     if question.edge:
@@ -61,6 +62,24 @@ def page(database: Database, question: Question, fields: Sequence[str] | None = 
     if backwards:
         return Page(rows[::-1], more_before=more, more_after=True)
     return Page(rows, more_before=question.edge is not None, more_after=more)
+
+
+def _with_long_texts(database: Database, question: Question) -> Question:
+    """The question with those of its edge's texts that are told by digests."""
+    edge = question.edge
+    if edge is None or not any(isinstance(value, Digest) for value in edge.values):
+        return question
+    table = question.records.table
+    columns = [table.c[order.field] for order in question.whole_order]
+    with database.reading() as connection:
+        row = connection.execute(select(*columns).where(table.c.id == edge.values[-1])).one_or_none()
+    if row is None or not all(map(_is_still, edge.values, row)):
+        raise EdgeLost("cursor: the row that the page ended with is gone or has changed; begin with the first page")
+    return replace(question, edge=replace(edge, values=list(row)))
+
+
+def _is_still(told: Any, found: Any) -> bool:
+    return bool(told == (Digest.of(found) if isinstance(told, Digest) and found is not None else found))
 
 
 def _quickly(database: Database, question: Question, statement: Select[Any]) -> list[Row] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -76,6 +77,17 @@ class Order:
 
     field: str
     descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """In place of a text too long to be carried about; the row itself has it."""
+
+    hex: str
+
+    @classmethod
+    def of(cls, text: str) -> Digest:
+        return cls(hashlib.sha256(text.encode()).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import update
 
-from app.errors import NotFound
+from app.errors import EdgeLost, NotFound
 from app.interpret import interpret
 from app.model import Delivery
 from app.store.answers import pages, records
 from app.store.answers.pages import Page
-from app.store.asking.questions import Condition, Edge, Operator, Order, Question, Records
+from app.store.asking.questions import Condition, Digest, Edge, Operator, Order, Question, Records
 from app.store.exports.texts import texts
 from app.store.readings import save
+from app.store.schema import outcomes
 from tests.store.oracle import JSON_FIELDS, add_odd_texts, all_rows, chosen, ids
 
 SORTABLE = [column.name for column in Records.OUTCOMES.columns if column.name not in JSON_FIELDS]
@@ -100,6 +102,30 @@ def late(number: int) -> Delivery:
     body = f"result=Completed&call_id=late{number}&attempts={random.randint(0, 2)}".encode()
     moment = datetime(2026, 1, random.randint(1, 9), tzinfo=UTC)
     return Delivery(id=uuid4(), integration="late", received_at=moment, body=body, batch=random.choice(["a", "z"]))
+
+
+def test_a_digest_in_place_of_a_text_marks_the_same_edge(database) -> None:
+    add_odd_texts(database)
+    question = Question(records=Records.OUTCOMES, order=[Order("batch"), Order("call_id", True)], limit=5)
+    for page in walk(database, question):
+        whole = edge_of(question, page.rows[-1])
+        told = [Digest.of(value) if isinstance(value, str) else value for value in whole.values]
+        pages_of = [
+            pages.page(database, replace(question, edge=replace(whole, values=one))) for one in (whole.values, told)
+        ]
+        assert pages_of[0] == pages_of[1]
+
+
+@pytest.mark.parametrize("now", [{"batch": "other"}, {"batch": None}, {"attempts": 77}, {"id": UUID(int=1)}])
+def test_an_edge_whose_row_is_gone_or_has_changed_is_said_to_be_lost(database, now) -> None:
+    save(database, [interpret(late(number)) for number in range(3)])
+    question = Question(records=Records.OUTCOMES, order=[Order("batch"), Order("attempts")], limit=1)
+    edge = edge_of(question, pages.page(database, question).rows[0])
+    short = replace(edge, values=[Digest.of(edge.values[0]), *edge.values[1:]])
+    with database.writing() as connection:
+        connection.execute(update(outcomes).where(outcomes.c.id == edge.values[-1]).values(**now))
+    with pytest.raises(EdgeLost, match="begin with the first page"):
+        pages.page(database, replace(question, edge=short))
 
 
 def test_asked_for_some_fields_a_page_has_these_and_what_its_edges_need(database) -> None:
