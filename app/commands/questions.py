@@ -9,7 +9,7 @@ from werkzeug.datastructures import MultiDict
 
 from app.auditing import log_command
 from app.config import from_environment
-from app.store.answers import pages
+from app.store.answers import counts, pages
 from app.store.answers.summary import summarise
 from app.store.database import Database, questions_database
 from app.store.drift import list_drift
@@ -53,8 +53,11 @@ def deliveries(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None
 @example("summary group_by=day,product since=2026-03-01 tz=America/New_York")
 def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     """Counts, rates, attempts and durations of outcomes; the same filters, group_by and tz as the API's."""
+    settings = from_environment()
     wanted = _asked(filters, SummarySchema.about(OutcomeSchema), reveal)
-    answers = questions_database(from_environment())
+    if reveal:
+        log_command(settings, Database(settings.database_url), "summary --reveal", pairs_of(filters))
+    answers = questions_database(settings)
     rows = summarise(answers, wanted.question, wanted.group_by, wanted.zone)
     print_rows([_rounded(shown_figures(row), as_json) for row in rows], as_json=as_json)
 
@@ -100,15 +103,19 @@ def _print_page(
     wanted = _asked(filters, ListSchema.about(kind), reveal)
     if reveal:
         log_command(settings, Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
-    page = pages.page(questions_database(settings), wanted.question, wanted.fields)
+    answers = questions_database(settings)
+    page = pages.page(answers, wanted.question, wanted.fields)
     schema = kind(reveal=reveal, region=settings.default_region, only=wanted.fields)
     records = [schema.record(row) for row in page.rows]
     if as_json:
         print_json(records)
-        return
-    print_rows([{name: record[name] for name in wanted.fields or columns} for record in records], as_json=False)
+    else:
+        print_rows([{name: record[name] for name in wanted.fields or columns} for record in records], as_json=False)
     if page.more_after:
         click.echo(f"(the first {len(records)}; there are more: limit=…, since=…, until=…)", err=True)
+    counted = counts.beside(page, answers, wanted.question, wanted.count)
+    if counted.value is not None:
+        click.echo(f"({counted.value} in all, {counted.kind})", err=True)
 
 
 def _asked(filters: tuple[str, ...], schema: QuestionSchema, reveal: bool) -> Any:

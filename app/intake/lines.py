@@ -50,8 +50,12 @@ def read_line(line: bytes, place: int, integrations: Mapping[str, Integration], 
 
 def _object(line: bytes) -> dict[str, Json]:
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        values = json.loads(line.decode("utf-8-sig", "surrogatepass"))
+    except UnicodeDecodeError:
+        raise BadLine("not UTF-8") from None
+    except RecursionError:
+        raise BadLine("nested too deeply") from None
+    except ValueError as error:
         raise BadLine(f"not JSON: {error}") from None
     if not isinstance(values, dict):
         raise BadLine("not a JSON object")

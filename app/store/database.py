@@ -217,9 +217,9 @@ def _in_words(engine: Engine, error: exc.SQLAlchemyError) -> str:
         return (
             f"SQLite cannot open or make {engine.url.database}; make its directory writable or set PLUM_DATABASE_URL"
         )
-    if "no such table" in cause or ("relation" in cause and "does not exist" in cause):
-        return "the store has no schema; run: plum-outcomes migrate"
     where = engine.url.render_as_string(hide_password=True)
+    if "no such table" in cause or ("relation" in cause and "does not exist" in cause):
+        return f"the store at {where} has no schema; set PLUM_DATABASE_URL, or run: plum-outcomes migrate"
     return f"the store at {where} says: {cause}; see that it runs and that PLUM_DATABASE_URL is right"
 
 

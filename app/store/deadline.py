@@ -17,4 +17,7 @@ class Deadline:
     def check(self) -> None:
         """Raises `TooSlow` when it has passed."""
         if time.monotonic() > self._until:
-            raise TooSlow(f"looking for this took longer than {self._seconds} s and was stopped; ask for less time")
+            raise TooSlow(
+                f"looking for this took longer than {self._seconds} s and was stopped; "
+                "ask for less time between since and until, or for fewer fields"
+            )

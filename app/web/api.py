@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 from flask import Response, g, jsonify, request
@@ -11,7 +11,6 @@ from werkzeug.datastructures import MultiDict
 from app.errors import NotFound
 from app.model import Scope
 from app.store.answers import counts, pages, records
-from app.store.answers.counts import Count, Kind
 from app.store.answers.pages import Page
 from app.store.asking.questions import Question, Records
 from app.web import cursors
@@ -36,6 +35,7 @@ def list_outcomes(asked: Asked) -> Response:
 @blueprint.get("/outcomes/<outcome_id>")
 @needs(Scope.READ)
 @fails(404)
+@blueprint.asks_nothing
 @blueprint.answers(OutcomeSchema)
 def get_outcome(outcome_id: str) -> Response:
     """What became of one call."""
@@ -66,6 +66,7 @@ def list_deliveries(asked: Asked) -> Response:
 @blueprint.get("/deliveries/<delivery_id>")
 @needs(Scope.READ)
 @fails(404)
+@blueprint.asks_nothing
 @blueprint.answers(DeliverySchema)
 def get_delivery(delivery_id: str) -> Response:
     """One callback, but for its body."""
@@ -76,6 +77,7 @@ def get_delivery(delivery_id: str) -> Response:
 @blueprint.get("/deliveries/<delivery_id>/body")
 @needs(Scope.REVEAL)
 @fails(404)
+@blueprint.asks_nothing
 @blueprint.answers({"type": "string", "format": "binary"}, content_type="application/octet-stream")
 def get_body(delivery_id: str) -> Response:
     """The exact bytes of one callback."""
@@ -90,6 +92,7 @@ def get_body(delivery_id: str) -> Response:
 @blueprint.post("/deliveries/<delivery_id>/reprocess")
 @needs(Scope.ADMIN, Logged.CHANGE)
 @fails(404)
+@blueprint.asks_nothing
 @blueprint.answers(DeliverySchema)
 def reprocess(delivery_id: str) -> Response:
     """Read one callback again, with today's normaliser."""
@@ -112,7 +115,7 @@ def _list(asked: Asked, kind: type[RecordSchema]) -> Response:
     page = pages.page(parts().answers, asked.question, asked.fields)
     schema = _schema(kind, asked.fields)
     links = _links(page, asked.question, kind())
-    counted = _count(asked, page)._asdict()
+    counted = counts.beside(page, parts().answers, asked.question, asked.count)._asdict()
     answer = jsonify({"data": [schema.record(row) for row in page.rows], **links, "count": counted})
     answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
     return answer
@@ -144,13 +147,11 @@ def _url(cursor: str) -> str:
     """This very question, at another page."""
     args = MultiDict(request.args)
     args["cursor"] = cursor
-    return f"{request.base_url}?{urlencode(list(args.items(multi=True)))}"
+    return f"{_here()}?{urlencode(list(args.items(multi=True)))}"
 
 
-def _count(asked: Asked, page: Page) -> Count:
-    if asked.count is Kind.NONE:
-        return Count(None, Kind.NONE)
-    if asked.question.edge is None and not page.more_after:
-        return Count(len(page.rows), Kind.EXACT)  # the first page is all
-    count = counts.estimate if asked.count is Kind.ESTIMATED else counts.count
-    return count(parts().answers, asked.question)
+def _here() -> str:
+    """As the client came: a proxy in front may be spoken to by another scheme than it speaks to us."""
+    public = parts().settings.public_url or ""
+    is_public = urlsplit(public).netloc == request.host
+    return f"{public.rstrip('/')}{request.path}" if is_public else request.base_url

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import flask_smorest
 from flask import Request, Response, g, request
@@ -52,6 +52,17 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
     def asks(self, schema: Schema, location: str = "query") -> Callable[[_View], _View]:
         """What the query string asks, or the headers, as the schema reads it, is the view's next argument."""
         return lambda view: fails(422)(self.arguments(schema, location=location)(view))
+
+    def asks_nothing(self, view: _View) -> _View:
+        """Refuses parameters, which would be passed over in silence."""
+
+        @wraps(view)
+        def unasked(*args: Any, **kwargs: Any) -> Response:
+            if request.args:
+                raise Invalid({name: ["this takes no parameters"] for name in request.args})
+            return view(*args, **kwargs)
+
+        return fails(422)(cast(_View, unasked))
 
     def answers(self, schema: Any, **options: Any) -> Callable[[_View], _View]:
         """What the view's answer looks like."""

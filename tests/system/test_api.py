@@ -209,6 +209,12 @@ def test_what_is_not_there_is_not_found(service: Service, path: str) -> None:
     service.get("nonsense").assert_problem(404)
 
 
+@pytest.mark.parametrize("path", LISTS)
+def test_a_single_record_takes_no_parameters(service: Service, asked: Sender, path: str) -> None:
+    [record] = service.get(path, integration=asked.name, limit=1).json()["data"]
+    service.get(f"{path}/{record['id']}", fields="id").assert_problem(422, "fields")
+
+
 def test_another_method_is_a_problem_too(service: Service) -> None:
     for method in ("POST", "PUT", "DELETE"):
         answer = service.request(method, "/api/v1/outcomes", None, {"Authorization": f"Bearer {service.token}"})

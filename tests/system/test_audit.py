@@ -134,7 +134,8 @@ def test_commands_leave_entries_and_no_secret(service: Service, tmp_path: Path) 
     service.ok("export", "--format", "csv", "--out", str(tmp_path / "a"))
     service.ok("export", "--format", "csv", "--out", str(tmp_path / "b"), "--reveal", f"phone_number=+{PHONE}")
     service.ok("outcomes", "--reveal", "limit=1")
-    found = service.json("audit", "limit=9")
+    service.ok("summary", "--reveal", f"phone_number=+{PHONE}")
+    found = service.json("audit", "limit=10")
     assert [(one["what"], one["asked"]) for one in found[::-1]] == [
         ("integration add", [["name", "logged"], ["product", "fuse"]]),
         ("integration rotate", [["name", "logged"], ["grace", "1:00:00"]]),
@@ -145,6 +146,7 @@ def test_commands_leave_entries_and_no_secret(service: Service, tmp_path: Path) 
         ("reprocess", [["integration", "logged"]]),
         ("export --reveal", [["records", "outcomes"], ["format", "csv"], ["phone_number", "•••"]]),
         ("outcomes --reveal", [["limit", "1"]]),
+        ("summary --reveal", [["phone_number", "•••"]]),
     ]
     assert {one["who"].partition("(")[0] for one in found} == {"command line "}
     with service.sql() as connection:

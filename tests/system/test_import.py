@@ -32,7 +32,7 @@ def line(sent: bytes | None = None, **fields: Any) -> str:
 
 
 def written(store: Installation, *lines: str, name: str = "log.ndjson") -> str:
-    (store.directory / name).write_text("".join(f"{one}\n" for one in lines))
+    (store.directory / name).write_text("".join(f"{one}\n" for one in lines), errors="surrogateescape")
     return name
 
 
@@ -80,6 +80,8 @@ def test_an_id_that_stands_twice_in_a_file_counts_once(store: Installation) -> N
 
 BAD = {
     "not JSON": "{",
+    "not UTF-8": "\udcff{}",
+    "nested too deeply": "[" * 100_000,
     "not a JSON object": "[1]",
     "integration is missing": json.dumps({"body": "x"}),
     "there is no integration 'nobody'": line(integration="nobody"),

@@ -325,6 +325,10 @@ def test_the_command_line_asks_the_same(service: Service, campaign: Sender) -> N
             "data"
         ]
     )
+    for form in ([], ["--json"]):
+        shown = service.run("outcomes", mine, "limit=2", "count=exact", *form)
+        assert "there are more" in shown.stderr
+        assert f"({len(campaign.outcomes())} in all, exact)" in shown.stderr
     assert service.ok("summary", mine, "group_by=status").startswith("status")
     service.assert_one_line("summary", "phone_number=1", says="--reveal")
     service.assert_one_line("outcomes", "--nobody", "1", says="nobody: unknown")

@@ -29,6 +29,7 @@ SCHEMAS = {
     "facets": FacetsSchema.about(OutcomeSchema),
     "summary": SummarySchema.about(OutcomeSchema),
 }
+PUBLIC = "https://results.example.com/plum/"
 LIKELY = [
     "completed", "human", "dev", "http", "true", "false", "0", "1", "2147483647", "2147483648", "9" * 400, "-1",
     "2026-03-08", "0001-01-01", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-23:59", "America/New_York", "UTC",
@@ -59,7 +60,8 @@ def client(request, tmp_path_factory) -> Iterator[FlaskClient]:
     schema_version.migrate(database)
     add_odd_texts(database)
     tokens = {scope: add_token(database, scope.value, scope, datetime.now(UTC)) for scope in Scope}
-    app = create_app(from_environment({"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(directory)}))
+    environment = {"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(directory), "PLUM_PUBLIC_URL": PUBLIC}
+    app = create_app(from_environment(environment))
     made = app.test_client()
     made.tokens = {scope: {"Authorization": f"Bearer {token}"} for scope, token in tokens.items()}
     yield made
@@ -90,3 +92,16 @@ def test_a_question_that_takes_too_long_is_answered_with_how_to_narrow_it(client
     assert (answer.status_code, answer.json["detail"]) == (503, "narrow it")
     assert answer.headers["Retry-After"] == "60"  # the same question would take as long again
     assert answer.mimetype == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "came_to, led_to",
+    [
+        ("http://results.example.com", "https://results.example.com/plum/api/v1/outcomes?"),  # a proxy ends TLS
+        ("http://10.0.0.7:8000", "http://10.0.0.7:8000/api/v1/outcomes?"),
+    ],
+)
+def test_pages_lead_on_by_the_way_that_the_client_came(client, came_to, led_to) -> None:
+    answer = client.get("/api/v1/outcomes?limit=1", base_url=came_to, headers=client.tokens[Scope.READ])
+    assert answer.json["next"].startswith(led_to)
+    assert answer.headers["Link"].startswith(f"<{led_to}")

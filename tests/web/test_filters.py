@@ -168,6 +168,17 @@ def test_what_gives_no_number_away_may_be_asked_by_everybody(name, value) -> Non
     permit(ask((name, value)).question, reveal=False)
 
 
+@pytest.mark.parametrize("text", ["2026-03-08t14:30:00z", "2026-03-08T14:30:00Z", "2026-03-08T09:30:00-05:00"])
+def test_a_time_is_read_in_any_case(text) -> None:
+    assert values(("ended_at", text)) == [datetime(2026, 3, 8, 14, 30, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize("text, zone", [("0001-01-01", "Asia/Tokyo"), ("9999-12-31T23:59:59", "America/New_York")])
+def test_a_time_beyond_all_is_said_to_be_beyond(text, zone) -> None:
+    with pytest.raises(Invalid, match="outside of the years 1 to 9999"):
+        ask(("since", text), ("tz", zone))
+
+
 def test_a_phone_number_whose_plus_was_not_escaped_is_found() -> None:
     for name in ("phone_number", "phone_number__prefix", "phone_number__not"):
         assert values((name, " 16175551234")) == ["+16175551234"]

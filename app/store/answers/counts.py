@@ -14,6 +14,7 @@ from sqlalchemy import ClauseElement, Connection, Executable, Integer, Select, f
 from sqlalchemy.ext.compiler import compiles
 
 from app.errors import TooSlow
+from app.store.answers.pages import Page
 from app.store.asking.conditions import where
 from app.store.asking.quarters import QUARTER
 from app.store.asking.questions import Question
@@ -56,6 +57,15 @@ def count(database: Database, question: Question) -> Count:
         found = _rolled(connection, question)
         found = _traced(connection, question, STATEMENT_SECONDS) if found is None else found
         return Count(connection.execute(statement).scalar_one() if found is None else found, Kind.EXACT)
+
+
+def beside(page: Page, database: Database, question: Question, kind: Kind) -> Count:
+    """The count that is asked for with a page. Raises `TooSlow`."""
+    if kind is Kind.NONE:
+        return Count(None, Kind.NONE)
+    if question.edge is None and not page.more_after:
+        return Count(len(page.rows), Kind.EXACT)  # the first page is all
+    return (estimate if kind is Kind.ESTIMATED else count)(database, question)
 
 
 def _rolled(connection: Connection, question: Question) -> int | None:

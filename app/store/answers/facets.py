@@ -10,7 +10,8 @@ from sqlalchemy import Connection, func, select
 
 from app.store.asking.conditions import where
 from app.store.asking.questions import Question
-from app.store.database import Database
+from app.store.database import STATEMENT_SECONDS, Database
+from app.store.deadline import Deadline
 from app.store.rollups.adding import Wanted
 from app.store.rollups.covering import WORDS
 from app.store.rollups.rolled import grouped
@@ -22,9 +23,14 @@ Facet = tuple[Any, int]  # a value and its count
 
 def facets(database: Database, question: Question, fields: Sequence[str]) -> dict[str, list[Facet]]:
     """For each field its values, most frequent first, then by value, null last. Raises `TooSlow`."""
+    deadline = Deadline(STATEMENT_SECONDS)
     with database.reading(at_one_moment=True) as connection:
         found = _rolled(connection, question, [field for field in fields if field in WORDS])
-        return {field: found[field] if field in found else _facets(connection, question, field) for field in fields}
+        for field in fields:
+            if field not in found:
+                deadline.check()
+                found[field] = _facets(connection, question, field)
+    return {field: found[field] for field in fields}
 
 
 def _rolled(connection: Connection, question: Question, fields: Sequence[str]) -> dict[str, list[Facet]]:
