@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app import pace
 from app.config import from_environment
 from app.errors import TooSlow
 from app.factory import create_app
@@ -105,3 +106,29 @@ def test_pages_lead_on_by_the_way_that_the_client_came(client, came_to, led_to) 
     answer = client.get("/api/v1/outcomes?limit=1", base_url=came_to, headers=client.tokens[Scope.READ])
     assert answer.json["next"].startswith(led_to)
     assert answer.headers["Link"].startswith(f"<{led_to}")
+
+
+def test_pages_of_large_records_are_followed_by_their_links_there_and_back(client, monkeypatch) -> None:
+    headers = client.tokens[Scope.READ]
+
+    def followed(link: str, way: str) -> list[dict]:
+        """The answers from this one to the end of its direction."""
+        found = [client.get(link, headers=headers).json]
+        while found[-1][way]:
+            found.append(client.get(found[-1][way], headers=headers).json)
+        return found
+
+    [whole] = followed("/api/v1/outcomes?limit=1000", "next")
+    monkeypatch.setattr(pages, "PAGE_BYTES", 0)
+    there = followed("/api/v1/outcomes?limit=1000", "next")
+    back = followed(there[-1]["prev"], "prev")
+    assert [answer["data"] for answer in there] == [[record] for record in whole["data"]]
+    assert [answer["data"] for answer in back] == [[record] for record in whole["data"][-2::-1]]
+
+
+def test_between_the_records_of_a_page_others_have_their_turn(client, monkeypatch) -> None:
+    turns: list[float] = []
+    monkeypatch.setattr(pace, "TURN_SECONDS", -1)
+    monkeypatch.setattr(pace.time, "sleep", turns.append)
+    assert len(client.get("/api/v1/outcomes?limit=7", headers=client.tokens[Scope.READ]).json["data"]) == 7
+    assert turns.count(0) >= 7
