@@ -9,7 +9,6 @@ from flask import Response, g, jsonify, request
 from werkzeug.datastructures import MultiDict
 
 from app.errors import NotFound
-from app.exports.cells import json_text
 from app.model import Scope
 from app.pace import in_turns
 from app.store.answers import counts, pages, records
@@ -118,9 +117,8 @@ def _list(asked: Asked, kind: type[RecordSchema]) -> Response:
     schema = _schema(kind, asked.fields)
     links = _links(page, asked.question, kind())
     counted = counts.beside(page, parts().answers, asked.question, asked.count)._asdict()
-    texts = [json_text(schema.record(row)) for row in in_turns(page.rows)]
-    rest = json_text({**links, "count": counted})
-    answer = Response(f'{{"data":[{",".join(texts)}],{rest[1:]}\n', mimetype="application/json")
+    data = [schema.record(row) for row in in_turns(page.rows)]
+    answer = jsonify({"data": data, **links, "count": counted})
     answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
     return answer
 

@@ -54,8 +54,8 @@ class Page:
 def page(database: Database, question: Question, fields: Sequence[str] | None = None) -> Page:
     """One page, with these fields and those of the order, or all; fewer rows than asked for where these are large.
 
-    They are looked for without what is large in them, and only those that fit are asked for whole. Raises `TooSlow`,
-    `EdgeLost`.
+    They are looked for without what is large in them, and only those that fit are asked for whole.
+    Raises `TooSlow`, `EdgeLost`.
     """
     question = _with_long_texts(database, question)
     columns = _columns(question, fields)
