@@ -71,11 +71,11 @@ def masked(record: dict[str, Any], region: str) -> dict[str, Any]:
     shown = dict(record)
     for name in PHONE_FIELDS & shown.keys():
         shown[name] = mask_e164(shown[name]) if name == "phone_number" else mask_text(shown[name])
-    if "extra" in shown:
+    if shown.get("extra"):
         shown["extra"] = _Mask(region).within(shown["extra"])
-    if "query" in shown:
+    if shown.get("query"):
         shown["query"] = _Mask(region).of_query(shown["query"])
-    if "problems" in shown:
+    if shown.get("problems"):
         shown["problems"] = _Mask(region).problems(shown["problems"])
     return shown
 
@@ -204,18 +204,20 @@ class _Mask:
         found: list[tuple[int, int]] = []
         groups = [one for one in _GROUP.finditer(run.string, run.start(), run.end()) if one["digits"]]
         for first, group in enumerate(groups):
-            end = self._end(groups[first : first + _MOST_DIGITS])
+            hidden = found[-1][1] if found else 0
+            end = self._end(groups[first : first + _MOST_DIGITS], hidden)
             if self.left <= 0:
                 break
-            if end and found and group.start() < found[-1][1]:
-                found[-1] = (found[-1][0], max(found[-1][1], end))
+            if end and group.start() < hidden:
+                found[-1] = (found[-1][0], end)
             elif end:
                 found.append((group.start(), end))
         return found
 
-    def _end(self, groups: Groups) -> int | None:
-        """Where the longest phone ends that begins with the first group."""
-        return next((groups[last].end() for last in _ends(groups) if self._is_phone(groups[: last + 1])), None)
+    def _end(self, groups: Groups, hidden: int) -> int | None:
+        """Where the longest phone ends that begins with the first group, if beyond what is hidden already."""
+        ends = (last for last in _ends(groups) if groups[last].end() > hidden)
+        return next((groups[last].end() for last in ends if self._is_phone(groups[: last + 1])), None)
 
     def _is_phone(self, groups: Groups) -> bool:
         self.left -= _TRYING
@@ -233,10 +235,13 @@ class _Mask:
 @lru_cache(maxsize=4096)  # pages and streams show the same records again
 def _likeness(number: str, region: str) -> _Likeness:
     """Of digits, perhaps behind a plus. Some that are no more than possible are times, dates or ids."""
-    likeness = max(_likeness_as_written(reading, region) for reading in _readings(number))
-    if likeness is _Likeness.POSSIBLE and not number.startswith("+") and (len(number) < _FULL or _is_time(number)):
-        return _Likeness.NONE
-    return likeness
+    likeness = _Likeness.NONE
+    for reading in _readings(number):
+        likeness = max(likeness, _likeness_as_written(reading, region))
+        if likeness is _Likeness.VALID:
+            return likeness
+    no_more = not number.startswith("+") and (len(number) < _FULL or _is_time(number))
+    return _Likeness.NONE if no_more else likeness
 
 
 def _readings(number: str) -> list[str]:
