@@ -280,7 +280,7 @@ def _ends(groups: Groups) -> list[int]:
     found, digits = [], 0
     for last, group in enumerate(groups):
         digits += len(group["digits"])
-        if digits > _MOST_DIGITS or (last and group["plus"]):
+        if digits > _MOST_DIGITS:
             break
         if digits >= _FEWEST_DIGITS:
             found.append(last)

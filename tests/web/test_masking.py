@@ -178,13 +178,17 @@ def test_whatever_stands_between_the_groups_of_a_number_it_is_masked(between) ->
 
 @given(
     st.from_regex(r"\A[2-9][0-9]{9}\Z"),
-    st.lists(st.text(st.characters(categories=["P", "S", "Z", "Cf"]), max_size=3), min_size=2, max_size=2),
+    st.lists(
+        st.text(st.characters(categories=["P", "S", "Z", "Cf"], exclude_characters="%"), max_size=3),
+        min_size=2,
+        max_size=2,
+    ),
     st.sampled_from(["", "call ", "2026-03-08 14:00 ", "(", "tel:", "x=", "12 ", "1,2,"]),
     st.sampled_from(["", " now", ")", ";ani=1", " 2026-03-08", "\n", ", 12"]),
 )
 def test_no_full_number_is_shown_however_it_is_written(number, between, before, after) -> None:
     written = number[:3] + between[0] + number[3:6] + between[1] + number[6:]
-    assert number not in digits(shown_of(f"{before}{written}{after}"))
+    assert number not in re.sub(r"\D", "", shown_of(f"{before}{written}{after}"))
 
 
 @pytest.mark.parametrize(
