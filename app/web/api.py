@@ -116,7 +116,7 @@ def _list(asked: Asked, kind: type[RecordSchema]) -> Response:
     schema = _schema(kind, asked.fields)
     links = _links(page, asked.question, kind())
     counted = counts.beside(page, parts().answers, asked.question, asked.count)._asdict()
-    answer = jsonify({"data": [schema.record(row) for row in page.rows], **links, "count": counted})
+    answer = jsonify({"data": [schema.in_turn(row) for row in page.rows], **links, "count": counted})
     answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
     return answer
 

@@ -36,6 +36,7 @@ class Batch:
         self.rows = rows
         self._changes = found
         self._texts: dict[Any, list[tuple[Span, UUID, str]]] = {}
+        self._making = threading.Lock()  # making gives others a turn, who would make the same
 
     @property
     def rest(self) -> Span:
@@ -43,9 +44,10 @@ class Batch:
 
     def events(self, audience: Any, text: Callable[[Mapping[str, Any]], str]) -> list[tuple[Span, UUID, str]]:
         """Where a stream stands behind each outcome, its id and its text; made once for each audience."""
-        if audience not in self._texts:
-            self._texts[audience] = [(at, key, text(self.rows[key])) for at, key in self._told()]
-        return self._texts[audience]
+        with self._making:
+            if audience not in self._texts:
+                self._texts[audience] = [(at, key, text(self.rows[key])) for at, key in self._told()]
+            return self._texts[audience]
 
     def _told(self) -> Iterator[tuple[Span, UUID]]:
         """An outcome that changed several times is told at the last; one that is pruned meanwhile, not at all."""
