@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 from app.errors import PlumError
-from app.pace import in_turns
 from app.store import changes
 from app.store.answers.among import among
 from app.store.asking.questions import Question, Records
@@ -37,7 +36,7 @@ class Batch:
         self.rows = rows
         self._changes = found
         self._texts: dict[Any, list[tuple[Span, UUID, str]]] = {}
-        self._making = threading.Lock()  # others have their turn meanwhile, and would begin the same work
+        self._making = threading.Lock()  # making gives others a turn, who would make the same
 
     @property
     def rest(self) -> Span:
@@ -46,9 +45,8 @@ class Batch:
     def events(self, audience: Any, text: Callable[[Mapping[str, Any]], str]) -> list[tuple[Span, UUID, str]]:
         """Where a stream stands behind each outcome, its id and its text; made once for each audience."""
         with self._making:
-            if audience in self._texts:
-                return self._texts[audience]
-            self._texts[audience] = [(at, key, text(self.rows[key])) for at, key in in_turns(self._told())]
+            if audience not in self._texts:
+                self._texts[audience] = [(at, key, text(self.rows[key])) for at, key in self._told()]
             return self._texts[audience]
 
     def _told(self) -> Iterator[tuple[Span, UUID]]:

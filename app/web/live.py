@@ -92,20 +92,24 @@ def _told(
     tell: Callable[[Batch], str],
     may_go_on: Callable[[], bool],
 ) -> Iterator[str]:
-    """The stream's text. It begins with an id, so that one that breaks before its first event loses nothing."""
+    """The stream's text. It begins with an id, so that one that breaks before its first event loses nothing.
+
+    While nothing new is asked for, ids go on nevertheless: an old one would be forgotten.
+    """
     yield "retry: 1000\n" + ("\n" if behind else f"id: {marks.write(Span(stream.since, stream.since))}\n\n")
     try:
         for batch in chain.from_iterable(map(feed.read, behind)):
             yield tell(batch)
             if not may_go_on():
                 return
-        spoke = time.monotonic()
+        spoke, told = time.monotonic(), Span(stream.since, stream.since)
         while may_go_on() and not (stream.is_behind and stream.is_empty):
             news = stream.next(LOOK_SECONDS)
             text = tell(news) if news else ""
+            told = news.rest if news else told
             if text or time.monotonic() - spoke > HEARTBEAT_SECONDS:
                 spoke = time.monotonic()
-                yield text or ": nothing new\n\n"
+                yield text or f": nothing new\nid: {marks.write(told)}\n\n"
     except StoreError as error:
         log.warning("a live stream ends, to be taken up again: %s", error)
 
@@ -121,7 +125,7 @@ def _teller(feed: Feed, question: Question) -> Callable[[Batch], str]:
     schema = OutcomeSchema(reveal=g.reveal, region=parts().settings.default_region)
 
     def shown(row: Mapping[str, Any]) -> str:
-        return json.dumps(schema.record(row), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(schema.in_turn(row), ensure_ascii=False, separators=(",", ":"))
 
     def tell(batch: Batch) -> str:
         wanted = batch.rows if question == EVERY else feed.matching(question, batch.rows)

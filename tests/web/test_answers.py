@@ -11,7 +11,6 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import pace
 from app.config import from_environment
 from app.errors import TooSlow
 from app.factory import create_app
@@ -124,11 +123,3 @@ def test_pages_of_large_records_are_followed_by_their_links_there_and_back(clien
     back = followed(there[-1]["prev"], "prev")
     assert [answer["data"] for answer in there] == [[record] for record in whole["data"]]
     assert [answer["data"] for answer in back] == [[record] for record in whole["data"][-2::-1]]
-
-
-def test_between_the_records_of_a_page_others_have_their_turn(client, monkeypatch) -> None:
-    turns: list[float] = []
-    monkeypatch.setattr(pace, "TURN_SECONDS", -1)
-    monkeypatch.setattr(pace.time, "sleep", turns.append)
-    assert len(client.get("/api/v1/outcomes?limit=7", headers=client.tokens[Scope.READ]).json["data"]) == 7
-    assert turns.count(0) >= 7
