@@ -6,7 +6,6 @@ lowest priority: so an export takes nothing from the callbacks that come meanwhi
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import sys
@@ -15,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from werkzeug.datastructures import MultiDict
 
@@ -25,7 +23,6 @@ from app.exports import FORMATS, csv, redial
 from app.exports.columns import Batch, Column, Mask, Texts
 from app.pace import Pace
 from app.store.arrivals import Arrivals
-from app.store.bodies import bodies
 from app.store.database import Database, questions_database
 from app.store.exports.lines import lines
 from app.store.exports.numbers import numbers
@@ -90,22 +87,14 @@ def _batches(
     database: Database, found: Wanted, shown: list[Column], hidden: Mapping[str, Mask], advance: Advance
 ) -> Iterator[Batch]:
     names = [one.name for one in shown]
-    asked = ["id" if name == BODY else name for name in names]
+    asked = ["body" if name == BODY else name for name in names]
     for batch in texts(database, found.question, asked, PATIENCE_SECONDS):
-        yield [_shown(database, name, one, hidden.get(name)) for name, one in zip(names, batch, strict=True)]
+        yield [_shown(one, hidden.get(name)) for name, one in zip(names, batch, strict=True)]
         advance(len(batch[0]))
 
 
-def _shown(database: Database, name: str, found: Texts, mask: Mask | None) -> Texts:
-    if name == BODY:
-        return _bodies(database, found)
+def _shown(found: Texts, mask: Mask | None) -> Texts:
     return [mask(text) for text in found] if mask else found
-
-
-def _bodies(database: Database, ids: Texts) -> Texts:
-    keys = [UUID(text) for text in ids]
-    found = bodies(database, keys)
-    return [base64.b64encode(found[key]).decode() for key in keys]
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ STORE = [
     ["answers"],
     ["rollups", "reprocess", "drift"],
     ["readings"],
-    ["changes", "integrations", "tokens", "audit", "known", "bodies", "arrivals", "schema_version"],
+    ["changes", "integrations", "tokens", "audit", "known", "arrivals", "schema_version"],
     ["bulk"],
     ["asking", "rows"],
     ["database", "schema"],

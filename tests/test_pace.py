@@ -32,3 +32,13 @@ def test_where_the_system_does_not_tell_it_never_rests(monkeypatch, tmp_path) ->
     monkeypatch.setattr(pace, "_SCHEDULER", tmp_path / "missing")
     monkeypatch.setattr(pace.time, "sleep", lambda seconds: pytest.fail("rested"))
     pace.Pace(lambda: True).rest()
+
+
+@pytest.mark.parametrize(("turn", "expected"), [(-1, "awbwcw"), (60, "abc")])
+def test_between_items_that_take_long_others_have_their_turn(monkeypatch, turn, expected) -> None:
+    done = []
+    monkeypatch.setattr(pace, "TURN_SECONDS", turn)
+    monkeypatch.setattr(pace.time, "sleep", lambda seconds: done.append("w"))
+    for item in pace.in_turns("abc"):
+        done.append(item)
+    assert "".join(done) == expected

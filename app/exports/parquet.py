@@ -8,7 +8,9 @@ from typing import Any
 from app.exports.columns import Batch, Column, Kind
 from app.exports.sink import Sink
 
-GROUP_ROWS = 5_000  # of a row group, which is in memory whole
+# Of a row group, which is in memory whole; large rows are fewer.
+GROUP_ROWS = 5_000
+GROUP_BYTES = 1 << 23
 
 
 def blocks(batches: Iterable[Batch], columns: Sequence[Column], _raw: bool) -> Iterator[bytes]:
@@ -44,7 +46,7 @@ def _groups(tables: Iterable[Any]) -> Iterator[list[Any]]:
     group: list[Any] = []
     for table in tables:
         group.append(table)
-        if sum(one.num_rows for one in group) >= GROUP_ROWS:
+        if sum(one.num_rows for one in group) >= GROUP_ROWS or sum(one.nbytes for one in group) >= GROUP_BYTES:
             yield group
             group = []
     if group:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 from gevent import get_hub, monkey
@@ -204,6 +205,8 @@ def _in_time(seconds: float) -> Iterator[None]:
         stopped = getattr(error.orig, "sqlstate", None) == _STOPPED or str(error.orig) == "interrupted"
         if not stopped:
             raise
+        # SQLAlchemy's frames hold the error that holds them, and would keep all that their callers have.
+        clear_frames(error.__traceback__)
         raise TooSlow(
             f"this took longer than {seconds:g} s and was stopped; narrow it: less time between since and until, "
             "more filters, fewer fields to count or group by, or count=estimated"

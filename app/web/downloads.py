@@ -47,7 +47,8 @@ def _made(records: str, form: str) -> Response:
     parameters = list(request.args.items(multi=True))
     order = {"records": records, "format": form, "parameters": parameters, "reveal": g.reveal}
     maker = Maker(order, parts().settings.spool_dir)
-    answer = Response(maker.blocks(), content_type=FORMATS[form].content_type, headers=HEADERS)
+    blocks = maker.blocks(request.environ.get("gunicorn.socket"))
+    answer = Response(blocks, content_type=FORMATS[form].content_type, headers=HEADERS)
     answer.call_on_close(maker.end)
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     answer.headers["Content-Disposition"] = f'attachment; filename="{records}-{moment}.{form}"'

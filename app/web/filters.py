@@ -97,6 +97,9 @@ class QuestionSchema(Schema):
         return f"unknown; there are {known}; fields also with {', '.join(map(_spelled, Operator))}"
 
 
+_LIMIT = "Records on a page, 100 unless said; where they are large it holds fewer, and `next` goes on behind them"
+
+
 class ListSchema(QuestionSchema):
     """A list: which records, in which order, which page."""
 
@@ -105,7 +108,7 @@ class ListSchema(QuestionSchema):
         shown = Text(validate=one_of(list(record.fields)))
         return super()._controls(record) | {
             "sort": Several(SortKey(comparable(record)), metadata=_says("In this order, nulls last; ties by id")),
-            "limit": Once(Number(1, MAX_LIMIT), metadata=_says("Records on a page, 100 unless said")),
+            "limit": Once(Number(1, MAX_LIMIT), metadata=_says(_LIMIT)),
             "cursor": Once(Text(), metadata=_says("Opaque; it stands in the URLs `next` and `prev`")),
             "fields": Several(shown, metadata=_says("Only these, in this order")),
             "count": Once(Word(Kind), metadata=_says("Count the whole filter, on every page")),

@@ -7,6 +7,8 @@ import fcntl
 import json
 import logging
 import os
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -48,8 +50,13 @@ class Maker:
         if not self._first and (complaint := self._complaint()):
             raise StoreUnavailable(complaint)
 
-    def blocks(self) -> Iterator[bytes]:
-        """The file. Where it is not whole the connection breaks, so that nobody takes it for such."""
+    def blocks(self, connection: socket.socket | None) -> Iterator[bytes]:
+        """The file. Where it is not whole the connection breaks, so that nobody takes it for such.
+
+        Over HTTP/1.0 its end is that of a connection that is closed as usual, so until the file is whole any end is a
+        reset, also that of a worker that is killed.
+        """
+        _reset_by_closing(connection, True)
         block = self._first
         while block:
             yield block
@@ -57,6 +64,7 @@ class Maker:
         if complaint := self._complaint():
             log.error("an export broke off: %s", complaint)
             raise ConnectionResetError(errno.ECONNRESET, "an export broke off")
+        _reset_by_closing(connection, False)
 
     def end(self) -> None:
         """Whether or not the file is whole."""
@@ -74,6 +82,12 @@ class Maker:
         said = self._errors.read().decode(errors="replace").strip()
         status = self._process.wait()
         return (said.splitlines() or [f"its process ended with status {status}"])[-1] if status else None
+
+
+def _reset_by_closing(connection: socket.socket | None, wanted: bool) -> None:
+    """By lingering for no time at all. Servers other than gunicorn do not tell the connection."""
+    if connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", wanted, 0))
 
 
 def _reader(pipe: IO[bytes] | None) -> BufferedReader:

@@ -173,3 +173,12 @@ def test_parquet_of_many_batches_holds_all_rows_in_several_groups(monkeypatch) -
     file = parquet.ParquetFile(io.BytesIO(made("parquet", some)))
     assert file.num_row_groups == 3
     assert file.read()["number"].to_pylist() == list(range(10))
+
+
+def test_parquet_of_large_rows_has_groups_of_few(monkeypatch) -> None:
+    monkeypatch.setattr("app.exports.parquet.GROUP_BYTES", 10_000)
+    some = [{"text": "x" * 3000, "number": n, "flag": True, "at": None, "json": {}} for n in range(20)]
+    file = parquet.ParquetFile(io.BytesIO(made("parquet", some)))
+    groups = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
+    assert groups == [4] * 5
+    assert file.read()["number"].to_pylist() == list(range(20))

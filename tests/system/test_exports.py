@@ -8,9 +8,11 @@ import io
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection, IncompleteRead
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +275,33 @@ def test_an_export_whose_maker_dies_is_seen_to_be_broken(service: Service, many:
             answer.read()
     wait_until(lambda: makers(service) == [])
     assert service.get("outcomes", limit=1).status == 200
+
+
+def by_http_1_0(connection: socket.socket, service: Service, sender: str) -> BufferedReader:
+    """The answer, which ends with the connection."""
+    path = f"/api/v1/outcomes.csv?integration={sender}"
+    connection.sendall(f"GET {path} HTTP/1.0\r\nAuthorization: Bearer {service.token}\r\n\r\n".encode())
+    answer = connection.makefile("rb")
+    assert answer.readline().startswith(b"HTTP/1.0 200")
+    return answer
+
+
+@pytest.mark.parametrize("dies", ["maker", "worker"])
+def test_over_http_1_0_a_broken_export_ends_in_a_reset(service: Service, many: Sender, dies: str) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        answer = by_http_1_0(connection, service, "many")
+        [maker] = makers(service)
+        worker = int(command_line(maker).split(b"\0")[-2])
+        os.kill(maker if dies == "maker" else worker, signal.SIGKILL)
+        with pytest.raises(ConnectionResetError):
+            answer.read()
+    wait_until(lambda: makers(service) == [] and len(service.workers()) == 2)
+
+
+def test_over_http_1_0_a_whole_export_ends_as_usual(service: Service, called: Sender) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        body = by_http_1_0(connection, service, "called").read().partition(b"\r\n\r\n")[2]
+    assert body == download(service, "outcomes.csv", integration="called")
 
 
 def test_who_goes_away_leaves_no_process_behind(service: Service, many: Sender) -> None:

@@ -105,3 +105,21 @@ def test_pages_lead_on_by_the_way_that_the_client_came(client, came_to, led_to) 
     answer = client.get("/api/v1/outcomes?limit=1", base_url=came_to, headers=client.tokens[Scope.READ])
     assert answer.json["next"].startswith(led_to)
     assert answer.headers["Link"].startswith(f"<{led_to}")
+
+
+def test_pages_of_large_records_are_followed_by_their_links_there_and_back(client, monkeypatch) -> None:
+    headers = client.tokens[Scope.READ]
+
+    def followed(link: str, way: str) -> list[dict]:
+        """The answers from this one to the end of its direction."""
+        found = [client.get(link, headers=headers).json]
+        while found[-1][way]:
+            found.append(client.get(found[-1][way], headers=headers).json)
+        return found
+
+    [whole] = followed("/api/v1/outcomes?limit=1000", "next")
+    monkeypatch.setattr(pages, "PAGE_BYTES", 0)
+    there = followed("/api/v1/outcomes?limit=1000", "next")
+    back = followed(there[-1]["prev"], "prev")
+    assert [answer["data"] for answer in there] == [[record] for record in whole["data"]]
+    assert [answer["data"] for answer in back] == [[record] for record in whole["data"][-2::-1]]

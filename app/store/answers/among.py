@@ -8,9 +8,12 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from app.pace import in_turns
 from app.store.asking.conditions import where
 from app.store.asking.questions import Question
 from app.store.database import Database
+
+ROWS_AT_ONCE = 25  # which may be large, and are made objects of
 
 
 def among(database: Database, question: Question, ids: Collection[UUID]) -> dict[UUID, dict[str, Any]]:
@@ -18,4 +21,5 @@ def among(database: Database, question: Question, ids: Collection[UUID]) -> dict
     table = question.records.table
     statement = select(*question.records.columns).where(table.c.id.in_(ids), *where(question))
     with database.reading() as connection:
-        return {row["id"]: dict(row) for row in connection.execute(statement).mappings()}
+        found = in_turns(connection.execute(statement).mappings().partitions(ROWS_AT_ONCE))
+        return {row["id"]: dict(row) for rows in found for row in rows}

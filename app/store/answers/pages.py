@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import (
@@ -24,6 +25,7 @@ from sqlalchemy import (
 )
 
 from app.errors import EdgeLost, TooSlow
+from app.store.answers.light import LARGE_BYTES, WEIGHT, light
 from app.store.asking.conditions import bound, same, where
 from app.store.asking.questions import Condition, Digest, Edge, Operator, Order, Question
 from app.store.database import STATEMENT_SECONDS, Database
@@ -36,6 +38,8 @@ from app.store.schema import outcomes
 Row = dict[str, Any]
 
 QUICK_SECONDS = 0.005
+# Of a page, but for its last row: the worker holds it several times over, as rows, records and text.
+PAGE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +52,22 @@ class Page:
 
 
 def page(database: Database, question: Question, fields: Sequence[str] | None = None) -> Page:
-    """One page, with these fields and those of the order, or all. Raises `TooSlow`, `EdgeLost`."""
+    """One page, with these fields and those of the order, or all; fewer rows than asked for where these are large.
+
+    They are looked for without what is large in them, and only those that fit are asked for whole.
+    Raises `TooSlow`, `EdgeLost`.
+    """
     question = _with_long_texts(database, question)
-    backwards = question.edge is not None and question.edge.backwards
-    statement = _statement(question, fields, backwards)
-    if question.edge:
-        statement = statement.where(*_beyond(question, question.edge))
-    found = _quickly(database, question, statement)
-    if found is None:
-        with database.reading(at_one_moment=True) as connection:
-            found = _first(connection, question, statement, backwards)
-    more, rows = len(found) > question.limit, found[: question.limit]
-    if backwards:
+    columns = _columns(question, fields)
+    kept = [order.field for order in question.whole_order]
+    # One row more than asked tells whether another page follows.
+    found = _found(database, question, light(columns, kept, database.engine.dialect.name), question.limit + 1)
+    weights = [row.pop(WEIGHT) for row in found]
+    fitting = _fitting(weights[: question.limit])
+    rows, more = found[:fitting], len(found) > fitting
+    if any(weight > LARGE_BYTES for weight in weights[:fitting]):
+        rows = _found(database, question, columns, fitting)
+    if question.edge and question.edge.backwards:
         return Page(rows[::-1], more_before=more, more_after=True)
     return Page(rows, more_before=question.edge is not None, more_after=more)
 
@@ -82,6 +90,25 @@ def _is_still(told: Any, found: Any) -> bool:
     return bool(told == (Digest.of(found) if isinstance(told, Digest) and found is not None else found))
 
 
+def _fitting(weights: Sequence[int]) -> int:
+    """How many rows make a page; the one that fills it is its last."""
+    full = (count for count, held in enumerate(accumulate(weights), start=1) if held > PAGE_BYTES)
+    return next(full, len(weights))
+
+
+def _found(database: Database, question: Question, columns: Sequence[ColumnElement[Any]], wanted: int) -> list[Row]:
+    """So many rows beyond the edge, in the order walked."""
+    backwards = question.edge is not None and question.edge.backwards
+    statement = select(*columns).where(*where(question)).order_by(*ordering(question, backwards))
+    if question.edge:
+        statement = statement.where(*_beyond(question, question.edge))
+    found = _quickly(database, question, statement.limit(wanted))
+    if found is None:
+        with database.reading(at_one_moment=True) as connection:
+            found = _first(connection, question, statement, wanted)
+    return found
+
+
 def _quickly(database: Database, question: Question, statement: Select[Any]) -> list[Row] | None:
     """By a walk, where that soon finds what is asked for; None where it may have to pass much else."""
     condition = _followed(question)
@@ -89,14 +116,14 @@ def _quickly(database: Database, question: Question, statement: Select[Any]) -> 
         return None
     try:
         with database.reading(QUICK_SECONDS, alone=True) as connection:
-            return [dict(row) for row in connection.execute(statement.limit(question.limit + 1)).mappings().all()]
+            return [dict(row) for row in connection.execute(statement).mappings().all()]
     except TooSlow:
         return None
 
 
-def _first(connection: Connection, question: Question, statement: Select[Any], backwards: bool) -> list[Row]:
-    """One row more than asked, which tells whether another page follows."""
-    wanted = question.limit + 1
+def _first(connection: Connection, question: Question, statement: Select[Any], wanted: int) -> list[Row]:
+    """By stretches where there are any, one after the other until there are enough."""
+    backwards = question.edge is not None and question.edge.backwards
     down = question.whole_order[0].descending != backwards
     deadline = Deadline(STATEMENT_SECONDS)
     stretches = _places(connection, question, deadline, down=down)
@@ -150,10 +177,6 @@ def _followed(question: Question) -> Condition | None:
     """The condition by whose traces the rows are found in their order."""
     is_in_order = question.whole_order[0].field == "ended_at"
     return following.followed(question) if is_in_order else None
-
-
-def _statement(question: Question, fields: Sequence[str] | None, backwards: bool = False) -> Select[Any]:
-    return select(*_columns(question, fields)).where(*where(question)).order_by(*ordering(question, backwards))
 
 
 def ordering(

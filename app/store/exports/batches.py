@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 BATCH_BYTES = 1 << 21
 
+Row = TypeVar("Row")
 
-def batches(lines: Iterable[bytes], most: int) -> Iterator[list[bytes]]:
+
+def batches(rows: Iterable[Row], most: int, size: Callable[[Row], int]) -> Iterator[list[Row]]:
     """So many, or fewer that are large."""
-    batch: list[bytes] = []
-    size = 0
-    for line in lines:
-        batch.append(line)
-        size += len(line)
-        if len(batch) == most or size > BATCH_BYTES:
+    batch: list[Row] = []
+    held = 0
+    for row in rows:
+        batch.append(row)
+        held += size(row)
+        if len(batch) == most or held > BATCH_BYTES:
             yield batch
-            batch, size = [], 0
+            batch, held = [], 0
     if batch:
         yield batch

@@ -45,7 +45,7 @@ def _fetched(
 ) -> Iterator[Lines]:
     pieces = finishing.pieces(columns, masks, raw)
     cursor: Any = connection.execute(_rows(question, [cells.line(columns, raw, masks)])).cursor
-    for batch in batches((line for (line,) in cursor), BATCH_ROWS):
+    for batch in batches((line for (line,) in cursor), BATCH_ROWS, len):
         yield Lines(len(batch), finishing.unmarked(b"".join(batch), pieces))
 
 
@@ -60,7 +60,7 @@ def _copied(
     driver: Any = connection.connection.driver_connection
     command = f"COPY ({compiled}) TO STDOUT (FORMAT csv)"
     with driver.cursor() as cursor, cursor.copy(command, compiled.params) as copy:
-        for batch in batches((bytes(line)[:-1] for line in copy), BATCH_ROWS):
+        for batch in batches((bytes(line)[:-1] for line in copy), BATCH_ROWS, len):
             shown = finishing.unflagged(batch, finishes) if finishes else batch
             yield Lines(len(batch), b"\r\n".join([*shown, b""]))
 

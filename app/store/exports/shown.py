@@ -7,6 +7,7 @@ for each value costs more than all else.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any
@@ -27,6 +28,7 @@ class _Kind(StrEnum):
     FLAG = "flag"
     KEY = "key"
     DIGEST = "digest"
+    BODY = "body"  # bytes of any length, shown as base64
 
 
 _KINDS = {
@@ -34,13 +36,16 @@ _KINDS = {
     Boolean: _Kind.FLAG,
     Integer: _Kind.NUMBER,
     Uuid: _Kind.KEY,
-    LargeBinary: _Kind.DIGEST,
 }
 _FLAG = "CASE WHEN {0} THEN 'true' WHEN NOT {0} THEN 'false' END"
 # What the engine itself shows better than Python; all else is fetched as it is stored.
 _SQL = {
     "sqlite": {_Kind.FLAG: _FLAG, _Kind.NUMBER: "CAST({0} AS TEXT)", _Kind.DIGEST: "lower(hex({0}))"},
-    "postgresql": {_Kind.FLAG: _FLAG, _Kind.DIGEST: "encode({0}, 'hex')"},
+    "postgresql": {
+        _Kind.FLAG: _FLAG,
+        _Kind.DIGEST: "encode({0}, 'hex')",
+        _Kind.BODY: "translate(encode({0}, 'base64'), chr(10), '')",
+    },
 }
 # Of what the store holds, no text has it.
 _BETWEEN = "\0"
@@ -55,10 +60,12 @@ def selected(column: Column[Any], dialect: str) -> ColumnElement[Any]:
     return literal_column(template.format(f"{column.table.name}.{column.name}"))
 
 
-def shown_by_sqlite(column: Column[Any], found: Texts) -> Texts:
+def shown_by_sqlite(column: Column[Any], found: Sequence[Any]) -> Texts:
     """The values as SQLite's driver gives them, as analysts see them."""
     if _kind(column) is _Kind.KEY:
         return [f"{v[:8]}-{v[8:12]}-{v[12:16]}-{v[16:20]}-{v[20:]}" if v else None for v in found]
+    if _kind(column) is _Kind.BODY:
+        return [b64encode(body).decode() for body in found]
     return _changed(found, _of_sortable) if _kind(column) is _Kind.MOMENT else found
 
 
@@ -111,4 +118,6 @@ def _unescaped(text: str) -> str:
 
 
 def _kind(column: Column[Any]) -> _Kind:
+    if isinstance(column.type, LargeBinary):
+        return _Kind.DIGEST if column.type.length else _Kind.BODY
     return next((kind for of, kind in _KINDS.items() if isinstance(column.type, of)), _Kind.TEXT)

@@ -27,11 +27,14 @@ def texts(database: Database, question: Question, fields: Sequence[str], seconds
 
 
 def _fetched(connection: Connection, question: Question, columns: list[Column[Any]]) -> Iterator[list[Texts]]:
-    cursor = connection.execute(_rows(question, columns, "sqlite")).cursor
-    assert cursor is not None  # noqa: S101  of a SELECT
-    while rows := cursor.fetchmany(BATCH_ROWS):
-        found = zip(*rows, strict=True)
+    cursor: Any = connection.execute(_rows(question, columns, "sqlite")).cursor
+    for batch in batches(cursor, BATCH_ROWS, _size):
+        found = zip(*batch, strict=True)
         yield [shown_by_sqlite(column, texts) for column, texts in zip(columns, found, strict=True)]
+
+
+def _size(row: Sequence[str | bytes | None]) -> int:
+    return sum(map(len, filter(None, row)))
 
 
 def _copied(connection: Connection, question: Question, columns: list[Column[Any]]) -> Iterator[list[Texts]]:
@@ -41,7 +44,7 @@ def _copied(connection: Connection, question: Question, columns: list[Column[Any
     driver: Any = connection.connection.driver_connection
     width = len(columns)
     with driver.cursor() as cursor, cursor.copy(f"COPY ({compiled}) TO STDOUT", compiled.params) as copy:
-        for batch in batches(copy, BATCH_ROWS):
+        for batch in batches(copy, BATCH_ROWS, len):
             copied = str(b"".join(batch), "utf-8")
             escaped, values = is_escaped(copied), copied[:-1].replace("\n", "\t").split("\t")
             yield [shown_by_postgresql(column, values[at::width], escaped) for at, column in enumerate(columns)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
@@ -20,6 +20,7 @@ from app.store.asking.questions import Condition, Digest, Edge, Operator, Order,
 from app.store.exports.texts import texts
 from app.store.readings import save
 from app.store.schema import outcomes
+from app.store.types import to_json
 from tests.store.oracle import JSON_FIELDS, add_odd_texts, all_rows, chosen, ids
 
 SORTABLE = [column.name for column in Records.OUTCOMES.columns if column.name not in JSON_FIELDS]
@@ -32,8 +33,13 @@ def walk(database, question: Question, *, backwards: bool = False) -> Iterator[P
         yield page
         if not (page.more_before if backwards else page.more_after):
             return
-        assert len(page.rows) == question.limit
+        assert len(page.rows) == question.limit or weight(page.rows) > pages.PAGE_BYTES
         question = replace(question, edge=edge_of(question, page.rows[0 if backwards else -1], backwards))
+
+
+def weight(rows: list[dict]) -> int:
+    texts = [to_json(value) if isinstance(value, list | dict) else value for row in rows for value in row.values()]
+    return sum(len(text.encode()) for text in texts if isinstance(text, str))
 
 
 def edge_of(question: Question, row: dict, backwards: bool = False) -> Edge:
@@ -61,6 +67,31 @@ def test_pages_hold_each_row_once_and_in_order_forward_and_back(database, seed) 
         back = list(walk(database, last, backwards=True))[::-1]
         assert ids(row for page in back for row in page.rows) == ids(row for page in found[:-1] for row in page.rows)
         assert back[-1].more_after
+
+
+@pytest.mark.parametrize("order", [[Order("ended_at", True)], [Order("batch"), Order("call_id", True)]])
+@pytest.mark.parametrize("conditions", [[], [Condition("status", Operator.EQUAL, ["completed"])]])
+@pytest.mark.parametrize("limit", [4, 50])
+def test_a_page_of_large_rows_ends_early_and_none_is_lost(database, monkeypatch, order, conditions, limit) -> None:
+    monkeypatch.setattr(pages, "PAGE_BYTES", 20_000)
+    save(database, [interpret(late(number, "é" * size)) for number, size in enumerate([10, 3000, 15_000, 70] * 10)])
+    ours = [*conditions, Condition("integration", Operator.EQUAL, ["late"])]
+    question = Question(records=Records.OUTCOMES, conditions=ours, order=order, limit=limit)
+    wanted = shown(chosen(all_rows(database), question))
+    fetch, fetched = pages._found, []
+    monkeypatch.setattr(pages, "_found", lambda *asked: fetched.append(fetch(*asked)) or fetched[-1])
+    found = list(walk(database, question))
+    assert max(map(weight, fetched)) < 2.6 * pages.PAGE_BYTES  # with a last row of 30,000 bytes
+    assert shown(row for page in found for row in page.rows) == wanted
+    assert all(weight(page.rows[:-1]) <= pages.PAGE_BYTES for page in found)
+    last = replace(question, edge=edge_of(question, found[-1].rows[0], backwards=True))
+    back = list(walk(database, last, backwards=True))
+    assert shown(row for page in back[::-1] for row in page.rows) == wanted[: -len(found[-1].rows)]
+    assert all(weight(page.rows[1:]) <= pages.PAGE_BYTES for page in back)
+
+
+def shown(rows: Iterable[dict]) -> list[dict]:
+    return [{column.name: row[column.name] for column in Records.OUTCOMES.columns} for row in rows]
 
 
 def test_every_field_orders_with_nulls_last_both_ways(database) -> None:
@@ -96,10 +127,10 @@ def test_rows_written_meanwhile_neither_repeat_nor_push_out_others(database, ord
     assert seen == (wanted[-len(seen) :] if backwards else wanted[: len(seen)])
 
 
-def late(number: int) -> Delivery:
+def late(number: int, odd: str = "") -> Delivery:
     """Of a call that ended among the others."""
     random = Random(number)
-    body = f"result=Completed&call_id=late{number}&attempts={random.randint(0, 2)}".encode()
+    body = f"result=Completed&call_id=late{number}&attempts={random.randint(0, 2)}&odd={odd}".encode()
     moment = datetime(2026, 1, random.randint(1, 9), tzinfo=UTC)
     return Delivery(id=uuid4(), integration="late", received_at=moment, body=body, batch=random.choice(["a", "z"]))
 

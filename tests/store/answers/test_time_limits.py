@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -37,6 +39,28 @@ def test_all_fields_of_facets_together_have_the_time_limit(database, monkeypatch
     monkeypatch.setattr(facets, "STATEMENT_SECONDS", -1)
     with pytest.raises(TooSlow, match="fewer fields"):
         facets.facets(database, Question(records=Records.OUTCOMES), ["attempts", "call_id"])
+
+
+def test_a_question_that_is_stopped_keeps_nothing_of_who_asked(database, engine_name) -> None:
+    """Garbage is collected seldom in a worker, and a page that was looked for too long may be large."""
+
+    class Held:
+        pass
+
+    def ask() -> weakref.ref[Held]:
+        held = Held()
+        try:
+            with database.reading(0.1) as connection:
+                connection.execute(text(FOREVER[engine_name]))
+        except TooSlow:
+            return weakref.ref(held)
+        raise AssertionError
+
+    gc.disable()
+    try:
+        assert ask()() is None
+    finally:
+        gc.enable()
 
 
 ASIDE = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as python_csv
 import io
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,10 +21,13 @@ from werkzeug.datastructures import MultiDict
 from app.exports import csv, ndjson
 from app.exports.cells import GUARDED, json_text
 from app.exports.columns import Batch, Kind, Mask
+from app.interpret import interpret
+from app.model import Delivery
 from app.store.answers import pages
-from app.store.asking.questions import Records
+from app.store.asking.questions import Question, Records
 from app.store.exports.lines import lines
 from app.store.exports.texts import texts
+from app.store.readings import save
 from app.store.schema import deliveries, outcomes
 from app.web.exports import RECORDS, columns, wanted
 from app.web.masking import masks
@@ -277,3 +281,21 @@ def test_whatever_texts_hold_masked_lines_are_the_very_bytes(database, some, raw
     assert fast == general
     assert by_columns == general
     assert fast.count(b"\r\n") > len(some)
+
+
+@pytest.mark.parametrize("fields", [["id", "extra"], ["id", "body"]])
+def test_of_large_rows_an_export_holds_few_at_once(database, monkeypatch, fields) -> None:
+    sent = {uuid4(): b"call_id=%d&odd=" % number + b"\xe9,\n" * 1000 for number in range(20)}
+    with database.writing() as connection:
+        connection.execute(delete(deliveries))
+        connection.execute(delete(outcomes))
+    came = [Delivery(id=key, integration="large", received_at=START, body=body) for key, body in sent.items()]
+    save(database, [interpret(one) for one in came])
+    monkeypatch.setattr("app.store.exports.batches.BATCH_BYTES", 10_000)
+    records = Records.DELIVERIES if "body" in fields else Records.OUTCOMES
+    found = list(texts(database, Question(records=records), fields, 60))
+    assert sum(len(keys) for keys, _ in found) == 20
+    assert max(len(keys) for keys, _ in found) <= 4
+    if records is Records.DELIVERIES:
+        shown = {UUID(key): b64decode(text) for batch in found for key, text in zip(*batch, strict=True)}
+        assert shown == sent
