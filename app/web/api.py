@@ -10,6 +10,7 @@ from werkzeug.datastructures import MultiDict
 
 from app.errors import NotFound
 from app.model import Scope
+from app.pace import in_turns
 from app.store.answers import counts, pages, records
 from app.store.answers.pages import Page
 from app.store.asking.questions import Question, Records
@@ -116,7 +117,7 @@ def _list(asked: Asked, kind: type[RecordSchema]) -> Response:
     schema = _schema(kind, asked.fields)
     links = _links(page, asked.question, kind())
     counted = counts.beside(page, parts().answers, asked.question, asked.count)._asdict()
-    answer = jsonify({"data": [schema.in_turn(row) for row in page.rows], **links, "count": counted})
+    answer = jsonify({"data": [schema.record(row) for row in in_turns(page.rows)], **links, "count": counted})
     answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
     return answer
 

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from app.errors import PlumError
+from app.pace import in_turns
 from app.store import changes
 from app.store.answers.among import among
 from app.store.asking.questions import Question, Records
@@ -46,7 +47,7 @@ class Batch:
         """Where a stream stands behind each outcome, its id and its text; made once for each audience."""
         with self._making:
             if audience not in self._texts:
-                self._texts[audience] = [(at, key, text(self.rows[key])) for at, key in self._told()]
+                self._texts[audience] = [(at, key, text(self.rows[key])) for at, key in in_turns(self._told())]
             return self._texts[audience]
 
     def _told(self) -> Iterator[tuple[Span, UUID]]:

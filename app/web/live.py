@@ -125,7 +125,7 @@ def _teller(feed: Feed, question: Question) -> Callable[[Batch], str]:
     schema = OutcomeSchema(reveal=g.reveal, region=parts().settings.default_region)
 
     def shown(row: Mapping[str, Any]) -> str:
-        return json.dumps(schema.in_turn(row), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(schema.record(row), ensure_ascii=False, separators=(",", ":"))
 
     def tell(batch: Batch) -> str:
         wanted = batch.rows if question == EVERY else feed.matching(question, batch.rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
@@ -15,7 +14,6 @@ from app.store.asking.questions import Records
 from app.web.fields import E164, Digest, Flag, Key, Moment, Nested, Number, Text, Word
 from app.web.masking import masked
 
-LONG_SECONDS = 0.005  # for one record
 _NULLABLE = {"type": ["string", "null"]}
 
 
@@ -42,14 +40,6 @@ class RecordSchema(Schema):
         """
         shown = {name: field._serialize(row[name], name, row) for name, field in self.dump_fields.items()}
         return shown if self.reveal else masked(shown, self.region)
-
-    def in_turn(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The same, one of many: after a large record the worker's other requests have their turn."""
-        began = time.monotonic()
-        shown = self.record(row)
-        if time.monotonic() - began > LONG_SECONDS:
-            time.sleep(0)
-        return shown
 
 
 class OutcomeSchema(RecordSchema):

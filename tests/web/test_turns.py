@@ -10,25 +10,19 @@ from uuid import uuid4
 
 import pytest
 
+from app.pace import TURN_SECONDS
 from app.store.changes import Change, Horizon, Span
 from app.web.feed import Batch
-from app.web.schemas import LONG_SECONDS, RecordSchema
 
 
-class Slow(RecordSchema):
-    """Takes as long for a record as the row says."""
-
-    def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        threading.Event().wait(row["seconds"])
-        return dict(row)
-
-
-def test_others_have_their_turn_after_a_large_record_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns: list[float] = []
-    monkeypatch.setattr(time, "sleep", turns.append)
-    for seconds, turns_so_far in ((0, 0), (2 * LONG_SECONDS, 1), (0, 1)):
-        assert Slow().in_turn({"seconds": seconds}) == {"seconds": seconds}
-        assert turns == [0] * turns_so_far
+@pytest.mark.parametrize("seconds, turns", [(0.0, 0), (2 * TURN_SECONDS, 3)])
+def test_others_have_their_turn_after_each_large_record_of_a_stream(monkeypatch, seconds, turns) -> None:
+    keys = [uuid4() for _ in range(3)]
+    batch = Batch(Span(Horizon(0), Horizon(1)), [Change(1, keys)], {key: {"id": key} for key in keys})
+    given: list[float] = []
+    monkeypatch.setattr(time, "sleep", given.append)
+    batch.events(False, lambda row: "" if threading.Event().wait(seconds) else "text")
+    assert given == [0] * turns
 
 
 def test_streams_that_have_their_turn_meanwhile_do_not_make_the_same_texts_again() -> None:

@@ -28,22 +28,17 @@ def light(columns: Sequence[Column[Any]], kept: Collection[str], dialect: str) -
 def _shown(column: Column[Any], dialect: str) -> ColumnElement[Any]:
     if not _is_text(column):
         return column
-    name = _name(column)
-    size = _SIZE[dialect].format(name)
-    shown = literal_column(f"CASE WHEN {size} <= {LARGE_BYTES} THEN {name} END", column.type)
+    size = _SIZE[dialect].format(column)
+    shown = literal_column(f"CASE WHEN {size} <= {LARGE_BYTES} THEN {column} END", column.type)
     return shown.label(column.name)
 
 
 @cache
 def _weight(columns: tuple[Column[Any], ...], dialect: str) -> ColumnElement[int]:
-    sizes = [f"coalesce({_SIZE[dialect].format(_name(column))}, 0)" for column in columns if _is_text(column)]
+    sizes = [f"coalesce({_SIZE[dialect].format(column)}, 0)" for column in columns if _is_text(column)]
     found: ColumnElement[int] = literal_column(" + ".join(sizes) or "0")
     return found.label(WEIGHT)
 
 
 def _is_text(column: Column[Any]) -> bool:
     return isinstance(column.type, type(CodePointText) | JsonText)
-
-
-def _name(column: Column[Any]) -> str:
-    return f"{column.table.name}.{column.name}"

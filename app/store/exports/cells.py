@@ -84,19 +84,17 @@ _TO_MASK = f"ifnull({{0}}, CAST(x'{NULL.hex()}' AS TEXT))"
 
 def cells(columns: Sequence[Column[Any]], raw: bool, masked: Collection[str]) -> list[ColumnElement[Any]]:
     """For PostgreSQL, which joins and quotes them in COPY; null is empty."""
-    return [literal_column(_of_postgresql(column, raw, masked).format(_name(column))) for column in columns]
+    return [literal_column(_of_postgresql(column, raw, masked).format(column)) for column in columns]
 
 
 def flag(columns: Sequence[Column[Any]]) -> ColumnElement[Any]:
     """For PostgreSQL: a cell that is empty where none of these columns holds anything to mask."""
-    return literal_column(
-        f"CASE WHEN {' OR '.join(_IS_TO_BE_MASKED.format(_name(one)) for one in columns)} THEN 1 END"
-    )
+    return literal_column(f"CASE WHEN {' OR '.join(_IS_TO_BE_MASKED.format(one) for one in columns)} THEN 1 END")
 
 
 def line(columns: Sequence[Column[Any]], raw: bool, masked: Collection[str]) -> ColumnElement[Any]:
     """For SQLite: the whole line as bytes, its end too, some cells between marks. A tuple costs twice as much."""
-    texts = ", ".join(_of_sqlite(column, raw, masked).format(_name(column)) for column in columns)
+    texts = ", ".join(_of_sqlite(column, raw, masked).format(column) for column in columns)
     places = [MARK + b"%s" + MARK if is_marked(column) else b"%s" for column in columns]
     pattern = (b",".join(places) + b"\r\n").hex()
     return literal_column(f"CAST(printf(CAST(x'{pattern}' AS TEXT), {texts}) AS BLOB)")  # for a null it gives nothing
@@ -121,10 +119,6 @@ def _of_sqlite(column: Column[Any], raw: bool, masked: Collection[str]) -> str:
     if column.name in masked:
         return _TO_MASK
     return "{0}" if raw and _kind(column) is _Kind.TEXT else _SQLITE[_kind(column)]
-
-
-def _name(column: Column[Any]) -> str:
-    return f"{column.table.name}.{column.name}"
 
 
 def _kind(column: Column[Any]) -> _Kind:

@@ -57,7 +57,7 @@ _NULL = r"\N"
 def selected(column: Column[Any], dialect: str) -> ColumnElement[Any]:
     """What to ask the engine for."""
     template = _SQL[dialect].get(_kind(column), "{0}")
-    return literal_column(template.format(f"{column.table.name}.{column.name}"))
+    return literal_column(template.format(column))
 
 
 def shown_by_sqlite(column: Column[Any], found: Sequence[Any]) -> Texts:
