@@ -12,7 +12,7 @@ from app.model import AuditEntry
 from app.store import audit
 from app.store.database import Database
 from app.web.auditing import unrevealing
-from app.web.result import delivery_id
+from app.web.deliveries import delivery_id
 
 
 def log_command(settings: Settings, database: Database, what: str, asked: Iterable[tuple[str, str]] = ()) -> None:

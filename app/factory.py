@@ -11,6 +11,7 @@ from functools import partial
 
 from flask import Flask
 
+from app import metrics
 from app.config import Settings, from_environment
 from app.errors import StoreUnavailable
 from app.housekeeping import Housekeeping, is_running
@@ -19,17 +20,18 @@ from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret, interpret_all
-from app.model import Delivery, Integration, Reading
+from app.model import Delivery, Reading
 from app.roller import Roller
 from app.store import audit, changes, drift, readings, tokens
 from app.store.database import Database, questions_database, writable
-from app.store.integrations import active_keys, integration_of_key
+from app.store.integrations import active_keys
 from app.store.reprocess import reprocess_one
+from app.store.tokens import active_tokens
 from app.web import api, document, downloads, errors, live, novel, ops, totals
-from app.web.auth import Keyring
+from app.web.auth import Keyring, Secrets
 from app.web.feed import Feed
 from app.web.parts import Parts, now
-from app.web.result import ResultFace
+from app.web.result import PlumFace
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -40,9 +42,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     answers = questions_database(settings)
     spool = Spool(settings.spool_dir)
     breaker = Breaker(probe=lambda: writable(database), forget=database.close)
+    known_keys = KnownKeys(settings.spool_dir)
     keyring = Keyring(
-        integration=_key_finder(database, breaker, KnownKeys(settings.spool_dir)),
-        token=lambda secret: breaker.call(lambda: tokens.find_token(database, secret)),
+        look=_look_at_secrets(Database(settings.database_url)),
+        remembered=known_keys.read(),
+        remember=known_keys.replace,
         note_use=lambda name: within(HANG_SECONDS, lambda: tokens.note_use(database, name, now())),
     )
     writer = Writer(group_reader(settings), partial(readings.save, database), breaker, spool)
@@ -57,6 +61,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             is_kept=partial(is_running, settings.spool_dir),
             feed=Feed(Database(settings.database_url)),  # not of a replica, which knows no transactions under way
             reprocess=partial(reprocess_one, database, reader(settings)),
+            count_refused=lambda reason: metrics.REFUSED.labels(reason=reason).inc(),
             audit=lambda entry: within(HANG_SECONDS, lambda: audit.write(database, entry)),
         )
     )
@@ -94,20 +99,20 @@ def recorder(database: Database, settings: Settings) -> Record:
     return lambda deliveries: save(read(deliveries))
 
 
-def _key_finder(database: Database, breaker: Breaker, known_keys: KnownKeys) -> Callable[[str], Integration | None]:
-    def find(key: str) -> Integration | None:
-        try:
-            found = breaker.call(lambda: integration_of_key(database, key, now()))
-        except StoreUnavailable:
-            remembered = known_keys.find(key, now())
-            if remembered is None:
-                raise
-            return remembered
-        if found and key not in known_keys:
-            known_keys.replace(active_keys(database, now()))
-        return found
+def _look_at_secrets(database: Database) -> Callable[[], Secrets]:
+    """By connections of its own: neither a flood of wrong keys nor a long question keeps a delivery waiting."""
 
-    return find
+    def look() -> Secrets:
+        return Secrets(active_keys(database, now()), active_tokens(database))
+
+    def look_in_time() -> Secrets:
+        try:
+            return within(HANG_SECONDS, look)
+        except StoreUnavailable:
+            database.close()  # a connection may hang for ever
+            raise
+
+    return look_in_time
 
 
 def _flask(parts: Parts) -> Flask:
@@ -121,6 +126,6 @@ def _flask(parts: Parts) -> Flask:
     if "analyst" in parts.settings.roles:
         document.publish(app, api.blueprint, totals.blueprint, downloads.blueprint, live.blueprint, novel.blueprint)
     if "receiver" in parts.settings.roles:
-        app.wsgi_app = ResultFace(app.wsgi_app, parts)  # type: ignore[method-assign]
+        app.wsgi_app = PlumFace(app.wsgi_app, parts)  # type: ignore[method-assign]
     errors.register(app)
     return app

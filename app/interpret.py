@@ -28,10 +28,12 @@ def interpret_all(deliveries: Sequence[Delivery], region: str = "US") -> list[Re
     return [_reading(delivery, report, region) for delivery, report in zip(deliveries, reports, strict=True)]
 
 
-def _report(delivery: Delivery) -> Report | str:
-    """What its body says, or the reason why it says nothing."""
+def _report(delivery: Delivery) -> Report | str | None:
+    """What its body says, or the reason why it says nothing; None where it tells of no result."""
     if delivery.cut_short:
         return "cut_short"
+    if delivery.started:
+        return None
     try:
         return products.report(delivery.body, delivery.content_type, delivery.product)
     except Unreadable as unreadable:
@@ -40,8 +42,8 @@ def _report(delivery: Delivery) -> Report | str:
         return _NOT_UNDERSTOOD
 
 
-def _reading(delivery: Delivery, report: Report | str, region: str) -> Reading:
-    if isinstance(report, str):
+def _reading(delivery: Delivery, report: Report | str | None, region: str) -> Reading:
+    if not isinstance(report, Report):
         return Reading(delivery, reason=report, normaliser=VERSION)
     try:
         outcome = normalise(delivery, report, region)

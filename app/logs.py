@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from datetime import UTC, datetime
 from typing import Any
+
+BURST = 5  # of like messages, each as it comes
+WINDOW_SECONDS = 5.0
+MAX_KINDS = 1000
 
 
 class JsonLines(logging.Formatter):
@@ -24,18 +29,50 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class Sparing(logging.Filter):
+    """Of like warnings lets a few through in each window; the first of the next says how many were left out.
+
+    They come in floods: whoever can reach the service can make it refuse something ten thousand times a minute.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._windows: dict[tuple[str, str], tuple[float, int]] = {}  # by kind: when it ends, how many came
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        kind = (record.name, str(record.msg))
+        until, count = self._windows.get(kind, (0.0, 0))
+        now = time.monotonic()
+        if now >= until:
+            if count > BURST:
+                record.msg = f"{record.msg} ({count - BURST} more like it came before)"
+            until, count = now + WINDOW_SECONDS, 0
+        if len(self._windows) >= MAX_KINDS:
+            self._windows.clear()
+        self._windows[kind] = (until, count + 1)
+        return count < BURST
+
+
 def config(log_format: str) -> dict[str, Any]:
     """For `logging.config.dictConfig`: everything to stderr, in `text` or `json`."""
     loggers = {"level": "INFO", "handlers": ["stderr"], "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"sparing": {"()": Sparing}},
         "formatters": {
             "text": {"format": "%(asctime)s %(levelname)-7s %(name)s [%(process)d] %(message)s"},
             "json": {"()": JsonLines},
         },
         "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": log_format}
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "stream": "ext://sys.stderr",
+                "formatter": log_format,
+                "filters": ["sparing"],
+            }
         },
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         "loggers": {"app": loggers, "gunicorn.error": loggers},

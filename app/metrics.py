@@ -1,9 +1,7 @@
 """The metric catalogue; no other module knows the client library. `docs/operations.md` explains each.
 
-No label holds anything that a sender chooses. Over several workers the library sums the files that each keeps.
+No label holds anything that a sender chooses.
 """
-
-import os
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -14,7 +12,10 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
+
+from app import metric_memory
+
+metric_memory.join_as_child()
 
 DELIVERIES = Counter("plum_deliveries", "Deliveries made durable, each once.", ["verdict"])
 QUARANTINED = Counter("plum_quarantined", "Deliveries that could not be understood.", ["reason"])
@@ -66,8 +67,8 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 def exposition() -> bytes:
     """All metrics of all workers in Prometheus' text format."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    if not metric_memory.is_shared():
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(metric_memory.Collector())
     return generate_latest(registry)

@@ -121,6 +121,7 @@ class Delivery(NamedTuple):
     reference: str | None = None
     batch: str | None = None
     cut_short: bool = False  # the sender hung up before its body was whole
+    started: bool = False  # of a start_url: a call connects, and its result is yet to come
 
     @property
     def size(self) -> int:
@@ -201,7 +202,8 @@ class Outcome(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A delivery understood, or the reason why it was not. Exactly one of `outcome` and `reason` is set.
+    """A delivery understood, or the reason why it was not. Exactly one of `outcome` and `reason` is set, and neither
+    where the delivery says that a call has started.
 
     `outcome` is the call as this one delivery tells it; folding the readings of a call gives its outcome.
     """
@@ -211,6 +213,13 @@ class Reading(NamedTuple):
     reason: str | None = None
     problems: tuple[Problem, ...] = ()
     normaliser: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """By itself; the fold may find that its outcome knew as much or more."""
+        if self.outcome:
+            return Verdict.APPLIED
+        return Verdict.QUARANTINED if self.reason else Verdict.STARTED
 
 
 class Receipt(NamedTuple):

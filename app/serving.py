@@ -33,7 +33,7 @@ def check_schema(settings: Settings, database: Database) -> None:
     try:
         schema_version.check(database)
     except StoreUnavailable as error:
-        if not len(KnownKeys(settings.spool_dir)):
+        if not KnownKeys(settings.spool_dir).read():
             raise
         log.warning("%s; until it is back, deliveries for known keys go to the spool", error)
 

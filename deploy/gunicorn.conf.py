@@ -5,24 +5,21 @@ The access log stays off: its lines would hold the URLs' keys.
 
 import gc
 import os
-import shutil
+import resource
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-# The workers keep their metrics in files here; a directory of ours is made anew at each start.
-# The client library looks for it when it is imported.
-_own_metrics = "PROMETHEUS_MULTIPROC_DIR" not in os.environ
-if _own_metrics:
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="plum-metrics-")
+from gunicorn import glogging
 
-from gunicorn import glogging  # noqa: E402
-from prometheus_client import multiprocess  # noqa: E402
+from app import logs, metric_memory
+from app.config import from_environment
+from app.server import MAX_WAITING, MAX_WORKING
 
-from app import logs  # noqa: E402
-from app.config import from_environment  # noqa: E402
+# A connection takes a file, and most systems give a process few at first.
+_, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_most_files, _most_files))
 
 
 class Quiet(glogging.Logger):
@@ -33,8 +30,10 @@ class Quiet(glogging.Logger):
 
 
 logger_class = Quiet
-worker_class = "gevent"
-worker_connections = 1000
+worker_class = "app.server.Worker"
+worker_connections = 2 * (MAX_WAITING + MAX_WORKING)  # the worker has limits of its own, well below
+# A file that is never written to, but has to be made for each worker: /tmp may be full when one has to be replaced.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  in memory, and named by nobody
 workers = 2
 timeout = 60
 umask = 0o077  # what is kept holds phone numbers
@@ -43,10 +42,20 @@ keepalive = 75
 control_socket_disable = True
 logconfig_dict = logs.config(from_environment().log_format)
 limit_request_line = 8190
-limit_request_fields = 1000
-limit_request_field_size = 65536
+limit_request_fields = 100
+limit_request_field_size = 8190  # a head as a whole has the worker's limit
+secure_scheme_headers = {}  # PLUM_TRUSTED_PROXIES says who may tell the scheme
 
 _housekeeping = []
+_HOUSEKEEPING_PLACE = 0
+_free_places = []
+
+
+def on_starting(server):
+    """Each process has a place of its own for its metrics. A reload has twice as many workers for a while."""
+    places = 1 + 2 * server.cfg.workers + 8
+    metric_memory.create(places)
+    _free_places.extend(range(1, places))
 
 
 def when_ready(server):
@@ -56,8 +65,9 @@ def when_ready(server):
 
 def _keep_house(server):
     command = [sys.executable, "-m", "app.cli", "housekeeping", "--while-parent", str(os.getpid())]
+    environment = os.environ | metric_memory.for_child(_HOUSEKEEPING_PLACE)
     while True:
-        _housekeeping.append(subprocess.Popen(command))
+        _housekeeping.append(subprocess.Popen(command, env=environment, pass_fds=metric_memory.descriptors()))
         _housekeeping[-1].wait()
         server.log.warning("housekeeping has ended; it is started again")
         time.sleep(1)
@@ -74,12 +84,22 @@ def post_worker_init(worker):
     gc.set_threshold(100_000, 20, 50)
 
 
+def pre_fork(server, worker):
+    worker.place = _free_places.pop(0) if _free_places else None
+
+
+def post_fork(server, worker):
+    if worker.place is not None:
+        metric_memory.join(worker.place)
+
+
 def child_exit(server, worker):
-    multiprocess.mark_process_dead(worker.pid)
+    """Who replaces it counts on from where it has come to."""
+    if worker.place is not None:
+        metric_memory.leave(worker.place)
+        _free_places.insert(0, worker.place)
 
 
 def on_exit(server):
     if _housekeeping:
         _housekeeping[-1].terminate()
-    if _own_metrics:
-        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)

@@ -24,7 +24,7 @@ LAYERS = [
     ["normalise", "products"],
     ["values", "exports"],
     ["metrics", "config", "logs"],
-    ["terminal", "pace"],
+    ["terminal", "pace", "metric_memory", "server"],
     ["model", "errors"],
 ]
 
@@ -52,12 +52,12 @@ OWNERS = {
     "sqlalchemy": {"store"},
     "alembic": {"store"},
     "psycopg": {"store"},
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"metrics", "metric_memory"},
     "phonenumbers": {"values", "config", "web"},
     "defusedxml": {"products"},
     "click": {"cli", "commands", "terminal"},
-    "gunicorn": set(),
-    "gevent": {"store"},
+    "gunicorn": {"server"},
+    "gevent": {"store", "server"},
     "pyarrow": {"exports"},
 }
 

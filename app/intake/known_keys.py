@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from app.intake.spool import write_durably
-from app.model import Integration, KnownKey, Product, hashed
+from app.model import Integration, KnownKey, Product
 
 FILE = "keys.json"
 
@@ -28,18 +28,9 @@ class KnownKeys:
         self._keys: dict[str, KnownKey] = {}
         self._read_at: int | None = None
 
-    def find(self, key: str, now: datetime) -> Integration | None:
-        """Whom the key opened for when the store was last asked."""
-        known = self._current().get(hashed(key).hex())
-        if known is None or (known.expires_at and known.expires_at <= now):
-            return None
-        return known.integration
-
-    def __contains__(self, key: str) -> bool:
-        return hashed(key).hex() in self._current()
-
-    def __len__(self) -> int:
-        return len(self._current())
+    def read(self) -> Mapping[str, KnownKey]:
+        """What opened something when the store was last asked, by the hex of its hash."""
+        return self._current()
 
     def replace(self, keys: Mapping[str, KnownKey]) -> None:
         """Write them where they changed. A disk that does not take them costs no delivery: the next time will do."""

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from app.errors import PlumError
-from app.model import Delivery, Integration, Json, Via
+from app.model import Delivery, Integration, Json, Verdict, Via
 from app.values import EARLIEST, LATEST, storable
 
 MAX_REFERENCE = 255
@@ -28,6 +28,7 @@ class BadLine(PlumError):
 def read_line(line: bytes, place: int, integrations: Mapping[str, Integration], now: datetime) -> Delivery:
     """The line's delivery; `place` is the line's number. Raises `BadLine`."""
     values = _object(line)
+    started = values.get("verdict") == Verdict.STARTED
     integration = _integration(values, integrations)
     given = _moment(values.get("received_at"))
     key = _id(values.get("id"))
@@ -37,7 +38,7 @@ def read_line(line: bytes, place: int, integrations: Mapping[str, Integration], 
         product=integration.product,
         received_at=given or now,
         via=Via.IMPORT,
-        body=_body(values),
+        body=_body(values, may_be_empty=started),
         content_type=_text(values, "content_type"),
         headers=_headers(values.get("headers")),
         query=_text(values, "query") or "",
@@ -45,6 +46,7 @@ def read_line(line: bytes, place: int, integrations: Mapping[str, Integration], 
         reference=_label(values, "reference"),
         batch=_label(values, "batch"),
         cut_short=values.get("reason") == "cut_short",
+        started=started,
     )
 
 
@@ -71,7 +73,7 @@ def _integration(values: dict[str, Json], integrations: Mapping[str, Integration
     return integrations[name]
 
 
-def _body(values: dict[str, Json]) -> bytes:
+def _body(values: dict[str, Json], *, may_be_empty: bool) -> bytes:
     given = [name for name in ("body", "body_base64") if values.get(name) is not None]
     if len(given) != 1:
         raise BadLine(f"give one of body and body_base64{', not both' if given else ''}")
@@ -82,7 +84,7 @@ def _body(values: dict[str, Json]) -> bytes:
         body = text.encode(errors="surrogatepass") if given == ["body"] else base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise BadLine("body_base64 is not base64") from None
-    if not body:
+    if not body and not may_be_empty:  # a call's start can stand in the query alone
         raise BadLine("the body is empty, which is a probe and no delivery")
     return body
 

@@ -63,20 +63,6 @@ def integrations_by_name(database: Database) -> dict[str, Integration]:
         return {row.name: _integration(row) for row in connection.execute(select(integrations))}
 
 
-def integration_of_key(database: Database, key: str, now: datetime) -> Integration | None:
-    """Who posts under this key, or None for a key that is unknown, expired or disabled."""
-    keys = integration_keys.join(integrations)
-    statement = (
-        select(integrations)
-        .select_from(keys)
-        .where(integration_keys.c.key_hash == hashed(key), integrations.c.disabled_at.is_(None))
-        .where(integration_keys.c.expires_at.is_(None) | (integration_keys.c.expires_at > now))
-    )
-    with database.reading() as connection:
-        row = connection.execute(statement).first()
-    return _integration(row) if row else None
-
-
 def active_keys(database: Database, now: datetime) -> dict[str, KnownKey]:
     """All keys that open something now, by the hex of their hash."""
     statement = (

@@ -55,7 +55,7 @@ def _save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
         receipts = _save_outcomes(connection, tellings) if tellings else {}
         _correct_verdicts(connection, receipts)
         receipts |= _stored_receipts(connection, [r.delivery.id for r in readings if r.delivery.id not in fresh])
-        return [receipts.get(reading.delivery.id) or _quarantined(reading) for reading in readings]
+        return [receipts.get(reading.delivery.id) or _without_outcome(reading) for reading in readings]
 
 
 def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> set[UUID]:
@@ -231,8 +231,8 @@ def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Tell
 # --- receipts
 
 
-def _quarantined(reading: Reading) -> Receipt:
-    return Receipt(reading.delivery.id, Verdict.QUARANTINED, reason=reading.reason)
+def _without_outcome(reading: Reading) -> Receipt:
+    return Receipt(reading.delivery.id, reading.verdict, reason=reading.reason)
 
 
 def _stored_receipts(connection: Connection, ids: list[UUID]) -> dict[UUID, Receipt]:

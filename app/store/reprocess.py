@@ -188,7 +188,7 @@ def _lock(connection: Connection, batch: _Batch, ids: list[UUID]) -> set[UUID]:
 def _understood(batch: _Batch) -> tuple[dict[UUID, Outcome], dict[UUID, Verdict]]:
     """The outcomes anew, and what each delivery did to its own."""
     new: dict[UUID, Outcome] = {}
-    verdicts = {key: Verdict.QUARANTINED for key, reading in batch.readings.items() if not reading.outcome}
+    verdicts = {key: reading.verdict for key, reading in batch.readings.items() if not reading.outcome}
     for outcome_id, group in batch.tellings().items():
         new[outcome_id] = fold(outcome for _, outcome in group)
         if batch.old.get(outcome_id) and batch.old[outcome_id].identity is new[outcome_id].identity:

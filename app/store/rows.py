@@ -42,7 +42,7 @@ _PLAIN = [name for name in Outcome._fields if name not in {*_WORDS, "events", "e
 
 
 def delivery_row(reading: Reading) -> Values:
-    """The row of a delivery that is new: applied until the fold says otherwise, or quarantined."""
+    """The row of a delivery that is new; where it is applied, until the fold says otherwise."""
     delivery, outcome = reading.delivery, reading.outcome
     return (
         delivery.id,
@@ -51,7 +51,7 @@ def delivery_row(reading: Reading) -> Values:
         outcome.product if outcome else delivery.product,
         delivery.received_at,
         delivery.via,
-        Verdict.APPLIED if outcome else Verdict.QUARANTINED,
+        reading.verdict,
         reading.reason,
         outcome.id if outcome else None,
         storable(delivery.reference),
@@ -85,6 +85,7 @@ def delivery_from_row(row: Row) -> Delivery:
         reference=row["reference"],
         batch=row["batch"],
         cut_short=row["cut_short"],
+        started=row["verdict"] == Verdict.STARTED,
         body=row["body"],
     )
 

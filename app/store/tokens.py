@@ -41,14 +41,11 @@ def revoke_token(database: Database, name: str, now: datetime) -> None:
             raise NotFound(f"no token is named {name}; see: token list")
 
 
-def find_token(database: Database, secret: str) -> Token | None:
-    """The token, or None for one that is unknown or revoked."""
-    statement = select(tokens.c.name, tokens.c.scope).where(
-        tokens.c.token_hash == hashed(secret), tokens.c.revoked_at.is_(None)
-    )
+def active_tokens(database: Database) -> dict[str, Token]:
+    """All tokens that open something, by the hex of their hash."""
+    statement = select(tokens.c.token_hash, tokens.c.name, tokens.c.scope).where(tokens.c.revoked_at.is_(None))
     with database.reading() as connection:
-        row = connection.execute(statement).first()
-    return Token(row.name, Scope(row.scope)) if row else None
+        return {row.token_hash.hex(): Token(row.name, Scope(row.scope)) for row in connection.execute(statement)}
 
 
 def note_use(database: Database, name: str, now: datetime) -> None:

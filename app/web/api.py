@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from flask import Response, g, jsonify, request
@@ -18,6 +18,7 @@ from app.web import cursors
 from app.web.asking import Blueprint, fails, needs
 from app.web.auditing import Logged
 from app.web.filters import Asked, ListSchema, permit
+from app.web.origin import base_url
 from app.web.parts import parts
 from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema, RecordSchema, page_of
 
@@ -152,7 +153,5 @@ def _url(cursor: str) -> str:
 
 
 def _here() -> str:
-    """As the client came: a proxy in front may be spoken to by another scheme than it speaks to us."""
-    public = parts().settings.public_url or ""
-    is_public = urlsplit(public).netloc == request.host
-    return f"{public.rstrip('/')}{request.path}" if is_public else request.base_url
+    settings = parts().settings
+    return base_url(request.environ, settings.trusted_proxies, settings.public_url) + quote(request.path)

@@ -14,9 +14,10 @@ from app.errors import StoreError, StoreUnavailable
 from app.exports.cells import HIDDEN
 from app.model import AuditEntry, Token
 from app.values import storable
+from app.web.deliveries import delivery_id
 from app.web.masking import PHONE_FIELDS, without_phones
+from app.web.origin import peer
 from app.web.parts import now, parts
-from app.web.result import delivery_id, peer
 
 # A cursor holds the values of the row that it marks, and whatever is looked for within texts may be digits.
 _LEFT_OUT = re.compile(rf"({'|'.join(sorted(PHONE_FIELDS))}|query)(__\w+)?|cursor|\w+__contains")
@@ -67,7 +68,6 @@ def _unrevealing(name: str, value: str, region: str) -> str:
 
 def _write(token: Token, path: dict[str, Any], status: int | None) -> None:
     settings, at = parts().settings, now()
-    forwarded = request.headers.get("X-Forwarded-For")
     entry = AuditEntry(
         id=delivery_id(at),
         at=at,
@@ -75,7 +75,7 @@ def _write(token: Token, path: dict[str, Any], status: int | None) -> None:
         what=request.endpoint or "",
         asked=unrevealing(request.args.items(multi=True), settings.default_region),
         record_id=next(filter(None, map(_uuid, path.values())), None),
-        remote_addr=storable(peer(request.remote_addr, forwarded, settings.trusted_proxies)),
+        remote_addr=storable(peer(request.environ, settings.trusted_proxies)),
         status=status,
     )
     try:

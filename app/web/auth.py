@@ -1,18 +1,26 @@
-"""Who posts under a key, and what a token may see; each asked of the store at most every few seconds."""
+"""Who posts under a key, and what a token may see: answered from memory.
+
+While requests come, one look a second reads all keys and tokens that open something. A secret that is not among them
+may be new, so it waits for a look that begins after it came; however many wrong ones come, they share a few looks.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
 
 from app.errors import StoreError, StoreUnavailable
-from app.model import Integration, Token
+from app.model import Integration, KnownKey, Token, hashed
 
-FRESH_SECONDS = 3.0  # a key that is disabled opens nothing anywhere within 5 s
+LOOK_SECONDS = 1.0  # between looks while requests come
+MISS_SECONDS = 0.1  # between looks while unknown secrets wait for them
+FRESH_SECONDS = 3.0  # for which a look holds: a key that is disabled opens nothing anywhere within 5 s
+AWAY_SECONDS = 8.0  # likewise for one that failed; while requests come there is another before that
+PATIENCE_SECONDS = 6.0  # with a look, and the one under way before it
 NOTED_SECONDS = 60.0  # between two notes that a token is in use
 
 log = logging.getLogger(__name__)
@@ -20,41 +28,11 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-@dataclass(slots=True)
-class _Known(Generic[_T]):
-    opens: _T
-    fresh_until: float
+class Secrets(NamedTuple):
+    """All that opens something now, by the hex of its hash."""
 
-
-class Remembered(Generic[_T]):
-    """Answers of `look_up`, kept while fresh, and beyond that while the store is away.
-
-    Only what exists is kept, so a new key works at once and a flood of wrong ones fills no memory.
-    """
-
-    def __init__(self, look_up: Callable[[str], _T | None]) -> None:
-        self._look_up = look_up
-        self._known: dict[str, _Known[_T]] = {}
-
-    def get(self, secret: str) -> _T | None:
-        """What the secret opens, or None. Raises `StoreUnavailable` if that cannot be known."""
-        known = self._known.get(secret)
-        now = time.monotonic()
-        if known:
-            if now < known.fresh_until:
-                return known.opens
-            known.fresh_until = now + 1  # the others do not ask as well
-        try:
-            found = self._look_up(secret)
-        except StoreUnavailable:
-            if known is None:
-                raise
-            return known.opens
-        if found is None:
-            self._known.pop(secret, None)
-        else:
-            self._known[secret] = _Known(found, time.monotonic() + FRESH_SECONDS)
-        return found
+    keys: Mapping[str, KnownKey] = {}
+    tokens: Mapping[str, Token] = {}
 
 
 class Keyring:
@@ -62,26 +40,103 @@ class Keyring:
 
     def __init__(
         self,
-        integration: Callable[[str], Integration | None],
-        token: Callable[[str], Token | None],
+        look: Callable[[], Secrets],
+        remembered: Mapping[str, KnownKey],
+        remember: Callable[[Mapping[str, KnownKey]], object],
         note_use: Callable[[str], object],
     ) -> None:
-        """`note_use` is told a token's name at most once a minute, in a thread of its own: no reader waits for it."""
-        self.integrations = Remembered(integration)
-        self._tokens = Remembered(token)
+        """`look` asks the store and raises `StoreUnavailable` in bounded time.
+
+        `remembered` are the keys of an earlier process, for a store that is away from the start; `remember` is told
+        of all keys after each look. `note_use` is told a token's name at most once a minute, in a thread of its own:
+        no reader waits for it.
+        """
+        self._look = look
+        self._remember = remember
         self._note_use = note_use
         self._noted: dict[str, float] = {}  # by name, when it is to be noted again
+        self._secrets = Secrets(remembered)
+        self._failure: StoreUnavailable | None = None  # of the last look
+        self._begun = self._ended = 0  # looks
+        self._begun_at = self._ended_at = -AWAY_SECONDS
+        self._is_looking = False
+        self._changed = threading.Condition()  # and the lock of the five above
+
+    def integration(self, key: str) -> Integration | None:
+        """Whom the key opens for, or None. Raises `StoreUnavailable` if that cannot be known."""
+        known = self._find(lambda secrets: _unless_expired(secrets.keys.get(hashed(key).hex())))
+        return known.integration if known else None
 
     def token(self, secret: str) -> Token | None:
         """The token, now in use, or None. Raises `StoreUnavailable` if it cannot be known."""
-        found = self._tokens.get(secret)
+        found = self._find(lambda secrets: secrets.tokens.get(hashed(secret).hex()))
         if found and time.monotonic() >= self._noted.get(found.name, 0.0):
             self._noted[found.name] = time.monotonic() + NOTED_SECONDS
             threading.Thread(target=self._note, args=(found.name,), daemon=True).start()
         return found
+
+    def _find(self, found_in: Callable[[Secrets], _T | None]) -> _T | None:
+        age = time.monotonic() - self._ended_at
+        if age > LOOK_SECONDS:
+            self._start_look()
+        if age <= (AWAY_SECONDS if self._failure else FRESH_SECONDS):
+            if found := found_in(self._secrets):
+                return found
+            if self._failure:
+                raise self._failure
+        failure = self._next_look()
+        found = found_in(self._secrets)
+        if failure and found is None:
+            raise failure
+        return found
+
+    def _next_look(self) -> StoreUnavailable | None:
+        """Wait for a look that begins from now on to end; what stood against it."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        with self._changed:
+            wanted = self._begun + 1
+            while self._ended < wanted:
+                self._start_look()
+                if not self._changed.wait(deadline - time.monotonic()):
+                    return StoreUnavailable("the store has not said in time what opens for whom")
+            return self._failure
+
+    def _start_look(self) -> None:
+        with self._changed:
+            if not self._is_looking:
+                self._is_looking = True
+                threading.Thread(target=self._run_look, name="keys", daemon=True).start()
+
+    def _run_look(self) -> None:
+        time.sleep(max(0.0, self._begun_at + MISS_SECONDS - time.monotonic()))
+        with self._changed:
+            self._begun += 1
+            self._begun_at = time.monotonic()
+        secrets, failure = self._looked()
+        with self._changed:
+            self._secrets, self._failure = secrets, failure
+            self._ended, self._ended_at = self._begun, time.monotonic()
+            self._is_looking = False
+            self._changed.notify_all()
+
+    def _looked(self) -> tuple[Secrets, StoreUnavailable | None]:
+        """What opens something now; what was known before where that cannot be told."""
+        try:
+            secrets = self._look()
+        except StoreUnavailable as error:
+            return self._secrets, error
+        except Exception as error:
+            log.error("keys and tokens cannot be read", exc_info=error)
+            return self._secrets, StoreUnavailable("keys and tokens cannot be read")
+        self._remember(secrets.keys)
+        return secrets, None
 
     def _note(self, name: str) -> None:
         try:
             self._note_use(name)
         except StoreError as error:
             log.warning("when a token was last used could not be noted: %s", error)
+
+
+def _unless_expired(known: KnownKey | None) -> KnownKey | None:
+    return None if known is None or (known.expires_at and known.expires_at <= datetime.now(UTC)) else known

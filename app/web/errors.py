@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from app import metrics
 from app.errors import EdgeLost, NotFound, PlumError, StoreRefused, StoreUnavailable, TooBroad, TooSlow
 
 RETRY_AFTER = ("Retry-After", "5")
@@ -72,6 +73,17 @@ def register(app: Flask) -> None:
         app.register_error_handler(failure, _known)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unknown)
+    app.after_request(_guarded)
+
+
+def _guarded(answer: Response) -> Response:
+    """Answers of the API hold numbers and bodies, which no cache is to keep; a post that was refused is counted."""
+    if request.path.startswith("/api/"):
+        answer.headers.setdefault("Cache-Control", "no-store")
+        answer.headers.setdefault("X-Content-Type-Options", "nosniff")
+    if request.method == "POST" and answer.status_code >= 300:
+        metrics.REFUSED.labels(reason="unknown_url" if answer.status_code == 404 else "api").inc()
+    return answer
 
 
 def _known(error: PlumError) -> Response:

@@ -29,6 +29,7 @@ class Parts:
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
     is_kept: Callable[[], bool]  # whether housekeeping runs
     feed: Feed
+    count_refused: Callable[[str], None]  # what the server does not let through to the application
     audit: Callable[[AuditEntry], object]  # durable when it returns
 
 

@@ -1,0 +1,86 @@
+"""A post becomes a delivery: our verbatim record of it, without what is secret."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from app.config import Network
+from app.model import Delivery, Integration
+from app.values import storable
+from app.web.origin import peer
+from app.web.parts import now
+
+_SECRET_HEADER = re.compile(r"auth|cookie|token|secret|password|api-?key|signature", re.I)
+
+
+class Address(NamedTuple):
+    """What a URL of Plum's face says: whose key, whether it is a start_url, and of `call/REFERENCE` or `batch/NAME`
+    the one that is there."""
+
+    key: str
+    reference: str | None = None
+    batch: str | None = None
+    is_start: bool = False
+
+
+def delivery_from(
+    environ: dict[str, Any],
+    integration: Integration,
+    address: Address,
+    headers: tuple[tuple[str, str], ...],
+    body: bytes,
+    whole: bool,
+    trusted: tuple[Network, ...],
+) -> Delivery:
+    received_at = now()
+    return Delivery(
+        id=delivery_id(received_at),
+        integration=integration.name,
+        product=integration.product,
+        received_at=received_at,
+        content_type=storable(environ.get("CONTENT_TYPE")),
+        headers=headers,
+        query=storable(environ.get("QUERY_STRING")) or "",
+        remote_addr=peer(environ, trusted),
+        reference=address.reference,
+        batch=address.batch,
+        body=body,
+        cut_short=not whole,
+        started=address.is_start,
+    )
+
+
+def delivery_id(moment: datetime) -> UUID:
+    """A UUID that sorts by time (version 7, RFC 9562), so that new rows lie beside one another."""
+    milliseconds = int(moment.timestamp() * 1000)
+    random = int.from_bytes(os.urandom(10))
+    value = milliseconds << 80 | random & ((1 << 80) - 1)
+    value = value & ~(0xF << 76) | 7 << 76
+    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def kept_headers(environ: dict[str, Any], key: str) -> tuple[tuple[str, str], ...]:
+    """All that the server passes on, without what is secret: credentials, and the URL's key wherever it stands."""
+    return tuple(
+        (name, "(secret, not kept)" if _is_secret(name) else value.replace(key, "(key)"))
+        for variable, value in environ.items()
+        if (name := _header_name(variable))
+    )
+
+
+@lru_cache(maxsize=1024)
+def _header_name(variable: str) -> str | None:
+    """The header of a CGI variable, or None for one that is no header."""
+    if not variable.startswith("HTTP_") and variable not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        return None
+    return variable.removeprefix("HTTP_").replace("_", "-").title()
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(header: str) -> bool:
+    return _SECRET_HEADER.search(header) is not None
