@@ -34,7 +34,7 @@ HEAD_SECONDS = 10.0  # for a head, from the connection or its first byte on
 STALLED_SECONDS = 60.0  # without a byte read of an answer, or sent of a body
 PIECE_BYTES = 16 * 1024  # of an answer, each of which has to be read in that time
 DRAIN_BYTES = 2 * 1024 * 1024  # of a body that nobody wanted, so that its sender sees the answer
-MAX_WAITING = 500  # connections without a request under way
+MAX_WAITING = 500  # connections that have sent no request yet, and as many that have had their answer
 MAX_WORKING = 1000  # connections with one
 BOOT_FAILED = 1  # any status but gunicorn's own for this, at which it would end the whole service
 
@@ -126,8 +126,11 @@ class Connection(socket.socket):
 
 
 class Waiting:
-    """Connections without a request under way. Beyond the limit the one that has waited longest has to go, of the
-    address that has the most of them: so nobody keeps others out."""
+    """Connections of one kind without a request under way.
+
+    Beyond the limit the one that has waited longest has to go, of the address that has the most of them: so nobody
+    keeps others out.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -187,7 +190,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._waiting = Waiting(MAX_WAITING)
+        self._new = Waiting(MAX_WAITING)
+        self._kept = Waiting(MAX_WAITING)
         self._working = 0
 
     def init_process(self) -> None:
@@ -205,14 +209,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
         """Called every second: those who wait must not hold up a worker that is to end."""
         super().notify()
         if not self.alive:
-            self._waiting.end_idle()
+            self._new.end_idle()
+            self._kept.end_idle()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """One connection, until it ends."""
         connection = Connection(client, addr[0] if addr else "")
         try:
             parser = get_parser(self.cfg, connection, addr)
-            while request := self._next(parser, connection):
+            while request := self._next(parser, connection, self._kept if parser.req_count else self._new):
                 connection.has_head()
                 self._serve(listener, request, parser, connection, addr)
                 if not parser.finish_body(time.monotonic() + HEAD_SECONDS, DRAIN_BYTES):
@@ -224,12 +229,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
         except Exception as error:
             log.exception("unexpected failure of a connection", exc_info=error)
         finally:
-            self._waiting.remove(connection)
             close(connection)
 
-    def _next(self, parser: Parser, connection: Connection) -> Any:
+    def _next(self, parser: Parser, connection: Connection, waiting: Waiting) -> Any:
         """The next request; None where there is none, or none that can be served."""
-        self._waiting.add(connection)
+        waiting.add(connection)
         try:
             return next(parser)
         except (ParseException, TimeoutError) as error:
@@ -237,7 +241,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 self._refuse(connection, refusal_of(error))
             return None
         finally:
-            self._waiting.remove(connection)
+            waiting.remove(connection)
 
     def _serve(self, listener: Any, request: Any, parser: Parser, connection: Connection, addr: Any) -> None:
         if self._working >= MAX_WORKING:

@@ -31,7 +31,7 @@ class Quiet(glogging.Logger):
 
 logger_class = Quiet
 worker_class = "app.server.Worker"
-worker_connections = 2 * (MAX_WAITING + MAX_WORKING)  # the worker has limits of its own, well below
+worker_connections = 2 * MAX_WAITING + 2 * MAX_WORKING  # the worker has limits of its own, well below
 # A file that is never written to, but has to be made for each worker: /tmp may be full when one has to be replaced.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  in memory, and named by nobody
 workers = 2

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from app.config import from_environment
 from app.errors import StoreUnavailable
 from app.factory import create_app
-from app.model import AuditEntry, Scope, Token
+from app.model import AuditEntry, Scope, Token, hashed
 from app.store import tokens
 from app.store.answers.pages import page
 from app.store.asking.questions import Question, Records
@@ -24,7 +24,7 @@ from app.store.audit import write
 from app.store.database import Database
 from app.web import cursors
 from app.web.auditing import unrevealing
-from app.web.auth import Keyring
+from app.web.auth import Keyring, Secrets
 from app.web.exports import SCHEMAS as EXPORTS
 from app.web.fields import Text
 from app.web.filters import ListSchema
@@ -177,7 +177,8 @@ def test_a_use_that_cannot_be_noted_costs_nothing_but_a_line_in_the_log(caplog) 
         noted.append(name)
         raise StoreUnavailable("away")
 
-    keyring = Keyring(lambda _: None, lambda _: Token("a", Scope.READ), fail)
+    known = Secrets(tokens={hashed("x").hex(): Token("a", Scope.READ)})
+    keyring = Keyring(lambda: known, {}, lambda _: None, fail)
     assert [keyring.token("x"), keyring.token("x")] == [Token("a", Scope.READ)] * 2
     wait_until(lambda: "could not be noted: away" in caplog.text)
     assert noted == ["a"]
@@ -185,5 +186,5 @@ def test_a_use_that_cannot_be_noted_costs_nothing_but_a_line_in_the_log(caplog) 
 
 def test_a_secret_that_opens_nothing_is_in_no_use() -> None:
     noted: list[str] = []
-    assert Keyring(lambda _: None, lambda _: None, noted.append).token("x") is None
+    assert Keyring(Secrets, {}, lambda _: None, noted.append).token("x") is None
     assert noted == []
