@@ -30,8 +30,11 @@ from app.store.tokens import active_tokens
 from app.web import api, document, downloads, errors, live, novel, ops, totals
 from app.web.auth import Keyring, Secrets
 from app.web.feed import Feed
+from app.web.gate import Gate
 from app.web.parts import Parts, now
 from app.web.result import PlumFace
+
+QUESTIONS_AT_ONCE = 4  # of a process
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -59,6 +62,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             writer,
             spool,
             is_kept=partial(is_running, settings.spool_dir),
+            gate=Gate(QUESTIONS_AT_ONCE),
             feed=Feed(Database(settings.database_url)),  # not of a replica, which knows no transactions under way
             reprocess=partial(reprocess_one, database, reader(settings)),
             count_refused=lambda reason: metrics.REFUSED.labels(reason=reason).inc(),

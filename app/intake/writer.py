@@ -6,17 +6,19 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from app import metrics
 from app.errors import StoreError, StoreUnavailable
 from app.intake.breaker import Breaker
 from app.intake.spool import Spool
 from app.model import Delivery, Reading, Receipt, Verdict
+from app.pace import in_turns
 
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 4 << 20
 GATHER_SECONDS = 0.004
+PORTION_BYTES = 128 << 10  # of a group's bodies, understood at a time; ordinary groups have less
 
 Interpret = Callable[[Sequence[Delivery]], list[Reading]]
 Save = Callable[[Sequence[Reading]], list[Receipt]]
@@ -118,7 +120,7 @@ class Writer:
         count_readings(group.receipts)
 
     def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
-        readings = self._interpret(deliveries)
+        readings = [one for some in in_turns(_portions(deliveries)) for one in self._interpret(some)]
         started = time.perf_counter()
         try:
             receipts = self._breaker.call(lambda: self._save(readings))
@@ -131,6 +133,20 @@ class Writer:
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         metrics.GROUP_SIZE.observe(len(readings))
         return receipts
+
+
+def _portions(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
+    """Large bodies take long to understand, so that others need a turn between them."""
+    portion: list[Delivery] = []
+    size = 0
+    for delivery in deliveries:
+        portion.append(delivery)
+        size += delivery.size
+        if size > PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def count_readings(receipts: Collection[Receipt]) -> None:

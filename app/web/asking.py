@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -80,8 +81,11 @@ class ProblemSchema(Schema):
     errors = fields.Dict(keys=fields.String(), values=fields.List(fields.String()))
 
 
-def needs(scope: Scope, when: Logged = Logged.REVEALED) -> Callable[[_View], _View]:
-    """Only for tokens of this scope or a wider one, and logged; `g.reveal` says whether phones may be shown."""
+def needs(scope: Scope, when: Logged = Logged.REVEALED, *, gated: bool = True) -> Callable[[_View], _View]:
+    """Only for tokens of this scope or a wider one, and logged; `g.reveal` says whether phones may be shown.
+
+    Only so many views run at a time but for those that are not `gated`, which have bounds of their own.
+    """
 
     def decorate(view: _View) -> _View:
         @wraps(view)
@@ -90,7 +94,8 @@ def needs(scope: Scope, when: Logged = Logged.REVEALED) -> Callable[[_View], _Vi
             if not token.scope.includes(scope):
                 raise Forbidden(f"this needs a token with the scope {scope}; yours has {token.scope}")
             g.reveal = token.scope.includes(Scope.REVEAL)
-            return logged(when, token, lambda: view(*args, **kwargs), kwargs)
+            with parts().gate.passed() if gated else nullcontext():
+                return logged(when, token, lambda: view(*args, **kwargs), kwargs)
 
         bearer: _View = flask_smorest.Blueprint.doc(security=[{"bearer": []}])(guarded)
         return fails(401, 403, 503)(bearer)

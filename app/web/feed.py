@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from app.web.errors import Overloaded
 
 POLL_SECONDS = 0.5
 MAX_STREAMS = 300  # of a process: deliveries need connections too
-MAX_WAITING = 200  # batches that a slow reader may leave lying
+MAX_RECENT_BYTES = 16 << 20  # of the newest batches, kept for readers that are a little slow
 
 Rows = Mapping[UUID, Mapping[str, Any]]
 
@@ -38,6 +39,7 @@ class Batch:
         self._changes = found
         self._texts: dict[Any, list[tuple[Span, UUID, str]]] = {}
         self._making = threading.Lock()  # making gives others a turn, who would make the same
+        self.size = sum(map(_size, rows.values()))
 
     @property
     def rest(self) -> Span:
@@ -65,31 +67,64 @@ def _sent(span: Span, change: Change) -> int:
     return len(change.outcome_ids) + (span.sent if change.id == span.id else 0)
 
 
-class Stream:
-    """What waits for one reader. `since` is where it joined: nothing before, everything after."""
+def _size(row: Mapping[str, Any]) -> int:
+    """Of the row's texts, about."""
+    return sum(
+        len(value if isinstance(value, str) else json.dumps(value)) for value in row.values() if _is_long(value)
+    )
 
-    def __init__(self, since: Horizon) -> None:
-        self.since = since
-        self.is_behind = False  # it read too slowly and has missed something
-        self._waiting: queue.Queue[Batch] = queue.Queue(MAX_WAITING)
+
+def _is_long(value: Any) -> bool:
+    return bool(value) and isinstance(value, str | list | dict)
+
+
+class Recent:
+    """The newest batches, once for all streams: a reader that stalls holds none of its own."""
+
+    def __init__(self, limit: int = MAX_RECENT_BYTES) -> None:
+        self._limit = limit
+        self._batches: deque[Batch] = deque()
+        self._size = 0
+        self._changed = threading.Condition()
+        self.end = 0  # the number of the batch to come
 
     def put(self, batch: Batch) -> None:
-        if self.is_behind:
-            return
-        try:
-            self._waiting.put_nowait(batch)
-        except queue.Full:
-            self.is_behind = True
+        with self._changed:
+            self._batches.append(batch)
+            self._size += batch.size
+            self.end += 1
+            while self._size > self._limit and len(self._batches) > 1:
+                self._size -= self._batches.popleft().size
+            self._changed.notify_all()
 
-    @property
-    def is_empty(self) -> bool:
-        return self._waiting.empty()
+    def get(self, number: int, seconds: float) -> Batch | None:
+        """The batch of this number, or None where it has not come within that time. Raises `Behind`."""
+        with self._changed:
+            if number == self.end:
+                self._changed.wait(seconds)
+            at = number - (self.end - len(self._batches))
+            if at < 0:
+                raise Behind("it was read too slowly")
+            return self._batches[at] if at < len(self._batches) else None
+
+
+class Behind(PlumError):
+    """A stream has missed something, which it finds when it is taken up again."""
+
+
+class Stream:
+    """What one reader is told. `since` is where it joined: nothing before, everything after."""
+
+    def __init__(self, since: Horizon, recent: Recent) -> None:
+        self.since = since
+        self._recent = recent
+        self._number = recent.end
 
     def next(self, seconds: float) -> Batch | None:
-        try:
-            return self._waiting.get(timeout=seconds)
-        except queue.Empty:
-            return None
+        """Raises `Behind`."""
+        batch = self._recent.get(self._number, seconds)
+        self._number += batch is not None
+        return batch
 
 
 class Feed:
@@ -99,6 +134,7 @@ class Feed:
         self.is_stopping: Callable[[], bool] = lambda: False
         self._database = database
         self._streams: set[Stream] = set()
+        self._recent = Recent()
         self._is_running = False
         self._horizon = Horizon(0)
         self._lock = threading.Lock()  # of the above, and so that one asks at a time
@@ -112,9 +148,10 @@ class Feed:
                 self._advance()
             else:
                 self._horizon = changes.horizon(self._database)
+                self._recent = Recent()  # those of long ago
                 threading.Thread(target=self._run, daemon=True).start()
                 self._is_running = True
-            stream = Stream(self._horizon)
+            stream = Stream(self._horizon, self._recent)
             self._streams.add(stream)
             return stream
 
@@ -149,6 +186,5 @@ class Feed:
         if upto == self._horizon:
             return
         for batch in self.read(Span(self._horizon, upto)):
-            for stream in list(self._streams):
-                stream.put(batch)
+            self._recent.put(batch)
         self._horizon = upto

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from flask import Response, g
+from flask import Response, g, request
 from marshmallow import EXCLUDE, Schema, fields, post_load
 
 from app.errors import StoreError
@@ -21,13 +21,15 @@ from app.store.asking.questions import Question
 from app.store.changes import Span
 from app.web import marks
 from app.web.asking import Blueprint, bearer, needs
-from app.web.feed import EVERY, Batch, Feed, Stream
+from app.web.feed import EVERY, Batch, Behind, Feed, Stream
 from app.web.filters import QuestionSchema, permit
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
 
 LOOK_SECONDS = 1.0  # between looks whether the stream may go on
 HEARTBEAT_SECONDS = 15.0
+STALLED_SECONDS = 30.0  # without a byte read by the client
+PIECE_LENGTH = 50_000  # of what a client is sent at once
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class ResumeSchema(Schema):
 
 
 @blueprint.get("/live")
-@needs(Scope.READ)
+@needs(Scope.READ, gated=False)
 @blueprint.asks(LiveSchema.about(OutcomeSchema))
 @blueprint.asks(ResumeSchema(), location="headers")
 @blueprint.answers({"type": "string"}, content_type="text/event-stream")
@@ -70,6 +72,8 @@ def follow(question: Question, headers: dict[str, str]) -> Response:
         behind = _behind(headers["mark"], stream)
         told = _told(feed, stream, behind, _teller(feed, question), _may_go_on())
         answer = Response(told, mimetype="text/event-stream", headers=HEADERS)
+        if connection := request.environ.get("gunicorn.socket"):
+            connection.settimeout(STALLED_SECONDS)
     except BaseException:
         feed.leave(stream)
         raise
@@ -89,7 +93,7 @@ def _told(
     feed: Feed,
     stream: Stream,
     behind: list[Span],
-    tell: Callable[[Batch], str],
+    tell: Callable[[Batch], Iterator[str]],
     may_go_on: Callable[[], bool],
 ) -> Iterator[str]:
     """The stream's text. It begins with an id, so that one that breaks before its first event loses nothing.
@@ -99,18 +103,20 @@ def _told(
     yield "retry: 1000\n" + ("\n" if behind else f"id: {marks.write(Span(stream.since, stream.since))}\n\n")
     try:
         for batch in chain.from_iterable(map(feed.read, behind)):
-            yield tell(batch)
+            yield from tell(batch)
             if not may_go_on():
                 return
         spoke, told = time.monotonic(), Span(stream.since, stream.since)
-        while may_go_on() and not (stream.is_behind and stream.is_empty):
+        while may_go_on():
             news = stream.next(LOOK_SECONDS)
-            text = tell(news) if news else ""
-            told = news.rest if news else told
-            if text or time.monotonic() - spoke > HEARTBEAT_SECONDS:
+            for text in tell(news) if news else ():
                 spoke = time.monotonic()
-                yield text or f": nothing new\nid: {marks.write(told)}\n\n"
-    except StoreError as error:
+                yield text
+            told = news.rest if news else told
+            if time.monotonic() - spoke > HEARTBEAT_SECONDS:
+                spoke = time.monotonic()
+                yield f": nothing new\nid: {marks.write(told)}\n\n"
+    except (StoreError, Behind) as error:
         log.warning("a live stream ends, to be taken up again: %s", error)
 
 
@@ -120,16 +126,24 @@ def _may_go_on() -> Callable[[], bool]:
     return lambda: not feed.is_stopping() and keyring.token(secret) is not None
 
 
-def _teller(feed: Feed, question: Question) -> Callable[[Batch], str]:
-    """Makes a batch's events; those of a stream without filters are made once for all."""
+def _teller(feed: Feed, question: Question) -> Callable[[Batch], Iterator[str]]:
+    """Makes a batch's events, some at a time; those of a stream without filters are made once for all."""
     schema = OutcomeSchema(reveal=g.reveal, region=parts().settings.default_region)
 
     def shown(row: Mapping[str, Any]) -> str:
         return json.dumps(schema.record(row), ensure_ascii=False, separators=(",", ":"))
 
-    def tell(batch: Batch) -> str:
+    def tell(batch: Batch) -> Iterator[str]:
         wanted = batch.rows if question == EVERY else feed.matching(question, batch.rows)
         events = batch.events(schema.reveal, shown)
-        return "".join(f"id: {marks.write(at)}\ndata: {text}\n\n" for at, key, text in events if key in wanted)
+        told = ""
+        for at, key, text in events:
+            if key in wanted:
+                told += f"id: {marks.write(at)}\ndata: {text}\n\n"
+            if len(told) > PIECE_LENGTH:
+                yield told
+                told = ""
+        if told:
+            yield told
 
     return tell

@@ -16,6 +16,7 @@ from app.model import AuditEntry
 from app.store.database import Database
 from app.web.auth import Keyring
 from app.web.feed import Feed
+from app.web.gate import Gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Parts:
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
     is_kept: Callable[[], bool]  # whether housekeeping runs
     feed: Feed
+    gate: Gate
     count_refused: Callable[[str], None]  # what the server does not let through to the application
     audit: Callable[[AuditEntry], object]  # durable when it returns
 

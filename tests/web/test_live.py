@@ -5,23 +5,52 @@ from __future__ import annotations
 from types import SimpleNamespace
 from uuid import uuid4
 
+import pytest
+
 from app.store.changes import Change, Horizon, Span
 from app.web import live, marks
-from app.web.feed import Batch, Stream
+from app.web.feed import Batch, Behind, Recent, Stream
 
 
 def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
     """A client that comes again after days brings the last one, which must not be older than what is kept."""
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0)
     monkeypatch.setattr(live, "LOOK_SECONDS", 0.001)
-    stream = Stream(Horizon(5))
-    told = live._told(SimpleNamespace(read=lambda span: ()), stream, [], lambda batch: "", lambda: True)
+    recent = Recent()
+    stream = Stream(Horizon(5), recent)
+    told = live._told(SimpleNamespace(read=lambda span: ()), stream, [], lambda batch: iter(()), lambda: True)
     assert _mark(next(told)) == _mark(next(told)) == Span(Horizon(5), Horizon(5))
     batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, [uuid4(), uuid4()])], {})
-    stream.put(batch)
+    recent.put(batch)
     assert _mark(next(told)) == batch.rest == _mark(next(told))
 
 
 def _mark(said: str) -> Span:
     [line] = [line for line in said.split("\n") if line.startswith("id: ")]
     return marks.read(line.removeprefix("id: "), Horizon(100))
+
+
+def _batch(text: str) -> Batch:
+    key = uuid4()
+    return Batch(Span(Horizon(5), Horizon(9)), [Change(7, [key])], {key: {"id": key, "batch": text, "attempts": 1}})
+
+
+def test_streams_share_the_newest_batches_which_are_bounded_by_their_size() -> None:
+    recent = Recent(limit=1000)
+    slow, quick = Stream(Horizon(5), recent), Stream(Horizon(5), recent)
+    batches = [_batch("x" * 400) for _ in range(4)]
+    for batch in batches:
+        recent.put(batch)
+        assert quick.next(0) is batch
+    assert quick.next(0) is None
+    with pytest.raises(Behind):
+        slow.next(0)
+
+
+def test_a_batch_beyond_the_bound_is_still_told() -> None:
+    recent = Recent(limit=10)
+    stream = Stream(Horizon(5), recent)
+    batch = _batch("x" * 400)
+    recent.put(batch)
+    assert stream.next(0) is batch
+    assert Stream(Horizon(5), recent).next(0) is None
