@@ -10,10 +10,13 @@ from pathlib import Path
 
 from app.config import Settings, from_environment
 from app.errors import PlumError
+from app.serving import result_url, start_url
 from app.store import integrations, schema_version, tokens
 from app.store.database import Database, writable
 
 LITTLE_BYTES = 1 << 30
+MAX_URL_LENGTH = 255
+KEY = "KEY".ljust(22, "…")  # of that length; which they are is not stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ def examine(environment: Mapping[str, str]) -> list[Check]:
 
 
 def _checks(settings: Settings, database: Database) -> Iterator[Check]:
+    yield _addresses(settings)
     yield _spool(settings.spool_dir)
     store = _asked("store", lambda: _store(database))
     yield store
@@ -49,6 +53,14 @@ def _checks(settings: Settings, database: Database) -> Iterator[Check]:
     if schema.ok:
         yield _integrations(database)
         yield _tokens(database)
+
+
+def _addresses(settings: Settings) -> Check:
+    """Plum's DEV takes no longer ones; a reference needs its room in them."""
+    urls = result_url(settings, KEY), start_url(settings, KEY)
+    if len(urls[0]) > MAX_URL_LENGTH:
+        return Check("addresses", False, f"Plum takes {MAX_URL_LENGTH} characters of a URL; shorten PLUM_PUBLIC_URL")
+    return Check("addresses", True, f"result_url is {urls[0]}, and DEV's start_url {urls[1]}")
 
 
 def _asked(part: str, ask: Callable[[], str]) -> Check:

@@ -63,10 +63,12 @@ def welcome(settings: Settings, database: Database) -> str:
     now = datetime.now(UTC)
     for what in ("integration add", "token add"):
         log_command(settings, database, what, [("name", "first")])
-    url = result_url(settings, integrations.add_integration(database, "first", None, now))
+    key = integrations.add_integration(database, "first", None, now)
+    url = result_url(settings, key)
     token = tokens.add_token(database, "first", Scope.REVEAL, now)
     return f"""
   result_url for Plum   {url}
+  start_url (DEV alone) {start_url(settings, key)}
   outcomes              {public_url(settings)}/api/v1/outcomes
   token                 {token}
 
@@ -79,6 +81,11 @@ Neither is shown again. Post a sample result, then see its outcome:
 
 def result_url(settings: Settings, key: str) -> str:
     return f"{public_url(settings)}/result/{key}"
+
+
+def start_url(settings: Settings, key: str) -> str:
+    """What Plum's DEV asks when a call connects, and probes before it queues one."""
+    return f"{public_url(settings)}/start/{key}"
 
 
 def public_url(settings: Settings) -> str:
