@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -94,7 +95,10 @@ class Connection(socket.socket):
         """Raises `LimitRequestHeaders` and `TimeoutError` for a head that is too large or takes too long."""
         if self._deadline is None:
             return super().recv(*args)
-        self.settimeout(max(self._deadline - time.monotonic(), 0.001))
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        self.settimeout(remaining)
         received = super().recv(*args)
         if not self.has_begun:
             self._deadline = time.monotonic() + HEAD_SECONDS
@@ -118,6 +122,10 @@ class Connection(socket.socket):
         view = memoryview(data)
         for start in range(0, len(view), PIECE_BYTES):
             super().sendall(view[start : start + PIECE_BYTES], flags)
+
+    def reset_by_closing(self) -> None:
+        """Who does not read would let what it was sent lie in the system's memory."""
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def read_no_more(self) -> None:
         """What has come already is still read; then the connection looks closed by the client."""
@@ -224,6 +232,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
                     close_graceful(connection)
                     break
                 connection.expect_head(self.cfg.keepalive)
+        except (TimeoutError, ConnectionResetError):
+            connection.reset_by_closing()
         except (StopIteration, OSError):
             pass  # the client has gone, or has to go
         except Exception as error:

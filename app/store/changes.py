@@ -21,7 +21,7 @@ from app.store.schema import changes, rollup_state
 
 KEPT = timedelta(days=7)
 PAGE_ROWS = 32
-PAGE_OUTCOMES = 50  # each of which may be large; or one row, however many it has
+PAGE_OUTCOMES = 20  # each of which may be large; or one row, however many it has
 
 _NOTE_SQLITE = (
     "INSERT INTO changes (changed_at, outcome_ids, quarters) VALUES (strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?, ?)"

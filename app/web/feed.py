@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.errors import PlumError
@@ -21,7 +21,7 @@ from app.web.errors import Overloaded
 
 POLL_SECONDS = 0.5
 MAX_STREAMS = 300  # of a process: deliveries need connections too
-MAX_RECENT_BYTES = 16 << 20  # of the newest batches, kept for readers that are a little slow
+MAX_RECENT_BYTES = 8 << 20  # of the newest batches, kept for readers that are a little slow
 
 Rows = Mapping[UUID, Mapping[str, Any]]
 
@@ -112,6 +112,17 @@ class Behind(PlumError):
     """A stream has missed something, which it finds when it is taken up again."""
 
 
+# What is told of a batch from one of its events on, and with which event to go on; 0 where that was all.
+Tell = Callable[[Batch, int], tuple[str, int]]
+
+
+class Piece(NamedTuple):
+    """Events as text, and where the stream stands behind all batches told whole."""
+
+    text: str
+    told: Span
+
+
 class Stream:
     """What one reader is told. `since` is where it joined: nothing before, everything after."""
 
@@ -119,12 +130,20 @@ class Stream:
         self.since = since
         self._recent = recent
         self._number = recent.end
+        self._at = 0  # of the batch's events, the next one
+        self._told = Span(since, since)
 
-    def next(self, seconds: float) -> Batch | None:
-        """Raises `Behind`."""
+    def next(self, seconds: float, tell: Tell) -> Piece | None:
+        """Some of the next batch, which stays with `Recent`; None where none comes. Raises `Behind`."""
         batch = self._recent.get(self._number, seconds)
-        self._number += batch is not None
-        return batch
+        if batch is None:
+            return None
+        text, self._at = tell(batch, self._at)
+        if self._at:
+            return Piece(text, self._told)
+        self._number += 1
+        self._told = batch.rest
+        return Piece(text, self._told)
 
 
 class Feed:

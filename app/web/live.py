@@ -5,6 +5,7 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import time
@@ -21,7 +22,7 @@ from app.store.asking.questions import Question
 from app.store.changes import Span
 from app.web import marks
 from app.web.asking import Blueprint, bearer, needs
-from app.web.feed import EVERY, Batch, Behind, Feed, Stream
+from app.web.feed import EVERY, Batch, Behind, Feed, Stream, Tell
 from app.web.filters import QuestionSchema, permit
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
@@ -93,7 +94,7 @@ def _told(
     feed: Feed,
     stream: Stream,
     behind: list[Span],
-    tell: Callable[[Batch], Iterator[str]],
+    tell: Tell,
     may_go_on: Callable[[], bool],
 ) -> Iterator[str]:
     """The stream's text. It begins with an id, so that one that breaks before its first event loses nothing.
@@ -103,21 +104,28 @@ def _told(
     yield "retry: 1000\n" + ("\n" if behind else f"id: {marks.write(Span(stream.since, stream.since))}\n\n")
     try:
         for batch in chain.from_iterable(map(feed.read, behind)):
-            yield from tell(batch)
+            yield from _whole(batch, tell)
             if not may_go_on():
                 return
         spoke, told = time.monotonic(), Span(stream.since, stream.since)
         while may_go_on():
-            news = stream.next(LOOK_SECONDS)
-            for text in tell(news) if news else ():
+            text, told = stream.next(LOOK_SECONDS, tell) or ("", told)
+            if text or time.monotonic() - spoke > HEARTBEAT_SECONDS:
                 spoke = time.monotonic()
-                yield text
-            told = news.rest if news else told
-            if time.monotonic() - spoke > HEARTBEAT_SECONDS:
-                spoke = time.monotonic()
-                yield f": nothing new\nid: {marks.write(told)}\n\n"
-    except (StoreError, Behind) as error:
+                yield text or f": nothing new\nid: {marks.write(told)}\n\n"
+    except StoreError as error:
         log.warning("a live stream ends, to be taken up again: %s", error)
+    except Behind as error:
+        log.warning("a live stream is broken off: %s", error)
+        raise ConnectionResetError(errno.ECONNRESET, "a live stream is broken off") from error
+
+
+def _whole(batch: Batch, tell: Tell) -> Iterator[str]:
+    text, at = tell(batch, 0)
+    yield text
+    while at:
+        text, at = tell(batch, at)
+        yield text
 
 
 def _may_go_on() -> Callable[[], bool]:
@@ -126,24 +134,22 @@ def _may_go_on() -> Callable[[], bool]:
     return lambda: not feed.is_stopping() and keyring.token(secret) is not None
 
 
-def _teller(feed: Feed, question: Question) -> Callable[[Batch], Iterator[str]]:
+def _teller(feed: Feed, question: Question) -> Tell:
     """Makes a batch's events, some at a time; those of a stream without filters are made once for all."""
     schema = OutcomeSchema(reveal=g.reveal, region=parts().settings.default_region)
 
     def shown(row: Mapping[str, Any]) -> str:
         return json.dumps(schema.record(row), ensure_ascii=False, separators=(",", ":"))
 
-    def tell(batch: Batch) -> Iterator[str]:
+    def tell(batch: Batch, start: int) -> tuple[str, int]:
         wanted = batch.rows if question == EVERY else feed.matching(question, batch.rows)
         events = batch.events(schema.reveal, shown)
         told = ""
-        for at, key, text in events:
+        for number, (at, key, text) in enumerate(events[start:], start=start + 1):
             if key in wanted:
                 told += f"id: {marks.write(at)}\ndata: {text}\n\n"
-            if len(told) > PIECE_LENGTH:
-                yield told
-                told = ""
-        if told:
-            yield told
+            if len(told) > PIECE_LENGTH and number < len(events):
+                return told, number
+        return told, 0
 
     return tell

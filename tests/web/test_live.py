@@ -18,7 +18,7 @@ def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
     monkeypatch.setattr(live, "LOOK_SECONDS", 0.001)
     recent = Recent()
     stream = Stream(Horizon(5), recent)
-    told = live._told(SimpleNamespace(read=lambda span: ()), stream, [], lambda batch: iter(()), lambda: True)
+    told = live._told(SimpleNamespace(read=lambda span: ()), stream, [], lambda batch, at: ("", 0), lambda: True)
     assert _mark(next(told)) == _mark(next(told)) == Span(Horizon(5), Horizon(5))
     batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, [uuid4(), uuid4()])], {})
     recent.put(batch)
@@ -28,6 +28,10 @@ def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
 def _mark(said: str) -> Span:
     [line] = [line for line in said.split("\n") if line.startswith("id: ")]
     return marks.read(line.removeprefix("id: "), Horizon(100))
+
+
+def _tell(batch: Batch, at: int) -> tuple[str, int]:
+    return str(id(batch)), 0
 
 
 def _batch(text: str) -> Batch:
@@ -41,10 +45,10 @@ def test_streams_share_the_newest_batches_which_are_bounded_by_their_size() -> N
     batches = [_batch("x" * 400) for _ in range(4)]
     for batch in batches:
         recent.put(batch)
-        assert quick.next(0) is batch
-    assert quick.next(0) is None
+        assert quick.next(0, _tell) == (str(id(batch)), batch.rest)
+    assert quick.next(0, _tell) is None
     with pytest.raises(Behind):
-        slow.next(0)
+        slow.next(0, _tell)
 
 
 def test_a_batch_beyond_the_bound_is_still_told() -> None:
@@ -52,5 +56,18 @@ def test_a_batch_beyond_the_bound_is_still_told() -> None:
     stream = Stream(Horizon(5), recent)
     batch = _batch("x" * 400)
     recent.put(batch)
-    assert stream.next(0) is batch
-    assert Stream(Horizon(5), recent).next(0) is None
+    assert stream.next(0, _tell) == (str(id(batch)), batch.rest)
+    assert Stream(Horizon(5), recent).next(0, _tell) is None
+
+
+def test_a_large_batch_is_told_in_pieces_and_is_gone_for_who_reads_them_too_slowly() -> None:
+    recent = Recent(limit=500)
+    stream = Stream(Horizon(5), recent)
+    batch = _batch("x" * 400)
+    recent.put(batch)
+    pieces = {0: ("a", 3), 3: ("b", 7), 7: ("c", 0)}
+    assert stream.next(0, lambda batch, at: pieces[at]) == ("a", Span(Horizon(5), Horizon(5)))
+    assert stream.next(0, lambda batch, at: pieces[at]) == ("b", Span(Horizon(5), Horizon(5)))
+    recent.put(_batch("x" * 400))
+    with pytest.raises(Behind):
+        stream.next(0, lambda batch, at: pieces[at])
