@@ -6,14 +6,15 @@ callback → web.result → intake.Writer → interpret → store.readings.save 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
 from flask import Flask
 
 from app.config import Settings, from_environment
-from app.errors import StoreUnavailable
-from app.housekeeping import Housekeeping, is_running
+from app.errors import StoreError
+from app.housekeeping import Housekeeping, heartbeat_age
 from app.intake.breaker import HANG_SECONDS, Breaker, within
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
@@ -22,14 +23,16 @@ from app.interpret import interpret, interpret_all
 from app.model import Delivery, Integration, Reading
 from app.roller import Roller
 from app.store import audit, changes, drift, readings, tokens
-from app.store.database import Database, questions_database, writable
+from app.store.database import Database, check_space, questions_database
 from app.store.integrations import active_keys, integration_of_key
 from app.store.reprocess import reprocess_one
 from app.web import api, document, downloads, errors, live, novel, ops, totals
 from app.web.auth import Keyring
 from app.web.feed import Feed
 from app.web.parts import Parts, now
-from app.web.result import ResultFace
+from app.web.result import ResultFace, delivery_id
+
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -39,7 +42,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     # Analysts have connections of their own, so that no question keeps a delivery waiting.
     answers = questions_database(settings)
     spool = Spool(settings.spool_dir)
-    breaker = Breaker(probe=lambda: writable(database), forget=database.close)
+    rehearse = rehearsal(database, settings)
+    breaker = Breaker(probe=rehearse, forget=database.close)
     keyring = Keyring(
         integration=_key_finder(database, breaker, KnownKeys(settings.spool_dir)),
         token=lambda secret: breaker.call(lambda: tokens.find_token(database, secret)),
@@ -54,7 +58,8 @@ def create_app(settings: Settings | None = None) -> Flask:
             keyring,
             writer,
             spool,
-            is_kept=partial(is_running, settings.spool_dir),
+            rehearse=rehearse,
+            heartbeat=partial(heartbeat_age, settings.spool_dir),
             feed=Feed(Database(settings.database_url)),  # not of a replica, which knows no transactions under way
             reprocess=partial(reprocess_one, database, reader(settings)),
             audit=lambda entry: within(HANG_SECONDS, lambda: audit.write(database, entry)),
@@ -68,6 +73,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
     return Housekeeping(
         spool=Spool(settings.spool_dir),
         record=recorder(database, settings),
+        rehearse=rehearsal(database, settings),
         known_keys=KnownKeys(settings.spool_dir),
         active_keys=lambda: active_keys(database, now()),
         forget=database.close,
@@ -94,14 +100,27 @@ def recorder(database: Database, settings: Settings) -> Record:
     return lambda deliveries: save(read(deliveries))
 
 
+def rehearsal(database: Database, settings: Settings) -> Callable[[], None]:
+    """What raises `StoreUnavailable` while the store takes no delivery: one is stored, and that undone."""
+
+    def rehearse() -> None:
+        check_space(database)
+        at = now()
+        readings.rehearse(database, reader(settings)(Delivery(delivery_id(at), "", at, b"rehearsal")))
+
+    return rehearse
+
+
 def _key_finder(database: Database, breaker: Breaker, known_keys: KnownKeys) -> Callable[[str], Integration | None]:
     def find(key: str) -> Integration | None:
         try:
             found = breaker.call(lambda: integration_of_key(database, key, now()))
-        except StoreUnavailable:
+        except Exception as error:  # whatever it is, a delivery for a known key can go to the spool
             remembered = known_keys.find(key, now())
             if remembered is None:
                 raise
+            if not isinstance(error, StoreError):
+                log.error("a key could not be looked up", exc_info=error)
             return remembered
         if found and key not in known_keys:
             known_keys.replace(active_keys(database, now()))

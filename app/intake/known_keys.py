@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from app.intake.spool import write_durably
+from app.intake.segments import write_durably
 from app.model import Integration, KnownKey, Product, hashed
 
 FILE = "keys.json"

@@ -1,8 +1,14 @@
-"""For the operator: is it alive, can it take deliveries, and how many did it take."""
+"""For the operator: is it alive, can it take deliveries, and how many did it take.
+
+Anybody may ask, so nothing here says where store and spool are; the log does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
 
 from flask import Blueprint, Response
 
@@ -11,13 +17,18 @@ from app.errors import StoreError
 from app.intake.breaker import within
 from app.intake.spool import Spool
 from app.store import schema_version
-from app.store.database import check_space
+from app.store.aside import aside
 from app.web.parts import parts
 
 LOOK_SECONDS = 3.0
+HUNG_SECONDS = 30.0  # housekeeping goes on at least every 12
+QUIET_SECONDS = 60.0  # between two log lines of the same
 
 health = Blueprint("health", __name__)
 scrape = Blueprint("scrape", __name__)
+
+log = logging.getLogger(__name__)
+_told: dict[str, float] = {}  # when what was wrong was logged last
 
 
 @health.get("/livez")
@@ -30,34 +41,46 @@ def livez() -> Response:
 def readyz() -> Response:
     """200 while a delivery can be made durable; the text names each part that is wrong."""
     database = parts().database
-    store = _wrong(lambda: schema_version.check(database)) or _wrong(lambda: check_space(database))
+    store = _wrong(lambda: schema_version.check(database)) or _wrong(parts().rehearse)
     spool = _wrong(parts().spool.check)
-    lines = [f"store: {store or 'ok'}", f"spool: {spool or 'ok'}"]
-    if not parts().is_kept():
-        lines.append("housekeeping: not running, so the spool is not drained; start: plum-outcomes housekeeping")
-    if aside := parts().spool.backlog().aside:
-        lines.append(f"spool: {aside} files are set aside, which the store refused; see docs/operations.md")
+    lines = [f"store: {store or 'ok'}", f"spool: {spool or 'ok'}", *_remarks()]
     return Response("\n".join(lines) + "\n", 503 if store and spool else 200, mimetype="text/plain")
 
 
 def _wrong(check: Callable[[], None]) -> str | None:
-    """What is wrong, in words."""
+    """What is wrong, in words; the log says where."""
     try:
         within(LOOK_SECONDS, check)
     except StoreError as error:
+        if time.monotonic() > _told.get(error.detail, 0.0) + QUIET_SECONDS:
+            _told[error.detail] = time.monotonic()
+            log.warning("not all is well: %s", error.detail)
         return str(error)
     return None
+
+
+def _remarks() -> Iterator[str]:
+    """What costs no delivery yet."""
+    age = parts().heartbeat()
+    if age is None:
+        yield "housekeeping: not running, so the spool is not drained; start: plum-outcomes housekeeping"
+    elif age > HUNG_SECONDS:
+        yield f"housekeeping: has not gone on for {age:.0f} s, so the spool is not drained; start it again"
+    if count := aside(parts().spool.aside):
+        yield f"spool: {count} files are set aside; see docs/operations.md, then: plum-outcomes spool retry"
 
 
 @scrape.get("/metrics")
 def show_metrics() -> Response:
     """Prometheus' text format, all workers together."""
     _show_backlog(parts().spool)
+    age = parts().heartbeat()
+    metrics.HOUSEKEEPING_AGE_SECONDS.set(math.inf if age is None else age)
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 
 def _show_backlog(spool: Spool) -> None:
-    backlog = spool.backlog()
+    backlog = aside(spool.backlog)
     metrics.SPOOL_DELIVERIES.set(backlog.deliveries)
     metrics.SPOOL_BYTES.set(backlog.size_bytes)
     metrics.SPOOL_OLDEST_SECONDS.set(backlog.oldest_seconds)

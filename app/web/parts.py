@@ -27,7 +27,8 @@ class Parts:
     writer: Writer
     spool: Spool
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
-    is_kept: Callable[[], bool]  # whether housekeeping runs
+    rehearse: Callable[[], None]  # raises where a delivery could not be stored now
+    heartbeat: Callable[[], float | None]  # for how long housekeeping has not gone on; None where it does not run
     feed: Feed
     audit: Callable[[AuditEntry], object]  # durable when it returns
 
