@@ -12,6 +12,7 @@ from functools import partial
 
 from flask import Flask
 
+from app import logs
 from app.config import Settings, from_environment
 from app.errors import StoreError
 from app.housekeeping import Housekeeping, heartbeat_age
@@ -23,7 +24,7 @@ from app.interpret import interpret, interpret_all
 from app.model import Delivery, Integration, Reading
 from app.roller import Roller
 from app.store import audit, changes, drift, readings, tokens
-from app.store.database import Database, check_space, questions_database
+from app.store.database import Database, check_space, questions_database, truncate_wal
 from app.store.integrations import active_keys, integration_of_key
 from app.store.reprocess import reprocess_one
 from app.web import api, document, downloads, errors, live, novel, ops, totals
@@ -32,22 +33,31 @@ from app.web.feed import Feed
 from app.web.parts import Parts, now
 from app.web.result import ResultFace, delivery_id
 
+# Of a worker's connections: what writes deliveries, and who asks whether it can; what writes all else, and live
+# streams; look-ups of keys and tokens.
+FOR_DELIVERIES, BESIDE, FOR_AUTHENTICATION = 2, 2, 1
+FOR_ALL_ELSE = FOR_DELIVERIES + BESIDE + FOR_AUTHENTICATION  # than questions
+FOR_ROLLING = 3  # one reads at one moment while others write and look
+
 log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The WSGI application. Raises `ConfigError` for settings that it cannot work with."""
     settings = settings or from_environment()
-    database = Database(settings.database_url)
+    logs.log_what_ends_threads()
+    url = settings.database_url
+    database = Database(url, connections=FOR_DELIVERIES)
     # Analysts have connections of their own, so that no question keeps a delivery waiting.
-    answers = questions_database(settings)
+    answers = questions_database(settings, settings.database_connections - FOR_ALL_ELSE)
+    beside = Database(url, connections=BESIDE)  # never a replica, which takes no writes, nor knows who writes
     spool = Spool(settings.spool_dir)
     rehearse = rehearsal(database, settings)
     breaker = Breaker(probe=rehearse, forget=database.close)
     keyring = Keyring(
         integration=_key_finder(database, breaker, KnownKeys(settings.spool_dir)),
         token=lambda secret: breaker.call(lambda: tokens.find_token(database, secret)),
-        note_use=lambda name: within(HANG_SECONDS, lambda: tokens.note_use(database, name, now())),
+        note_use=lambda name: within(HANG_SECONDS, lambda: tokens.note_use(beside, name, now())),
     )
     writer = Writer(group_reader(settings), partial(readings.save, database), breaker, spool)
     return _flask(
@@ -60,16 +70,18 @@ def create_app(settings: Settings | None = None) -> Flask:
             spool,
             rehearse=rehearse,
             heartbeat=partial(heartbeat_age, settings.spool_dir),
-            feed=Feed(Database(settings.database_url)),  # not of a replica, which knows no transactions under way
-            reprocess=partial(reprocess_one, database, reader(settings)),
-            audit=lambda entry: within(HANG_SECONDS, lambda: audit.write(database, entry)),
+            feed=Feed(beside),
+            reprocess=partial(reprocess_one, beside, reader(settings)),
+            audit=lambda entry: within(HANG_SECONDS, lambda: audit.write(beside, entry)),
         )
     )
 
 
 def create_housekeeping(settings: Settings) -> Housekeeping:
     """What runs beside the web workers."""
-    database = Database(settings.database_url)
+    logs.log_what_ends_threads()
+    database = Database(settings.database_url, connections=FOR_DELIVERIES)
+    rolling = Database(settings.database_url, connections=FOR_ROLLING)
     return Housekeeping(
         spool=Spool(settings.spool_dir),
         record=recorder(database, settings),
@@ -78,9 +90,10 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         active_keys=lambda: active_keys(database, now()),
         forget=database.close,
         prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
+        truncate_wal=partial(truncate_wal, database),
         drift=partial(drift.advance, database, reader(settings)),
         count_drift=partial(drift.count_items, database),
-        roll_up=Roller(Database(settings.database_url), now).run,
+        roll_up=Roller(rolling, now).run,
     )
 
 

@@ -52,6 +52,7 @@ class Housekeeping:
         active_keys: Callable[[], Mapping[str, KnownKey]],
         forget: Callable[[], None],
         prune_changes: Callable[[], object],
+        truncate_wal: Callable[[], object],
         drift: Callable[[], bool],
         count_drift: Callable[[], int],
         roll_up: Callable[[threading.Event], object],
@@ -67,6 +68,7 @@ class Housekeeping:
         self._active_keys = active_keys
         self._forget = forget
         self._prune_changes = prune_changes
+        self._truncate_wal = truncate_wal
         self._roll_up = roll_up
         self._prune_at = 0.0
         self._drift = drift
@@ -101,6 +103,7 @@ class Housekeeping:
         """How many deliveries were drained."""
         try:
             self._known_keys.replace(self._asked(self._active_keys))
+            self._asked(self._truncate_wal)
             drained = self.drain()
             if not drained and not self.watch_drift():
                 self._prune()

@@ -29,6 +29,7 @@ CHORES = {
     "rehearse": lambda: None,
     "forget": lambda: None,
     "prune_changes": lambda: None,
+    "truncate_wal": lambda: None,
     "drift": lambda: False,
     "count_drift": lambda: 0,
     "roll_up": lambda stop: None,

@@ -38,6 +38,7 @@ STORE = [
     ["bulk"],
     ["asking", "rows"],
     ["database", "schema"],
+    ["failures", "postgresql", "sqlite"],
     ["aside", "deadline", "types"],
 ]
 

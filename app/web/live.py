@@ -111,7 +111,7 @@ def _told(
                 spoke = time.monotonic()
                 yield text or f": nothing new\nid: {marks.write(told)}\n\n"
     except StoreError as error:
-        log.warning("a live stream ends, to be taken up again: %s", error)
+        log.warning("a live stream ends, to be taken up again: %s", error.detail)
 
 
 def _may_go_on() -> Callable[[], bool]:

@@ -18,6 +18,7 @@ from app.intake.breaker import within
 from app.intake.spool import Spool
 from app.store import schema_version
 from app.store.aside import aside
+from app.store.database import wal_bytes
 from app.web.parts import parts
 
 LOOK_SECONDS = 3.0
@@ -74,6 +75,7 @@ def _remarks() -> Iterator[str]:
 def show_metrics() -> Response:
     """Prometheus' text format, all workers together."""
     _show_backlog(parts().spool)
+    metrics.WAL_BYTES.set(wal_bytes(parts().database))
     age = parts().heartbeat()
     metrics.HOUSEKEEPING_AGE_SECONDS.set(math.inf if age is None else age)
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)

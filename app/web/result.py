@@ -97,7 +97,7 @@ class ResultFace:
         """Not each: refusals come in floods, and a metric counts them."""
         if time.monotonic() > self._quiet_until:
             self._quiet_until = time.monotonic() + QUIET_SECONDS
-            log.error("posts are refused: %s", error)
+            log.error("posts are refused: %s", error.detail)
 
     def _receive(self, environ: Environ, address: Address) -> Answer:
         """Acknowledge a probe at once, and a result when it is durable."""
