@@ -41,13 +41,17 @@ def _size(value: str) -> int:
     return _number(value, 2**30, "bytes")
 
 
+def _connections(value: str) -> int:
+    return _number(value, 1000, "connections", least=7)
+
+
 def _days(value: str) -> int:
     return _number(value, 36500, "days")
 
 
-def _number(value: str, most: int, unit: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,12}", value) or not 1 <= int(value) <= most:
-        raise ValueError(f"a number of {unit} from 1 to {most}")
+def _number(value: str, most: int, unit: str, least: int = 1) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", value) or not least <= int(value) <= most:
+        raise ValueError(f"a number of {unit} from {least} to {most}")
     return int(value)
 
 
@@ -87,6 +91,7 @@ class Settings:
 
     database_url: str = _setting("where the store is", _text, "sqlite:///var/outcomes.db")
     read_database_url: str | None = _setting("a replica for analysts' questions", _text, None)
+    database_connections: int = _setting("the most that one worker opens", _connections, 8)
     spool_dir: Path = _setting("where deliveries wait while the store is away", Path, Path("var/spool"))
     public_url: str | None = _setting("the address that Plum reaches, for result_url", _url, None)
     roles: frozenset[str] = _setting("which faces this process serves", _roles, frozenset(ROLES))

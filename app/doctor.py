@@ -67,7 +67,7 @@ def _asked(part: str, ask: Callable[[], str]) -> Check:
     try:
         return Check(part, True, ask())
     except PlumError as error:
-        return Check(part, False, str(error))
+        return Check(part, False, error.detail)
 
 
 def _spool(directory: Path) -> Check:
@@ -88,7 +88,7 @@ def _spool(directory: Path) -> Check:
 
 def _store(database: Database) -> str:
     writable(database)
-    return f"{database.engine.url.render_as_string(hide_password=True)} answers"
+    return f"{database.where} answers"
 
 
 def _schema(database: Database) -> str:

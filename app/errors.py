@@ -2,7 +2,11 @@
 
 
 class PlumError(Exception):
-    """Base of all of them."""
+    """Base of all of them. The text is for anybody; `detail`, for the log and the command line, may say where."""
+
+    def __init__(self, text: str = "", detail: str | None = None) -> None:
+        super().__init__(text)
+        self.detail = detail or text
 
 
 class Unreadable(PlumError):

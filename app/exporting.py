@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from werkzeug.datastructures import MultiDict
 
@@ -21,6 +21,7 @@ from app.config import Settings, from_environment
 from app.errors import PlumError
 from app.exports import FORMATS, csv, redial
 from app.exports.columns import Batch, Column, Mask, Texts
+from app.logs import without_values
 from app.pace import Pace
 from app.store.arrivals import Arrivals
 from app.store.database import Database, questions_database
@@ -105,14 +106,21 @@ def main() -> None:
     order = json.load(sys.stdin)
     settings = from_environment()
     try:
-        database = questions_database(settings)
+        database = questions_database(settings, connections=2)  # for its rows, and for looking who else comes
         pace = Pace(Arrivals(database).are_many)
         export(settings, database, Order(**order), sys.stdout.buffer.write, lambda rows: pace.rest())
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         os._exit(1)
     except PlumError as error:
-        sys.exit(str(error))
+        _complain(str(error), error.detail)
+    except Exception as error:  # noqa: BLE001
+        _complain("an unexpected failure", without_values(error))
+
+
+def _complain(public: str, detail: str) -> NoReturn:
+    """The last line is for whoever asked, those before it for the log."""
+    sys.exit(f"{detail}\n{public}")
 
 
 def _end_with(parent: int) -> None:

@@ -11,10 +11,10 @@ from functools import partial
 
 from flask import Flask
 
-from app import metrics
+from app import logs, metrics
 from app.config import Settings, from_environment
 from app.errors import StoreUnavailable
-from app.housekeeping import Housekeeping, is_running
+from app.housekeeping import Housekeeping, heartbeat_age
 from app.intake.breaker import HANG_SECONDS, Breaker, within
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
@@ -22,36 +22,48 @@ from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret, interpret_all
 from app.model import Delivery, Reading
 from app.roller import Roller
-from app.store import audit, changes, drift, readings, tokens
-from app.store.database import Database, questions_database, writable
+from app.store import audit, changes, drift, readings, schema_version, tokens
+from app.store.database import Database, check_space, questions_database, truncate_wal
 from app.store.integrations import active_keys
 from app.store.reprocess import reprocess_one
 from app.store.tokens import active_tokens
 from app.web import api, document, downloads, errors, live, novel, ops, totals
 from app.web.auth import Keyring, Secrets
+from app.web.deliveries import delivery_id
 from app.web.feed import Feed
 from app.web.gate import Gate
 from app.web.parts import Parts, now
+from app.web.readiness import Readiness
 from app.web.result import PlumFace
 
-QUESTIONS_AT_ONCE = 4  # of a process
+# Of a worker's connections: what writes deliveries, and who asks whether it can; what writes all else, and live
+# streams; look-ups of keys and tokens.
+FOR_DELIVERIES, BESIDE, FOR_AUTHENTICATION = 2, 2, 1
+FOR_ALL_ELSE = FOR_DELIVERIES + BESIDE + FOR_AUTHENTICATION  # than questions
+FOR_ROLLING = 3  # one reads at one moment while others write and look
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The WSGI application. Raises `ConfigError` for settings that it cannot work with."""
     settings = settings or from_environment()
-    database = Database(settings.database_url)
+    logs.log_what_ends_threads()
+    url = settings.database_url
+    database = Database(url, connections=FOR_DELIVERIES)
     # Analysts have connections of their own, so that no question keeps a delivery waiting.
-    answers = questions_database(settings)
+    questions = settings.database_connections - FOR_ALL_ELSE
+    answers = questions_database(settings, questions)
+    beside = Database(url, connections=BESIDE)  # never a replica, which takes no writes, nor knows who writes
     spool = Spool(settings.spool_dir)
-    breaker = Breaker(probe=lambda: writable(database), forget=database.close)
+    rehearse = rehearsal(database, settings)
+    breaker = Breaker(probe=rehearse, forget=database.close)
     known_keys = KnownKeys(settings.spool_dir)
     keyring = Keyring(
-        look=_look_at_secrets(Database(settings.database_url)),
+        look=_look_at_secrets(Database(url, connections=FOR_AUTHENTICATION)),
         remembered=known_keys.read(),
         remember=known_keys.replace,
-        note_use=lambda name: within(HANG_SECONDS, lambda: tokens.note_use(database, name, now())),
+        note_use=lambda name: within(HANG_SECONDS, lambda: tokens.note_use(beside, name, now())),
     )
+    heartbeat = partial(heartbeat_age, settings.spool_dir)
     writer = Writer(group_reader(settings), partial(readings.save, database), breaker, spool)
     return _flask(
         Parts(
@@ -61,29 +73,34 @@ def create_app(settings: Settings | None = None) -> Flask:
             keyring,
             writer,
             spool,
-            is_kept=partial(is_running, settings.spool_dir),
-            gate=Gate(QUESTIONS_AT_ONCE),
-            feed=Feed(Database(settings.database_url)),  # not of a replica, which knows no transactions under way
-            reprocess=partial(reprocess_one, database, reader(settings)),
+            readiness=Readiness((partial(schema_version.check, database), rehearse), spool, heartbeat),
+            heartbeat=heartbeat,
+            gate=Gate(questions),
+            feed=Feed(beside),
+            reprocess=partial(reprocess_one, beside, reader(settings)),
             count_refused=lambda reason: metrics.REFUSED.labels(reason=reason).inc(),
-            audit=lambda entry: within(HANG_SECONDS, lambda: audit.write(database, entry)),
+            audit=lambda entry: within(HANG_SECONDS, lambda: audit.write(beside, entry)),
         )
     )
 
 
 def create_housekeeping(settings: Settings) -> Housekeeping:
     """What runs beside the web workers."""
-    database = Database(settings.database_url)
+    logs.log_what_ends_threads()
+    database = Database(settings.database_url, connections=FOR_DELIVERIES)
+    rolling = Database(settings.database_url, connections=FOR_ROLLING)
     return Housekeeping(
         spool=Spool(settings.spool_dir),
         record=recorder(database, settings),
+        rehearse=rehearsal(database, settings),
         known_keys=KnownKeys(settings.spool_dir),
         active_keys=lambda: active_keys(database, now()),
         forget=database.close,
         prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
+        truncate_wal=partial(truncate_wal, database),
         drift=partial(drift.advance, database, reader(settings)),
         count_drift=partial(drift.count_items, database),
-        roll_up=Roller(Database(settings.database_url), now).run,
+        roll_up=Roller(rolling, now).run,
     )
 
 
@@ -101,6 +118,17 @@ def recorder(database: Database, settings: Settings) -> Record:
     """`record`, the one way into the store for deliveries that wait for nobody: spooled and imported ones."""
     read, save = group_reader(settings), partial(readings.save, database)
     return lambda deliveries: save(read(deliveries))
+
+
+def rehearsal(database: Database, settings: Settings) -> Callable[[], None]:
+    """What raises `StoreUnavailable` while the store takes no delivery: one is stored, and that undone."""
+
+    def rehearse() -> None:
+        check_space(database)
+        at = now()
+        readings.rehearse(database, reader(settings)(Delivery(delivery_id(at), "", at, b"rehearsal")))
+
+    return rehearse
 
 
 def _look_at_secrets(database: Database) -> Callable[[], Secrets]:

@@ -14,16 +14,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from app import metrics
 from app.errors import StoreUnavailable
 from app.intake.breaker import within
 from app.intake.known_keys import KnownKeys
-from app.intake.spool import Spool
+from app.intake.spool import Piece, Spool
 from app.intake.writer import Record, count_readings
 from app.model import Delivery, KnownKey
 
-LOCK = "housekeeping.lock"
+LOCK = "housekeeping.lock"  # each round of the main loop touches it
 PAUSE_SECONDS = 0.5
 PATIENCE_SECONDS = 12.0  # with a store that hangs
 MAX_DRAINED_AT_ONCE = 200
@@ -32,8 +33,11 @@ DRIFT_SECONDS = 0.5  # of looking for drift, before the spool is looked at again
 DRIFT_REST = 19  # times as long as a step took: callbacks need the processor
 MAX_REST_SECONDS = 2.0
 AFTER_FAULT_SECONDS = 60.0
+QUIET_SECONDS = 60.0  # between two lines about a spool directory that cannot be used
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 class Housekeeping:
@@ -43,56 +47,88 @@ class Housekeeping:
         self,
         spool: Spool,
         record: Record,
+        rehearse: Callable[[], object],
         known_keys: KnownKeys,
         active_keys: Callable[[], Mapping[str, KnownKey]],
         forget: Callable[[], None],
         prune_changes: Callable[[], object],
+        truncate_wal: Callable[[], object],
         drift: Callable[[], bool],
         count_drift: Callable[[], int],
         roll_up: Callable[[threading.Event], object],
     ) -> None:
-        """`forget` gives up the store's connections, some of which may hang for ever; `drift` makes one step, and
-        says whether there may be another."""
+        """`rehearse` raises `StoreUnavailable` while the store takes no delivery at all; `forget` gives up
+        connections, some of which may hang for ever; `drift` makes one step, and says whether there may be another.
+        """
         self._spool = spool
+        self._waiting: Iterator[Piece] = iter(())
         self._record = record
+        self._rehearse = rehearse
         self._known_keys = known_keys
         self._active_keys = active_keys
         self._forget = forget
         self._prune_changes = prune_changes
+        self._truncate_wal = truncate_wal
         self._roll_up = roll_up
         self._prune_at = 0.0
         self._drift = drift
         self._count_drift = count_drift
         self._drift_at = 0.0
         self._is_drift_shown = False
+        self._quiet_until = 0.0
+        self._beat: Callable[[], object] = lambda: None
 
     def run(self, stop: threading.Event) -> None:
-        with _alone(self._spool.directory, stop) as alone:
-            if alone:  # in a thread of its own: no long look at outcomes may keep the spool waiting
-                threading.Thread(target=self._roll_up, args=(stop,), name="roll-ups", daemon=True).start()
-            while alone and not stop.is_set():
+        while not stop.is_set():
+            try:
+                self._keep_house(stop)
+            except OSError as error:
+                self._complain(error)
+                stop.wait(PAUSE_SECONDS)
+
+    def _keep_house(self, stop: threading.Event) -> None:
+        """Raises `OSError` where the spool's directory cannot be used."""
+        with _alone(self._spool.directory, stop) as beat:
+            if beat is None:
+                return
+            self._beat = beat
+            self._spool.retry()
+            # In a thread of its own: no long look at outcomes may keep the spool waiting.
+            threading.Thread(target=self._roll_up, args=(stop,), name="roll-ups", daemon=True).start()
+            while not stop.is_set():
                 if not self._tidy():
                     stop.wait(PAUSE_SECONDS)
 
     def _tidy(self) -> int:
         """How many deliveries were drained."""
         try:
-            self._known_keys.replace(within(PATIENCE_SECONDS, self._active_keys))
+            self._known_keys.replace(self._asked(self._active_keys))
+            self._asked(self._truncate_wal)
             drained = self.drain()
             if not drained and not self.watch_drift():
                 self._prune()
             return drained
         except StoreUnavailable as error:
-            log.warning("waiting for the store: %s", error)
+            log.warning("waiting for the store: %s", error.detail)
             self._forget()
         except OSError as error:
-            log.error("the spool directory cannot be used: %s", error)
+            self._complain(error)
         return 0
+
+    def _complain(self, error: OSError) -> None:
+        if time.monotonic() >= self._quiet_until:
+            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            log.error("the spool directory cannot be used: %s: %s", self._spool.directory, error.strerror)
+
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        """Within the patience that there is with a store; each answer shows that this process goes on."""
+        self._beat()
+        return within(PATIENCE_SECONDS, ask)
 
     def _prune(self) -> None:
         """Forget which outcomes changed long ago; no live stream is taken up again so late."""
         if time.monotonic() >= self._prune_at:
-            within(PATIENCE_SECONDS, self._prune_changes)
+            self._asked(self._prune_changes)
             self._prune_at = time.monotonic() + PRUNE_SECONDS
 
     def watch_drift(self) -> bool:
@@ -113,87 +149,95 @@ class Housekeeping:
 
     def _look_for_drift(self, until: float) -> bool:
         steps, began = 0, time.monotonic()
-        while is_more := within(PATIENCE_SECONDS, self._drift):
+        while is_more := self._asked(self._drift):
             steps += 1
             time.sleep(min((time.monotonic() - began) * DRIFT_REST, MAX_REST_SECONDS))
             began = time.monotonic()
             if began >= until:
                 break
         if steps or not self._is_drift_shown:
-            metrics.DRIFT_ITEMS.set(within(PATIENCE_SECONDS, self._count_drift))
+            metrics.DRIFT_ITEMS.set(self._asked(self._count_drift))
             self._is_drift_shown = True
         return is_more
 
     def drain(self) -> int:
-        """Bring the oldest files into the store; how many deliveries. Raises `StoreUnavailable`."""
-        files: list[Path] = []
-        deliveries: list[Delivery] = []
-        for file in self._spool.files():
-            found, whole = self._spool.read(file)
-            if not whole:
-                return self._drain_torn(file, found)
-            files.append(file)
-            deliveries.extend(found)
-            if len(deliveries) >= MAX_DRAINED_AT_ONCE:
-                break
-        if files:
-            self._store(files, deliveries)
+        """Bring a batch of the spool into the store; how many deliveries. Raises `StoreUnavailable`, `OSError`.
+
+        What the store cannot take is set aside, one by one: it costs its neighbours nothing.
+        """
+        try:
+            batch = self._batch()
+            deliveries = [delivery for piece in batch for delivery in piece.deliveries]
+            if refused := self._refused(deliveries):
+                self._asked(self._rehearse)
+                self._spool.set_aside(refused)
+            for piece in batch:
+                self._spool.drained(piece)
+        except (StoreUnavailable, OSError):
+            self._waiting = iter(())  # it begins anew, where the drained ends
+            raise
         return len(deliveries)
 
-    def _drain_torn(self, file: Path, readable: list[Delivery]) -> int:
-        if readable:
-            self._stored(file, readable)
-        self._spool.set_aside(file)
-        return len(readable)
+    def _batch(self) -> list[Piece]:
+        """The next of those that one listing of the spool has found; where there are none, of another."""
+        batch = list(_next(self._waiting))
+        if not batch:
+            self._waiting = self._spool.pieces()
+            batch = list(_next(self._waiting))
+        return batch
 
-    def _store(self, files: list[Path], deliveries: list[Delivery]) -> None:
-        if self._stored(files[0], deliveries):
-            self._spool.remove(files)
-        elif len(files) == 1:
-            self._spool.set_aside(files[0])
-        else:
-            for file in files:
-                self._store([file], self._spool.read(file)[0])
-
-    def _stored(self, first: Path, deliveries: list[Delivery]) -> bool:
-        """Whether the store took them; one file that it cannot take must not block those behind it."""
+    def _refused(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Those that the store does not take; it has the others."""
+        if not deliveries:
+            return []
         try:
-            receipts = within(PATIENCE_SECONDS, lambda: self._record(deliveries))
+            receipts = self._asked(lambda: self._record(deliveries))
         except StoreUnavailable:
             raise
         except Exception as error:
-            log.error("what %s and those with it hold cannot be stored", first.name, exc_info=error)
-            return False
+            if len(deliveries) > 1:
+                half = len(deliveries) // 2
+                return self._refused(deliveries[:half]) + self._refused(deliveries[half:])
+            log.error("a delivery in the spool cannot be stored", exc_info=error)
+            return deliveries
         count_readings(receipts)
         metrics.DRAINED.inc(len(deliveries))
-        return True
+        return []
 
 
-def is_running(directory: Path) -> bool:
-    """Whether some process keeps house for this spool."""
+def _next(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    count = 0
+    for piece in pieces:
+        yield piece
+        count += len(piece.deliveries)
+        if count >= MAX_DRAINED_AT_ONCE:
+            return
+
+
+def heartbeat_age(directory: Path) -> float | None:
+    """For how many seconds whoever keeps house for this spool has not gone on; None where nobody does."""
     try:
         with (directory / LOCK).open() as lock:
+            beaten_at = os.fstat(lock.fileno()).st_mtime
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
+        return max(0.0, time.time() - beaten_at)
+    except OSError:
+        return None
+    return None
 
 
 @contextmanager
-def _alone(directory: Path, stop: threading.Event) -> Iterator[bool]:
-    """Holds the lock within; True once it is had, False where `stop` came first."""
+def _alone(directory: Path, stop: threading.Event) -> Iterator[Callable[[], object] | None]:
+    """Holds the lock within; how to show that one goes on, once it is had, None where `stop` came first."""
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / LOCK).open("w") as lock:
+    with (directory / LOCK).open("a") as lock:
         while not stop.is_set():
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 stop.wait(PAUSE_SECONDS)
                 continue
-            lock.write(str(os.getpid()))
-            lock.flush()
-            yield True
+            yield lambda: os.utime(lock.fileno())
             return
-        yield False
+        yield None

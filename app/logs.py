@@ -1,10 +1,16 @@
-"""How the log looks: text for people, JSON lines for machines. Nothing that a sender chose is ever logged."""
+"""How the log looks: text for people, JSON lines for machines. Nothing that a sender chose is ever logged.
+
+So an exception is shown by its frames and its type alone: drivers quote in their messages what they were given.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
+import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +19,14 @@ WINDOW_SECONDS = 5.0
 MAX_KINDS = 1000
 
 
-class JsonLines(logging.Formatter):
+class Text(logging.Formatter):
+    """A line, and the trace below it."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  the library's name
+        return without_values(ei[1])
+
+
+class JsonLines(Text):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -55,6 +68,33 @@ class Sparing(logging.Filter):
         return count < BURST
 
 
+def without_values(error: BaseException | None) -> str:
+    """The trace of an exception and of those that it came from, without what they say."""
+    return "\n\n".join(reversed(list(map(_trace, _chain(error)))))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _trace(error: BaseException) -> str:
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    within = "".join(f"\n\n{_trace(one)}" for one in getattr(error, "exceptions", ()))
+    kind = type(error)
+    return f"Traceback (most recent call last):\n{frames}{kind.__module__}.{kind.__qualname__}{within}"
+
+
+def log_what_ends_threads() -> None:
+    """A thread that fails tells so in the log, in its form, and not beside it."""
+    threading.excepthook = lambda failed: logging.getLogger(__name__).error(
+        "a thread has ended by a failure", exc_info=failed.exc_value
+    )
+
+
 def config(log_format: str) -> dict[str, Any]:
     """For `logging.config.dictConfig`: everything to stderr, in `text` or `json`."""
     loggers = {"level": "INFO", "handlers": ["stderr"], "propagate": False}
@@ -63,7 +103,7 @@ def config(log_format: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "filters": {"sparing": {"()": Sparing}},
         "formatters": {
-            "text": {"format": "%(asctime)s %(levelname)-7s %(name)s [%(process)d] %(message)s"},
+            "text": {"()": Text, "format": "%(asctime)s %(levelname)-7s %(name)s [%(process)d] %(message)s"},
             "json": {"()": JsonLines},
         },
         "handlers": {

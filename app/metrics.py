@@ -45,8 +45,14 @@ SPOOL_BYTES = Gauge("plum_spool_bytes", "Size of the spool.", multiprocess_mode=
 SPOOL_OLDEST_SECONDS = Gauge(
     "plum_spool_oldest_seconds", "Age of what waits longest in the spool.", multiprocess_mode="mostrecent"
 )
-SPOOL_ASIDE = Gauge(
-    "plum_spool_aside_files", "Spool files set aside because they cannot be drained.", multiprocess_mode="mostrecent"
+SPOOL_ASIDE = Gauge("plum_spool_aside_files", "Files of what cannot be drained.", multiprocess_mode="mostrecent")
+WAL_BYTES = Gauge(
+    "plum_store_wal_bytes", "Size of SQLite's log of changes; 0 on PostgreSQL.", multiprocess_mode="mostrecent"
+)
+HOUSEKEEPING_AGE_SECONDS = Gauge(
+    "plum_housekeeping_heartbeat_age_seconds",
+    "For how long housekeeping has not gone on; infinite where it does not run.",
+    multiprocess_mode="mostrecent",
 )
 DRIFT_ITEMS = Gauge(
     "plum_drift_items", "Words, fields and problems that nobody knew when they came.", multiprocess_mode="mostrecent"

@@ -50,7 +50,7 @@ class Roller:
                 behind = lag(connection, self._now())
             rest = REST if self._arrivals.are_many() else 0
         except StoreError as error:
-            log.warning("roll-ups have to wait: %s", error)
+            log.warning("roll-ups have to wait: %s", error.detail)
             return PATIENCE_SECONDS
         except Exception as error:
             log.exception("roll-ups have to wait, through a fault of this program", exc_info=error)

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +15,7 @@ from app.auditing import log_command
 from app.config import Settings
 from app.errors import ConfigError, StoreUnavailable
 from app.intake.known_keys import KnownKeys
+from app.intake.spool import Spool
 from app.model import Scope
 from app.store import integrations, schema_version, tokens
 from app.store.database import Database
@@ -28,14 +30,24 @@ ADDRESS = "address"  # beside the spool: where `serve` listened last
 log = logging.getLogger(__name__)
 
 
-def check_schema(settings: Settings, database: Database) -> None:
-    """The service starts while the store is away, if it has known keys for which the spool can take deliveries."""
+def check(settings: Settings, database: Database) -> None:
+    """The service starts while a delivery can be kept: in the store, or for known keys in the spool."""
+    spool = _wrong(Spool(settings.spool_dir).check)
+    store = _wrong(lambda: schema_version.check(database))
+    if store and (spool or not KnownKeys(settings.spool_dir).read()):
+        raise store
+    if store:
+        log.warning("%s; until it is back, deliveries for known keys go to the spool", store.detail)
+    if spool:
+        log.warning("the spool: %s; until then nothing takes deliveries while the store is away", spool.detail)
+
+
+def _wrong(ask: Callable[[], None]) -> StoreUnavailable | None:
     try:
-        schema_version.check(database)
+        ask()
     except StoreUnavailable as error:
-        if not KnownKeys(settings.spool_dir).read():
-            raise
-        log.warning("%s; until it is back, deliveries for known keys go to the spool", error)
+        return error
+    return None
 
 
 def listen(bind: str) -> socket.socket:
@@ -101,7 +113,10 @@ def public_url(settings: Settings) -> str:
 def remember_address(settings: Settings, bind: str) -> None:
     """For the `result_url` that later commands print."""
     host = bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104
-    (settings.spool_dir / ADDRESS).write_text(f"http://{host}")
+    try:
+        (settings.spool_dir / ADDRESS).write_text(f"http://{host}")
+    except OSError as error:
+        log.warning("where it listens is not kept beside the spool, for commands: %s", error.strerror)
 
 
 def run_gunicorn(listening: socket.socket, workers: int) -> NoReturn:

@@ -31,7 +31,7 @@ class OneLine(click.Group):
         except click.ClickException as error:
             _fail(error.format_message(), error.exit_code)
         except PlumError as error:
-            _fail(str(error), 1)
+            _fail(error.detail, 1)
         except click.Abort:
             _fail("interrupted", 130)
         raise SystemExit(result if isinstance(result, int) else 0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -13,18 +16,20 @@ from app import housekeeping
 from app.config import Settings
 from app.errors import StoreRefused, StoreUnavailable
 from app.factory import recorder
-from app.housekeeping import Housekeeping, is_running
+from app.housekeeping import LOCK, Housekeeping, heartbeat_age
 from app.intake.known_keys import KnownKeys
-from app.intake.spool import ASIDE, Spool
-from app.model import Delivery, Integration, KnownKey, Product, Receipt, Verdict, hashed
+from app.intake.spool import ASIDE, Backlog, Spool
+from app.model import Delivery, Integration, KnownKey, Product, Receipt, Verdict, Via, hashed
 from app.store.database import Database
 from app.store.schema import deliveries, outcomes
 from tests.conftest import wait_until
 
 NOW = datetime(2026, 3, 8, tzinfo=UTC)
 CHORES = {
+    "rehearse": lambda: None,
     "forget": lambda: None,
     "prune_changes": lambda: None,
+    "truncate_wal": lambda: None,
     "drift": lambda: False,
     "count_drift": lambda: 0,
     "roll_up": lambda stop: None,
@@ -48,7 +53,16 @@ def database(store_url):
 
 
 def keeping(spool: Spool, record, active_keys=dict, **more) -> Housekeeping:
-    return Housekeeping(spool, record, KnownKeys(spool.directory), active_keys, **CHORES | more)
+    chores = CHORES | {"known_keys": KnownKeys(spool.directory), "active_keys": active_keys} | more
+    return Housekeeping(spool, record, **chores)
+
+
+def waiting(spool: Spool) -> list[Delivery]:
+    return [one for piece in spool.pieces() for one in piece.deliveries]
+
+
+def segments(spool: Spool) -> list[Path]:
+    return sorted(spool.directory.glob("*.segment"))
 
 
 def rows(database: Database) -> list:
@@ -66,7 +80,7 @@ def test_the_spool_goes_into_the_store_with_ids_and_times_as_they_were(spool, da
         pass
     assert {row.id for row in rows(database)} == {one.id for one in sent}
     assert {(row.via, row.received_at) for row in rows(database)} == {("spool", NOW)}
-    assert spool.files() == []
+    assert segments(spool) == []
 
 
 def test_what_was_stored_although_the_commits_answer_was_lost_counts_once(spool, database) -> None:
@@ -82,40 +96,33 @@ def test_what_was_stored_although_the_commits_answer_was_lost_counts_once(spool,
     assert (len(rows(database)), outcome.deliveries) == (5, 5)
 
 
-def test_a_torn_file_gives_what_can_be_read_and_is_set_aside(spool, database) -> None:
+def test_a_spool_file_that_is_there_twice_counts_once(spool, database) -> None:
     spool.append([delivery(), delivery()])
-    [file] = spool.files()
-    file.write_bytes(file.read_bytes()[:-5])
-    spool.append([delivery()])
-    house = keeping(spool, recorder(database, Settings()))
-    while house.drain():
-        pass
-    assert len(rows(database)) == 2
-    assert [path.name for path in (spool.directory / ASIDE).iterdir()] == [file.name]
-    assert spool.backlog().aside == 1
+    [file] = segments(spool)
+    file.with_name("0-copy.segment").write_bytes(file.read_bytes())
+    keeping(spool, recorder(database, Settings())).drain()
+    with database.reading() as connection:
+        [outcome] = connection.execute(select(outcomes)).all()
+    assert (len(rows(database)), outcome.deliveries, segments(spool)) == (2, 2, [])
 
 
-def test_an_empty_file_is_set_aside(spool, database) -> None:
-    spool.directory.mkdir()
-    (spool.directory / "1-2.spool").write_bytes(b"")
-    house = keeping(spool, recorder(database, Settings()))
-    house.drain()
-    assert (spool.files(), spool.backlog().aside) == ([], 1)
-
-
-def test_a_torn_file_whose_records_cannot_be_stored_is_set_aside(spool) -> None:
-    spool.append([delivery(), delivery()])
-    [file] = spool.files()
-    file.write_bytes(file.read_bytes()[:-5])
-    keeping(spool, lambda _: 1 / 0).drain()
-    assert (spool.files(), spool.backlog().aside) == ([], 1)
+def test_a_damaged_record_is_set_aside_without_its_neighbours(spool, database) -> None:
+    spool.append([delivery(b"result=Completed&call_id=%d" % number) for number in range(50)])
+    [file] = segments(spool)
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"call_id=25", b"call_id=75"))
+    keeping(spool, recorder(database, Settings())).drain()
+    assert len(rows(database)) == 49
+    [damage] = (spool.directory / ASIDE).iterdir()
+    assert b"call_id=75" in damage.read_bytes()
+    assert b"call_id=24" not in damage.read_bytes()
+    assert spool.backlog() == Backlog(0, 0, 0.0, 1)
 
 
 @pytest.mark.parametrize("failure", [StoreRefused("no"), ZeroDivisionError()])
-def test_a_file_that_cannot_be_stored_does_not_block_the_others(spool, failure) -> None:
+def test_a_delivery_that_cannot_be_stored_costs_its_neighbours_nothing(spool, failure) -> None:
     bad, stored = delivery(), []
-    for one in (delivery(), bad, delivery()):
-        spool.append([one])
+    spool.append([delivery(), bad, delivery()])
 
     def record(group):
         if any(one.id == bad.id for one in group):
@@ -127,7 +134,49 @@ def test_a_file_that_cannot_be_stored_does_not_block_the_others(spool, failure) 
     while house.drain():
         pass
     assert len(stored) == 2
-    assert spool.backlog().aside == 1
+    assert (waiting(spool), spool.backlog().aside) == ([], 1)
+    spool.retry()
+    assert waiting(spool) == [bad._replace(via=Via.SPOOL)]
+
+
+def test_nothing_is_set_aside_for_a_fault_that_is_the_stores(spool) -> None:
+    """One that nobody foresaw may meet every delivery; those keep waiting, in their order."""
+
+    def rehearse() -> None:
+        raise StoreUnavailable("the store fails")
+
+    spool.append([delivery(), delivery()])
+    house = keeping(spool, lambda _: 1 / 0, rehearse=rehearse)
+    with pytest.raises(StoreUnavailable):
+        house.drain()
+    assert (len(waiting(spool)), spool.backlog().aside) == (2, 0)
+
+
+def test_what_was_set_aside_is_tried_again_at_the_start(spool) -> None:
+    stored, stop = [], threading.Event()
+
+    def record(group):
+        stored.extend(group)
+        stop.set()
+        return [Receipt(one.id, Verdict.APPLIED) for one in group]
+
+    spool.append([delivery()])
+    spool.set_aside([once_refused := delivery()])
+    keeping(spool, record).run(stop)
+    assert once_refused.id in {one.id for one in stored}
+
+
+def test_a_listing_serves_until_all_that_it_found_is_drained(spool, monkeypatch) -> None:
+    """Many files, as they may be left by the last release."""
+    for _ in range(30):
+        spool.append([delivery() for _ in range(20)])
+        spool._segment = None
+    listings = []
+    files = spool._files
+    monkeypatch.setattr(spool, "_files", lambda: listings.append(1) or files())
+    house = keeping(spool, lambda group: [Receipt(one.id, Verdict.APPLIED) for one in group])
+    assert [house.drain() for _ in range(4)] == [200, 200, 200, 0]
+    assert len(listings) == 2
 
 
 def test_while_the_store_is_away_everything_stays(spool) -> None:
@@ -155,7 +204,7 @@ def test_an_answer_that_never_comes_does_not_stop_the_draining_for_ever(spool, m
     house = keeping(spool, record, forget=lambda: forgotten.append(1))
     thread = threading.Thread(target=house.run, args=(stop,))
     thread.start()
-    wait_until(lambda: spool.files() == [])
+    wait_until(lambda: segments(spool) == [])
     stop.set()
     hung.set()
     thread.join()
@@ -163,17 +212,17 @@ def test_an_answer_that_never_comes_does_not_stop_the_draining_for_ever(spool, m
     assert len(stored) >= 1
 
 
-def test_a_file_with_a_name_of_nobodys_blocks_neither_backlog_nor_drain(spool) -> None:
+def test_garbage_blocks_neither_backlog_nor_drain(spool) -> None:
     stored: list[Delivery] = []
     spool.append([delivery()])
     (spool.directory / "garbage.spool").write_bytes(b"garbage")
-    (spool.directory / "1-2.spool").write_bytes(b"")
-    assert spool.backlog().deliveries == 1
+    (spool.directory / "1-2.segment").write_bytes(b"")
+    assert spool.backlog().deliveries == 2
     house = keeping(spool, lambda group: stored.extend(group) or [Receipt(one.id, Verdict.APPLIED) for one in group])
     for _ in range(5):
         house.drain()
     assert len(stored) == 1
-    assert spool.files() == []
+    assert spool.backlog() == Backlog(0, 0, 0.0, 1)
 
 
 def test_one_keeps_house_at_a_time_and_the_next_takes_over(spool) -> None:
@@ -188,14 +237,48 @@ def test_one_keeps_house_at_a_time_and_the_next_takes_over(spool) -> None:
     wait_until(lambda: 0 in turns)
     threads[1].start()
     wait_until(lambda: len(turns) > 3)
-    assert is_running(spool.directory)
+    assert heartbeat_age(spool.directory) < 30
     assert 1 not in turns
     stops[0].set()
     wait_until(lambda: 1 in turns)
     stops[1].set()
     for thread in threads:
         thread.join()
-    assert not is_running(spool.directory)
+    assert heartbeat_age(spool.directory) is None
+
+
+def test_housekeeping_that_does_not_go_on_is_told_from_one_that_waits_for_the_store(spool, monkeypatch) -> None:
+    monkeypatch.setattr(housekeeping, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(housekeeping, "PAUSE_SECONDS", 0.01)
+    stop, hung, asked = threading.Event(), threading.Event(), []
+
+    def hang() -> dict:
+        asked.append(heartbeat_age(spool.directory))
+        os.utime(spool.directory / LOCK, (0, 0))
+        hung.wait(1)
+        return {}
+
+    thread = threading.Thread(target=keeping(spool, list, hang).run, args=(stop,))
+    thread.start()
+    wait_until(lambda: len(asked) > 3)
+    stop.set()
+    thread.join()
+    assert max(asked) < 30
+
+
+def test_a_spool_directory_that_cannot_be_used_is_tried_again_and_told_of_once(tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(housekeeping, "PAUSE_SECONDS", 0.01)
+    (tmp_path / "spool").write_text("in the way")
+    stop, asked = threading.Event(), []
+    house = keeping(Spool(tmp_path / "spool"), list, lambda: asked.append(1) or {})
+    thread = threading.Thread(target=house.run, args=(stop,))
+    thread.start()
+    time.sleep(0.2)
+    (tmp_path / "spool").unlink()
+    wait_until(lambda: asked)
+    stop.set()
+    thread.join()
+    assert caplog.text.count("cannot be used") == 1
 
 
 def test_known_keys_are_kept_hashed_and_forgotten_when_they_end(tmp_path) -> None:

@@ -16,7 +16,8 @@ LAYERS = [
     ["cli"],
     ["commands"],
     ["factory"],
-    ["doctor", "serving", "exporting"],
+    ["doctor"],
+    ["serving", "exporting"],
     ["auditing"],
     ["web", "housekeeping", "roller"],
     ["intake", "store", "plum"],
@@ -38,6 +39,7 @@ STORE = [
     ["bulk"],
     ["asking", "rows"],
     ["database", "schema"],
+    ["failures", "postgresql", "sqlite"],
     ["aside", "deadline", "types"],
 ]
 

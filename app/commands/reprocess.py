@@ -49,7 +49,7 @@ def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: 
             for report in reprocess(database, factory.reader(settings), question, after=after, dry_run=dry_run):
                 bar.update(report.deliveries - bar.pos)
     except (KeyboardInterrupt, StoreError) as error:
-        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else error.detail
         go_on = f"; go on with --after {report.last}" if report.last else ""
         raise click.ClickException(f"{why}; {report.deliveries} deliveries are done{go_on}") from error
     _print(report, as_json)

@@ -13,7 +13,6 @@ from app import doctor as checks
 from app import factory, logs, serving
 from app.commands.opening import opened
 from app.config import from_environment
-from app.intake.spool import Spool
 from app.store import schema_version
 from app.store.database import questions_database
 from app.terminal import as_json, example, print_json
@@ -33,8 +32,7 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
     with opened() as (settings, database):
         if welcome:
             schema_version.migrate(database)
-        serving.check_schema(settings, database)
-        Spool(settings.spool_dir).check()
+        serving.check(settings, database)
         questions_database(settings).close()
         listening = serving.listen(bind)
         serving.remember_address(settings, bind)

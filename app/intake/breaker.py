@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from app import metrics
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreUnavailable
 
 HANG_SECONDS = 4.0  # a store that has not answered by then counts as away
 PROBE_SECONDS = 0.5  # between looks whether it is back
@@ -70,7 +70,7 @@ class Breaker:
 
     def _trip(self, error: StoreUnavailable) -> None:
         if self._open.acquire(blocking=False):
-            log.error("the store is away, deliveries go to the spool: %s", error)
+            log.error("the store is away, deliveries go to the spool: %s", error.detail)
             metrics.BREAKER_OPEN.set(1)
             self._forget()
             threading.Thread(target=self._look, daemon=True).start()
@@ -88,6 +88,6 @@ class Breaker:
     def _is_back(self) -> bool:
         try:
             within(HANG_SECONDS, self._probe)
-        except StoreError:
+        except Exception:  # noqa: BLE001  of whatever kind: it is not back
             return False
         return True

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from app.intake.spool import write_durably
+from app.intake.segments import write_durably
 from app.model import Integration, KnownKey, Product
 
 FILE = "keys.json"
+QUIET_SECONDS = 60.0  # between two log lines of the same
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class KnownKeys:
         self._file = directory / FILE
         self._keys: dict[str, KnownKey] = {}
         self._read_at: int | None = None
+        self._quiet_until = 0.0
 
     def read(self) -> Mapping[str, KnownKey]:
         """What opened something when the store was last asked, by the hex of its hash."""
@@ -42,7 +45,9 @@ class KnownKeys:
             write_durably(fresh, json.dumps({digest: _written(known) for digest, known in keys.items()}).encode())
             fresh.rename(self._file)
         except OSError as error:
-            log.error("the known keys cannot be kept in %s: %s", self._file, error.strerror)
+            if time.monotonic() >= self._quiet_until:
+                self._quiet_until = time.monotonic() + QUIET_SECONDS
+                log.error("the known keys cannot be kept in %s: %s", self._file, error.strerror)
 
     def _current(self) -> dict[str, KnownKey]:
         try:

@@ -1,41 +1,39 @@
-"""Where deliveries wait while the store is away: one fsynced file a group.
+"""Where deliveries wait while the store is away: files that each process appends to, and that one process drains.
 
-A record is a header (lengths and CRC-32 of what follows), the delivery's envelope as JSON, and the body's bytes. A
-file gets its name only once it is whole on the disk, so a torn one is of a group that was never acknowledged; what of
-it can be read is used all the same. A file's name ends with how many records it holds.
+What cannot be drained is set aside: deliveries that the store refuses, and damage, each without its neighbours.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import itertools
-import json
 import logging
 import os
 import re
-import struct
+import threading
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
-from uuid import UUID
+from typing import NamedTuple
 
 from app.errors import StoreUnavailable
-from app.model import Delivery, Product, Via
+from app.intake import segments
+from app.intake.records import packed, records
+from app.intake.segments import UNFINISHED, Busy, Extent, Progress, write_durably
+from app.model import Delivery
 
-SUFFIX = ".spool"
-UNFINISHED = ".unfinished"
+SUFFIX = ".segment"
+DAMAGED = ".damaged"
+UNREADABLE = ".unreadable"
 ASIDE = "aside"
-# A file that its writer did not finish in this time never will be.
-ABANDONED_SECONDS = 60
+PIECE = 200  # deliveries that are drained at once
+PIECE_BYTES = 4 << 20
 MIN_FREE_BYTES = 1 << 20
+GROUP = ".spool"  # of releases before segments: a file a group, its name ending with how many it holds
+ABANDONED_SECONDS = 60  # what its writer did not finish by then never will be
 
-_NAME = re.compile(r"(?P<at>\d{20})-\d+-\d+-(?P<count>\d{1,9})\.")
-_HEADER = struct.Struct(">4sIII")
-_MAGIC = b"PLM1"
+_NAME = re.compile(r"(?P<at>\d{20})-\d+-\d+(-(?P<count>\d{1,9}))?\.")
 _numbers = itertools.count()
 
 log = logging.getLogger(__name__)
@@ -48,72 +46,102 @@ class Backlog:
     deliveries: int
     size_bytes: int
     oldest_seconds: float
-    aside: int  # files that the store refused or that could not be read
+    aside: int  # files of what the store refused, or of damage
+
+
+class Piece(NamedTuple):
+    """Some deliveries of a file in their order, the damage among them, and what is drained once they are."""
+
+    file: Path
+    deliveries: list[Delivery]
+    damage: list[bytes]
+    then: Progress
 
 
 class Spool:
-    """A directory of files, oldest first by name."""
+    """A directory of segments, oldest first by name."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._segment: Path | None = None  # that was appended to last
+        self._appending = threading.Lock()
+        self._passed_over: set[Path] = set()
 
     def append(self, deliveries: Sequence[Delivery]) -> None:
         """Returns once they survive a power cut. Raises `StoreUnavailable` where the disk does not take them."""
-        name = f"{time.time_ns():020d}-{os.getpid()}-{next(_numbers)}-{len(deliveries)}"
-        unfinished = self.directory / f"{name}{UNFINISHED}"
+        content = b"".join(map(packed, deliveries))
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if _free(self.directory) < MIN_FREE_BYTES:
-                raise StoreUnavailable(f"neither store nor spool can take a delivery: {self.directory} is full")
-            write_durably(unfinished, b"".join(map(_packed, deliveries)))
-            unfinished.rename(self.directory / f"{name}{SUFFIX}")
-            _sync_directory(self.directory)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            with self._appending:
+                if self._segment is None or not segments.append(self._segment, content, len(deliveries)):
+                    segment = self.directory / _new_name(SUFFIX)
+                    segments.create(segment, content, len(deliveries))
+                    self._segment = segment
         except OSError as error:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
+            self._segment = None
             raise StoreUnavailable(
-                f"neither store nor spool can take a delivery: {self.directory}: {error.strerror}"
+                f"neither store nor spool can take a delivery: {error.strerror}",
+                f"neither store nor spool can take a delivery: {self.directory}: {error.strerror}",
             ) from error
 
-    def files(self) -> list[Path]:
-        """What is to be drained, oldest first."""
-        abandoned = time.time() - ABANDONED_SECONDS
-        unfinished = [path for path in self.directory.glob(f"*{UNFINISHED}") if _changed_at(path) < abandoned]
-        return sorted([*self.directory.glob(f"*{SUFFIX}"), *unfinished])
+    def pieces(self) -> Iterator[Piece]:
+        """What is to be drained, by one listing of the directory; `drained` is to be told of each."""
+        for file in self._files():
+            try:
+                content, progress = segments.read(file)
+            except (FileNotFoundError, Busy):
+                continue
+            except OSError as error:
+                if file not in self._passed_over:
+                    log.error("%s cannot be drained, nor read: %s", file, error.strerror)
+                self._passed_over.add(file)
+                continue
+            if not content:
+                log.warning("%s is empty and is removed", file)
+            yield from _pieces(file, content, progress)
 
-    def read(self, file: Path) -> tuple[list[Delivery], bool]:
-        """The file's deliveries, and whether it was whole."""
-        found: list[Delivery] = []
+    def drained(self, piece: Piece) -> None:
+        """What is in the store need not wait any longer. Raises `OSError`."""
+        for damage in piece.damage:
+            self._keep_aside(damage, DAMAGED, f"damage in {piece.file.name}")
         try:
-            for delivery in _unpacked(file.read_bytes()):
-                found.append(delivery)
-        except (ValueError, KeyError, TypeError, struct.error):
-            return found, False
-        return found, bool(found)
+            segments.note(piece.file, piece.then)
+        except (FileNotFoundError, Busy):
+            log.debug("%s is gone or in use; what of it is drained again counts once", piece.file)
 
-    def remove(self, files: Iterable[Path]) -> None:
-        """Forget files whose deliveries are in the store."""
-        for file in files:
-            file.unlink(missing_ok=True)
-        _sync_directory(self.directory)
+    def set_aside(self, deliveries: Sequence[Delivery]) -> None:
+        """Keep out of the way what would block others. Raises `OSError`."""
+        self._keep_aside(b"".join(map(packed, deliveries)), SUFFIX, f"{len(deliveries)} deliveries")
 
-    def set_aside(self, file: Path) -> None:
-        """Keep a file out of the way that blocks the others."""
-        (self.directory / ASIDE).mkdir(exist_ok=True)
-        file.rename(self.directory / ASIDE / file.name)
-        log.error("a spool file cannot be drained and is set aside: %s", self.directory / ASIDE / file.name)
+    def retry(self) -> int:
+        """Let what was set aside be drained again; how many files. Damage in which nothing is found is kept, but no
+        longer counted."""
+        found = 0
+        for file in _listed(self.directory / ASIDE):
+            if not file.is_file():
+                continue
+            if file.suffix == DAMAGED and all(record.delivery is None for record in records(file.read_bytes())):
+                file.rename(file.with_suffix(UNREADABLE))
+            elif file.suffix != UNREADABLE:
+                file.rename(self.directory / _new_name(SUFFIX))
+                found += 1
+        return found
 
     def backlog(self) -> Backlog:
-        """What waits; a file that has no name of ours counts by its size alone."""
-        files = self.files()
-        named = [match for file in files if (match := _NAME.match(file.name))]
-        oldest = min((int(match["at"]) for match in named), default=time.time_ns())
+        """What waits; a file of nobody's name counts as one delivery."""
+        now, found = time.time_ns(), list(filter(None, map(_extent, self._files())))
         return Backlog(
-            deliveries=sum(int(match["count"]) for match in named),
-            size_bytes=sum(_size(file) for file in files),
-            oldest_seconds=max(0.0, (time.time_ns() - oldest) / 1e9),
-            aside=sum(1 for _ in (self.directory / ASIDE).glob("*")),
+            deliveries=sum(one.deliveries for one in found),
+            size_bytes=sum(one.size_bytes for one in found),
+            oldest_seconds=max((now - one.since) / 1e9 for one in [*found, Extent(0, 0, now)]),
+            aside=self.aside(),
         )
+
+    def aside(self) -> int:
+        """How many files are set aside, of which something may come yet."""
+        return sum(file.suffix != UNREADABLE for file in _listed(self.directory / ASIDE))
 
     def check(self) -> None:
         """Raises `StoreUnavailable` in words where nothing can be spooled."""
@@ -124,28 +152,70 @@ class Spool:
             write_durably(probe, b"probe")
             probe.unlink()
         except OSError as error:
-            raise StoreUnavailable(f"{self.directory} cannot be written: {error.strerror}") from error
+            raise StoreUnavailable(
+                f"it cannot be written: {error.strerror}", f"{self.directory} cannot be written: {error.strerror}"
+            ) from error
         if free < MIN_FREE_BYTES:
-            raise StoreUnavailable(f"{self.directory} has less than 1 MiB free; make room")
+            less = "less than 1 MiB is free on its disk; make room"
+            raise StoreUnavailable(less, f"{self.directory}: {less}")
+
+    def _files(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(
+            file
+            for file in _listed(self.directory)
+            if file.suffix in (SUFFIX, GROUP) or (file.suffix == UNFINISHED and _is_abandoned(file))
+        )
+
+    def _keep_aside(self, content: bytes, suffix: str, what: str) -> None:
+        directory = self.directory / ASIDE
+        directory.mkdir(exist_ok=True)
+        file = directory / _new_name(suffix)
+        write_durably(file, content)
+        segments.sync_directory(directory)
+        log.error("%s cannot be drained and is set aside: %s", what, file)
 
 
-def write_durably(file: Path, content: bytes) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def _pieces(file: Path, content: bytes, progress: Progress) -> Iterator[Piece]:
+    deliveries: list[Delivery] = []
+    damage: list[bytes] = []
+    then = progress
+    for start, end, delivery in records(content, progress.end):
+        if delivery is None:
+            damage.append(content[start:end])
+            then = then._replace(end=end)
+        else:
+            deliveries.append(delivery)
+            then = Progress(then.deliveries + 1, end, int(delivery.received_at.timestamp() * 1e9))
+        if len(deliveries) == PIECE or then.end - progress.end > PIECE_BYTES:
+            yield Piece(file, deliveries, damage, then)
+            progress, deliveries, damage = then, [], []
+    if then == progress or deliveries or damage:
+        yield Piece(file, deliveries, damage, then)
+
+
+def _extent(file: Path) -> Extent | None:
+    """None where nothing of it waits."""
+    named = _NAME.match(file.name)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if named and named["count"]:
+            return Extent(int(named["count"]), file.stat().st_size, int(named["at"]))
+        found = segments.extent(file)
+    except OSError:  # drained meanwhile
+        return None
+    began = int(named["at"]) if named else time.time_ns()
+    return found._replace(since=found.since or began) if found.size_bytes else None
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def _new_name(suffix: str) -> str:
+    return f"{time.time_ns():020d}-{os.getpid()}-{next(_numbers)}{suffix}"
+
+
+def _listed(directory: Path) -> list[Path]:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return [directory / name for name in os.listdir(directory)]
+    except OSError:  # there is none yet, or it cannot be read; appending says so
+        return []
 
 
 def _free(directory: Path) -> int:
@@ -153,54 +223,8 @@ def _free(directory: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def _changed_at(path: Path) -> float:
+def _is_abandoned(file: Path) -> bool:
     try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # drained meanwhile
-        return float("inf")
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
+        return file.stat().st_mtime < time.time() - ABANDONED_SECONDS
     except FileNotFoundError:
-        return 0
-
-
-# --- records
-
-_ENVELOPE = [name for name in Delivery._fields if name != "body"]
-
-
-def _packed(delivery: Delivery) -> bytes:
-    values = {name: getattr(delivery, name) for name in _ENVELOPE}
-    envelope = json.dumps(values, default=str).encode()
-    checksum = zlib.crc32(delivery.body, zlib.crc32(envelope))
-    return _HEADER.pack(_MAGIC, len(envelope), len(delivery.body), checksum) + envelope + delivery.body
-
-
-def _unpacked(content: bytes) -> Iterator[Delivery]:
-    """Raises `ValueError` at the first byte that is not as it was written."""
-    at = 0
-    while at < len(content):
-        magic, envelope_size, body_size, checksum = _HEADER.unpack_from(content, at)
-        start, middle = at + _HEADER.size, at + _HEADER.size + envelope_size
-        at = middle + body_size
-        envelope, body = content[start:middle], content[middle:at]
-        if magic != _MAGIC or len(body) != body_size or zlib.crc32(body, zlib.crc32(envelope)) != checksum:
-            raise ValueError("torn")
-        yield _delivery(json.loads(envelope), body)
-
-
-def _delivery(values: dict[str, Any], body: bytes) -> Delivery:
-    return Delivery(
-        **values
-        | {
-            "id": UUID(values["id"]),
-            "received_at": datetime.fromisoformat(values["received_at"]),
-            "product": Product(values["product"]) if values["product"] else None,
-            "headers": tuple((name, value) for name, value in values["headers"]),
-            "via": Via.SPOOL,
-            "body": body,
-        }
-    )
+        return False

@@ -9,14 +9,12 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cached_property
 from typing import Any
 
 from gevent import monkey
 from gevent.threadpool import ThreadPool
 
-# Apart from the threads that commits wait in, so that no number of questions keeps a delivery waiting.
-_THREADS = 8
 _LOOKS_EVERY = 20_000  # of SQLite's operations, about a millisecond
 
 
@@ -39,21 +37,33 @@ class AskingCursor(sqlite3.Cursor):
         deadline = time.monotonic() + self.connection.asking  # type: ignore[attr-defined]
         self.connection.set_progress_handler(lambda: time.monotonic() > deadline, _LOOKS_EVERY)
         try:
-            return aside(act, *args)
+            return aside(act, *args, threads=self.connection.threads)  # type: ignore[attr-defined]
         finally:
             self.connection.set_progress_handler(None, 0)
 
 
-@cache
-def _threads() -> ThreadPool:
-    return ThreadPool(_THREADS)
+class Threads:
+    """So many at most, which begin when they are needed.
+
+    Each database has its own, apart from those that commits wait in: no question keeps a delivery or a key waiting.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    @cached_property
+    def pool(self) -> ThreadPool:
+        return ThreadPool(self._count)
 
 
-def aside(act: Callable[..., Any], *args: Any) -> Any:
+_OTHERS = Threads(8)
+
+
+def aside(act: Callable[..., Any], *args: Any, threads: Threads = _OTHERS) -> Any:
     """Do what may take long and touches no socket; under gevent other requests go on meanwhile."""
     if not monkey.is_module_patched("threading"):
         return act(*args)
-    result, failure = _threads().apply(_tried, (act, args))
+    result, failure = threads.pool.apply(_tried, (act, args))
     if failure:
         raise failure
     return result

@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 import os
-import random
-import sqlite3
-import time
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from traceback import clear_frames
-from typing import Any
 
-from gevent import get_hub, monkey
-from sqlalchemy import Connection, Engine, create_engine, event, exc, text
+from sqlalchemy import Connection, Engine, exc, text
 from sqlalchemy.engine import make_url
 
 from app.config import Settings
-from app.errors import ConfigError, StoreRefused, StoreUnavailable, TooSlow
-from app.store.aside import AskingCursor
+from app.errors import ConfigError, StoreUnavailable
+from app.store import postgresql, sqlite
+from app.store.deadline import STATEMENT_SECONDS
+from app.store.failures import in_time, own_errors, where
 
-CONNECT_SECONDS = 3
-LOCK_SECONDS = 2
-STATEMENT_SECONDS = 10
-_STOPPED = "57014"  # PostgreSQL's code for a statement that took too long
-_FORMS = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+CONNECTIONS = 8
 MIN_FREE_BYTES = 1 << 20
-# Fewer, larger checkpoints: each copies the pages that changed and waits for the disk twice.
-PAGE_BYTES = 2048  # ids are random, so each new row changes a page of its own in their index: a small one costs less
-CHECKPOINT_PAGES = 8000
-KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+
+_FORMS = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+_ENGINES = {"sqlite": sqlite.engine, "postgresql+psycopg": postgresql.engine}
 
 
 class Database:
     """The store's engine. All SQL runs within `reading()` or `writing()`, whose errors are the store's own."""
 
-    def __init__(self, url: str, setting: str = "PLUM_DATABASE_URL") -> None:
-        """`setting` is where the URL comes from, for the error that names it. Raises `ConfigError`."""
+    def __init__(self, url: str, setting: str = "PLUM_DATABASE_URL", connections: int = CONNECTIONS) -> None:
+        """`setting` is where the URL comes from, for the error that names it; of so many connections at most one
+        process opens, who needs another waits. Raises `ConfigError`."""
         try:
-            self.engine = _engine(url)
+            self.engine = _engine(url, connections)
         except ConfigError as error:
             raise ConfigError(f"{setting}: {error}") from None
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+
+    @property
+    def where(self) -> str:
+        """For the log and the command line; it holds no password."""
+        return where(self.engine.url)
 
     @contextmanager
     def reading(
@@ -53,24 +51,25 @@ class Database:
         `alone` keeps PostgreSQL from starting workers beside it, which a brief look would not live to see, and an
         export is to leave to others. Raises `TooSlow`, `StoreUnavailable` or `StoreRefused`.
         """
-        with _own_errors(self.engine), _in_time(seconds), self.engine.connect() as connection:
+        with own_errors(self.engine.url), in_time(seconds), self.engine.connect() as connection:
             connection = connection.execution_options(asking=seconds)
             with connection.begin():
-                settings = {
-                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ": at_one_moment,
-                    f"SET LOCAL statement_timeout = {int(seconds * 1000)}": seconds != STATEMENT_SECONDS,
-                    "SET LOCAL max_parallel_workers_per_gather = 0": alone,
-                }
-                if not self.is_sqlite and any(settings.values()):
-                    connection.exec_driver_sql("; ".join(one for one, wanted in settings.items() if wanted))
+                if not self.is_sqlite:
+                    settings = {
+                        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ": at_one_moment,
+                        "SET LOCAL max_parallel_workers_per_gather = 0": alone,
+                    }
+                    postgresql.begin(connection, seconds, *(one for one, wanted in settings.items() if wanted))
                 yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, seconds: float = STATEMENT_SECONDS) -> Iterator[Connection]:
         """One transaction, durable when the block is left. Raises `StoreUnavailable` or `StoreRefused`."""
-        with _own_errors(self.engine), self.engine.connect() as connection:
+        with own_errors(self.engine.url), self.engine.connect() as connection:
             connection = connection.execution_options(writing=True)
             with connection.begin():
+                if not self.is_sqlite:
+                    postgresql.begin(connection, seconds)
                 yield connection
 
     def close(self) -> None:
@@ -78,152 +77,36 @@ class Database:
         self.engine.dispose()
 
 
-def questions_database(settings: Settings) -> Database:
+def questions_database(settings: Settings, connections: int = CONNECTIONS) -> Database:
     """Where questions go: the replica, if there is one. Raises `ConfigError`."""
     if settings.read_database_url:
-        return Database(settings.read_database_url, "PLUM_READ_DATABASE_URL")
-    return Database(settings.database_url)
+        return Database(settings.read_database_url, "PLUM_READ_DATABASE_URL", connections)
+    return Database(settings.database_url, connections=connections)
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, connections: int) -> Engine:
+    """What is wrong with the URL is told without quoting it: its password may be what is wrong."""
+    before, at, _ = url.rpartition("@")
+    if not url.startswith("sqlite:") and at and ("@" in before or re.search(r"\?\w+=", before)):
+        raise ConfigError("@ : / ? # and % within the password have to be escaped, @ as %40")
     try:
         parsed = make_url(url)
-    except (exc.ArgumentError, ValueError):
+        if parsed.drivername not in _ENGINES:
+            raise ConfigError(f"there is no store for this; use {_FORMS}")
+        return _ENGINES[parsed.drivername](parsed, connections)
+    except (exc.ArgumentError, ValueError, TypeError):
         raise ConfigError(f"this is not a database URL; use {_FORMS}") from None
-    if parsed.drivername == "sqlite":
-        return _sqlite(url, parsed.database)
-    if parsed.drivername == "postgresql+psycopg":
-        return _postgresql(url)
-    raise ConfigError(f"there is no store for {parsed.drivername}; use {_FORMS}")
 
 
-def _postgresql(url: str) -> Engine:
-    # Compiling a statement takes some hundred milliseconds, which no time limit cuts short.
-    settings = {"lock_timeout": f"{LOCK_SECONDS}s", "statement_timeout": f"{STATEMENT_SECONDS}s", "jit": "off"}
-    options = " ".join(f"-c {name}={value}" for name, value in (settings | {"timezone": "UTC"}).items())
-    return create_engine(
-        url,
-        connect_args={
-            "connect_timeout": CONNECT_SECONDS,
-            "tcp_user_timeout": STATEMENT_SECONDS * 1000,
-            **KEEPALIVES,
-            "options": options,
-        },
-        pool_timeout=CONNECT_SECONDS,
-    )
+def wal_bytes(database: Database) -> int:
+    """Of SQLite's log of changes; PostgreSQL looks after its own."""
+    return sqlite.wal_bytes(database.engine.url.database or "") if database.is_sqlite else 0
 
 
-def _sqlite(url: str, file: str | None) -> Engine:
-    if not file or file == ":memory:":
-        raise ConfigError("SQLite needs a file that outlives the process; use sqlite:///FILE")
-    try:
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{Path(file).parent} cannot be made: {error.strerror}") from None
-    engine = create_engine(url, pool_timeout=CONNECT_SECONDS, connect_args={"factory": _CommitAside})
-    event.listen(engine, "connect", _open_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-class _CommitAside(sqlite3.Connection):
-    """Under gevent waits for the disk in a thread of its own; else every request of the process would wait too."""
-
-    asking: float | None = None  # the seconds that each step of a question has; None while it writes
-
-    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
-        return super().cursor(AskingCursor if self.asking else factory)
-
-    def commit(self) -> None:
-        failure = get_hub().threadpool.apply(self._try) if monkey.is_module_patched("threading") else self._try()
-        if failure:
-            raise failure
-
-    def _try(self) -> sqlite3.Error | None:
-        """A failure is handed over: one raised in the thread would be printed there as well."""
-        try:
-            super().commit()
-        except sqlite3.Error as error:
-            return error
-        return None
-
-
-def _open_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin in _begin_sqlite
-    for pragma in (
-        f"page_size={PAGE_BYTES}",
-        "busy_timeout=2000",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"wal_autocheckpoint={CHECKPOINT_PAGES}",
-        "busy_timeout=0",  # SQLite's own way of waiting would stop every greenlet of the process
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """BEGIN; for writing at once with the lock, waited for in sleeps shorter than the other workers hold it."""
-    options = connection.get_execution_options()
-    driver: Any = connection.connection.driver_connection
-    driver.asking = options.get("asking")
-    if not options.get("writing"):
-        driver.execute("BEGIN")
-        return
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            driver.execute("BEGIN IMMEDIATE")
-            return
-        except sqlite3.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise exc.OperationalError("BEGIN IMMEDIATE", None, error) from error
-            time.sleep(random.uniform(0.0002, 0.0006))  # noqa: S311
-
-
-# ProgrammingError: a table is missing, which a migration mends; our statements themselves are tested.
-_MAY_PASS = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, exc.ProgrammingError)
-
-
-@contextmanager
-def _own_errors(engine: Engine) -> Iterator[None]:
-    try:
-        yield
-    except _MAY_PASS as error:
-        raise StoreUnavailable(_in_words(engine, error)) from error
-    except exc.SQLAlchemyError as error:
-        raise StoreRefused(_in_words(engine, error)) from error
-    except (OverflowError, UnicodeError) as error:  # SQLite's driver does not wrap these
-        raise StoreRefused(f"a value that SQLite does not hold: {type(error).__name__}") from error
-
-
-@contextmanager
-def _in_time(seconds: float) -> Iterator[None]:
-    try:
-        yield
-    except exc.OperationalError as error:
-        stopped = getattr(error.orig, "sqlstate", None) == _STOPPED or str(error.orig) == "interrupted"
-        if not stopped:
-            raise
-        # SQLAlchemy's frames hold the error that holds them, and would keep all that their callers have.
-        clear_frames(error.__traceback__)
-        raise TooSlow(
-            f"this took longer than {seconds:g} s and was stopped; narrow it: less time between since and until, "
-            "more filters, fewer fields to count or group by, or count=estimated"
-        ) from error
-
-
-def _in_words(engine: Engine, error: exc.SQLAlchemyError) -> str:
-    """One line without values: a statement's parameters are what callers sent."""
-    cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    if "unable to open database file" in cause:
-        return (
-            f"SQLite cannot open or make {engine.url.database}; make its directory writable or set PLUM_DATABASE_URL"
-        )
-    where = engine.url.render_as_string(hide_password=True)
-    if "no such table" in cause or ("relation" in cause and "does not exist" in cause):
-        return f"the store at {where} has no schema; set PLUM_DATABASE_URL, or run: plum-outcomes migrate"
-    return f"the store at {where} says: {cause}; see that it runs and that PLUM_DATABASE_URL is right"
+def truncate_wal(database: Database) -> None:
+    """Keep SQLite's log of changes from filling the disk."""
+    if database.is_sqlite:
+        sqlite.truncate_wal(database.engine.url.database or "")
 
 
 def check_space(database: Database) -> None:
@@ -233,7 +116,8 @@ def check_space(database: Database) -> None:
     directory = Path(database.engine.url.database or "").parent
     found = os.statvfs(directory)
     if found.f_bavail * found.f_frsize < MIN_FREE_BYTES:
-        raise StoreUnavailable(f"{directory} has less than 1 MiB free; make room")
+        less = "less than 1 MiB is free on its disk; make room"
+        raise StoreUnavailable(less, f"{directory}: {less}")
 
 
 def writable(database: Database) -> None:

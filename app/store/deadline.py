@@ -6,6 +6,8 @@ import time
 
 from app.errors import TooSlow
 
+STATEMENT_SECONDS: float = 10  # each, unless it says otherwise
+
 
 class Deadline:
     """So many seconds from now."""

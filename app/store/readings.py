@@ -14,13 +14,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, func, select, text, tuple_, union_all, update
 
-from app.errors import StoreRefused
+from app.errors import StoreRefused, StoreUnavailable
 from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict
 from app.normalise import fold, rank, same_reading
 from app.store import changes
 from app.store.bulk import insert_rows
 from app.store.database import Database
-from app.store.rows import delivery_row, outcome_from_row, outcome_row
+from app.store.rows import delivery_row, outcome_from_row, outcome_row, outcome_values
 from app.store.schema import deliveries, outcomes
 
 # What one delivery tells of its call, and all that a group tells, by call.
@@ -45,11 +45,34 @@ def save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
         return _save(database, [readings[0]._replace(outcome=None, problems=(), reason="store_refused")])
 
 
+def rehearse(database: Database, reading: Reading) -> None:
+    """Raises `StoreUnavailable` where it cannot be stored now. It is not: its transaction is undone."""
+    try:
+        with database.writing() as connection:
+            _insert_deliveries(connection, [reading])
+            at = connection.execute(select(deliveries.c.received_at).where(deliveries.c.id == reading.delivery.id))
+            if at.scalar_one() != reading.delivery.received_at:
+                raise StoreUnavailable("the store does not keep what it is given")
+            raise _Rehearsed
+    except _Rehearsed:
+        return
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        what = type(error).__name__
+        raise StoreUnavailable("the store fails in an unforeseen way", f"the store fails: {what}") from error
+
+
+class _Rehearsed(Exception):
+    """Ends the transaction of a rehearsal."""
+
+
 def _save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
+    first = {reading.delivery.id: reading for reading in reversed(readings)}  # an id may be there twice
     with database.writing() as connection:
-        fresh = _insert_deliveries(connection, readings)
+        fresh = _insert_deliveries(connection, list(reversed(first.values())))
         tellings: Tellings = defaultdict(list)
-        for reading in readings:
+        for reading in reversed(first.values()):
             if reading.outcome and reading.delivery.id in fresh:
                 tellings[reading.outcome.id].append((reading.delivery, reading.outcome))
         receipts = _save_outcomes(connection, tellings) if tellings else {}
@@ -60,9 +83,11 @@ def _save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
 
 def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> set[UUID]:
     """The ids of those that were not there before."""
-    rows = {reading.delivery.id: delivery_row(reading) for reading in readings}
-    inserted = insert_rows(connection, deliveries, list(rows.values()), "ON CONFLICT (id) DO NOTHING RETURNING id")
-    return set(rows) if len(inserted) == len(rows) else {_uuid(row[0]) for row in inserted}
+    rows = [delivery_row(reading) for reading in readings]
+    inserted = insert_rows(connection, deliveries, rows, "ON CONFLICT (id) DO NOTHING RETURNING id")
+    if len(inserted) == len(rows):
+        return {reading.delivery.id for reading in readings}
+    return {_uuid(row[0]) for row in inserted}
 
 
 def _save_outcomes(connection: Connection, tellings: Tellings) -> dict[UUID, Receipt]:
@@ -106,11 +131,7 @@ def _upsert(
         existing[stored.id] = before
         now[stored.id] = folded = fold([before, candidate])
         if folded != stored:
-            connection.execute(
-                update(outcomes)
-                .where(outcomes.c.id == stored.id)
-                .values(dict(zip(Outcome._fields, outcome_row(folded), strict=True)))
-            )
+            connection.execute(update(outcomes).where(outcomes.c.id == stored.id).values(outcome_values(folded)))
     return existing, now
 
 

@@ -23,7 +23,7 @@ from app.store.asking.questions import Question, Records
 from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.readings import Telling, first_columns, judge
-from app.store.rows import delivery_from_row, delivery_row, outcome_from_row, outcome_row
+from app.store.rows import delivery_from_row, delivery_row, outcome_from_row, outcome_row, outcome_values
 from app.store.schema import deliveries, outcomes
 
 BATCH = 200
@@ -223,7 +223,7 @@ def _tell(report: Report, count: int, batch: _Batch, new: dict[UUID, Outcome], v
 def _write_outcomes(connection: Connection, batch: _Batch, new: dict[UUID, Outcome]) -> None:
     told = batch.tellings()
     for key in sorted(new):
-        values = dict(zip(Outcome._fields, outcome_row(new[key]), strict=True))
+        values = outcome_values(new[key])
         first = batch.first(key, told[key])
         if batch.old.get(key) == new[key] and batch.is_settled(key, told[key]):
             continue

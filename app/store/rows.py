@@ -102,6 +102,11 @@ def outcome_row(outcome: Outcome) -> Values:
     )
 
 
+def outcome_values(outcome: Outcome) -> dict[str, Any]:
+    """What an update sets: all but the id, by which a distributed database tells where a row is."""
+    return dict(zip(Outcome._fields[1:], outcome_row(outcome)[1:], strict=True))
+
+
 def outcome_from_row(row: Row) -> Outcome:
     values = {name: row[name] for name in _PLAIN}
     values |= {name: word(row[name]) if row[name] is not None else None for name, word in _WORDS.items()}

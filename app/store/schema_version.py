@@ -14,14 +14,15 @@ from sqlalchemy import Connection, text
 from app.errors import SchemaOutdated
 from app.store.database import Database
 
+MIGRATING_SECONDS = 86_400.0  # each statement, of however many rows
+
 _LOCK = 0x506C756D  # any number that no one else locks
 
 
 def migrate(database: Database, revision: str = "head") -> None:
     """Bring the schema to `revision`; down where it lies behind. Two at once wait for one another."""
-    with database.writing() as connection:
+    with database.writing(MIGRATING_SECONDS) as connection:
         if connection.dialect.name == "postgresql":
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         config = _config(connection)

@@ -81,9 +81,8 @@ def _write(token: Token, path: dict[str, Any], status: int | None) -> None:
     try:
         parts().audit(entry)
     except StoreError as error:
-        raise StoreUnavailable(
-            f"what reveals or changes is logged first, which cannot be done now: {error}"
-        ) from error
+        first = "what reveals or changes is logged first, which cannot be done now"
+        raise StoreUnavailable(f"{first}: {error}", f"{first}: {error.detail}") from error
 
 
 def _uuid(text: str) -> UUID | None:

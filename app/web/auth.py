@@ -135,7 +135,7 @@ class Keyring:
         try:
             self._note_use(name)
         except StoreError as error:
-            log.warning("when a token was last used could not be noted: %s", error)
+            log.warning("when a token was last used could not be noted: %s", error.detail)
 
 
 def _unless_expired(known: KnownKey | None) -> KnownKey | None:

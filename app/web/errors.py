@@ -89,7 +89,7 @@ def _guarded(answer: Response) -> Response:
 def _known(error: PlumError) -> Response:
     status, title, headers = _row(error)
     if status == 503:
-        log.error("unavailable: %s", error)
+        log.error("unavailable: %s", error.detail)
     return _answer(status, title, str(error), getattr(error, "errors", None), headers)
 
 

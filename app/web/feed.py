@@ -198,7 +198,7 @@ class Feed:
                 try:
                     self._advance()
                 except PlumError as error:
-                    log.warning("live streams wait for the store: %s", error)
+                    log.warning("live streams wait for the store: %s", error.detail)
 
     def _advance(self) -> None:
         upto = changes.horizon(self._database)

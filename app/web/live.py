@@ -114,7 +114,7 @@ def _told(
                 spoke = time.monotonic()
                 yield text or f": nothing new\nid: {marks.write(told)}\n\n"
     except StoreError as error:
-        log.warning("a live stream ends, to be taken up again: %s", error)
+        log.warning("a live stream ends, to be taken up again: %s", error.detail)
     except Behind as error:
         log.warning("a live stream is broken off: %s", error)
         raise ConnectionResetError(errno.ECONNRESET, "a live stream is broken off") from error

@@ -48,7 +48,7 @@ class Maker:
             ordering.write(json.dumps(order).encode())
         self._first = self._read()
         if not self._first and (complaint := self._complaint()):
-            raise StoreUnavailable(complaint)
+            raise complaint
 
     def blocks(self, connection: socket.socket | None) -> Iterator[bytes]:
         """The file. Where it is not whole the connection breaks, so that nobody takes it for such.
@@ -62,7 +62,7 @@ class Maker:
             yield block
             block = self._read()
         if complaint := self._complaint():
-            log.error("an export broke off: %s", complaint)
+            log.error("an export broke off: %s", complaint.detail)
             raise ConnectionResetError(errno.ECONNRESET, "an export broke off")
         _reset_by_closing(connection, False)
 
@@ -77,11 +77,12 @@ class Maker:
     def _read(self) -> bytes:
         return self._out.read1(BLOCK_BYTES)
 
-    def _complaint(self) -> str | None:
+    def _complaint(self) -> StoreUnavailable | None:
         """Why the process failed, once it is done; None where it did not."""
-        said = self._errors.read().decode(errors="replace").strip()
-        status = self._process.wait()
-        return (said.splitlines() or [f"its process ended with status {status}"])[-1] if status else None
+        detail, _, public = self._errors.read().decode(errors="replace").strip().rpartition("\n")
+        if status := self._process.wait():
+            return StoreUnavailable(public or f"its process ended with status {status}", detail)
+        return None
 
 
 def _reset_by_closing(connection: socket.socket | None, wanted: bool) -> None:
@@ -95,9 +96,14 @@ def _reader(pipe: IO[bytes] | None) -> BufferedReader:
 
 
 def _place(directory: Path) -> int:
-    """A place among the few, held while the descriptor is open in any process. Raises `Overloaded`."""
+    """A place among the few, held while the descriptor is open in any process. Raises `Overloaded`, and
+    `StoreUnavailable` where the spool's directory cannot be written."""
     for number in range(MOST):
-        place = os.open(directory / f"export-{number}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            place = os.open(directory / f"export-{number}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        except OSError as error:
+            wrong = "exports are counted in the spool's directory, which cannot be written"
+            raise StoreUnavailable(wrong, f"{wrong}: {directory}: {error.strerror}") from error
         try:
             fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -17,6 +17,7 @@ from app.store.database import Database
 from app.web.auth import Keyring
 from app.web.feed import Feed
 from app.web.gate import Gate
+from app.web.readiness import Readiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Parts:
     writer: Writer
     spool: Spool
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
-    is_kept: Callable[[], bool]  # whether housekeeping runs
+    readiness: Readiness
+    heartbeat: Callable[[], float | None]  # for how long housekeeping has not gone on; None where it does not run
     feed: Feed
     gate: Gate
     count_refused: Callable[[str], None]  # what the server does not let through to the application

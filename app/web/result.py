@@ -73,7 +73,7 @@ class PlumFace:
         except PlumError as error:
             status, headers = status_of(error)
             if status.startswith("503"):
-                log.error("posts are refused: %s", error)
+                log.error("posts are refused: %s", error.detail)
             metrics.REFUSED.labels(reason=_REFUSALS.get(type(error), "store_unavailable")).inc()
             return Answer(status, f"{error}\n".encode(), headers)
         except Exception as error:

@@ -113,7 +113,7 @@ def test_what_the_store_does_not_take_is_spooled_and_acknowledged(writer, store,
     sent = [delivery() for _ in range(10)]
     receipts = submit_all(writer, sent)
     assert {receipt.verdict for receipt in receipts} == {Verdict.SPOOLED}
-    kept = [one.id for file in spool.files() for one in spool.read(file)[0]]
+    kept = [one.id for piece in spool.pieces() for one in piece.deliveries]
     assert sorted(kept) == sorted(one.id for one in sent)
 
 

@@ -8,14 +8,14 @@ from random import Random
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from app.errors import StoreUnavailable
 from app.interpret import interpret
-from app.model import Delivery, Outcome, Verdict
+from app.model import Delivery, Outcome, Reading, Verdict
 from app.normalise import fold
 from app.store.database import Database
-from app.store.readings import save
+from app.store.readings import rehearse, save
 from app.store.rows import outcome_from_row
 from app.store.schema import deliveries, outcomes
 
@@ -31,6 +31,10 @@ def delivery(body: bytes, **fields) -> Delivery:
 def dev(call_id: int = 1, attempts: int = 1, result: str = "Completed", callee_type: str = "voice") -> bytes:
     call = f"call_id={call_id}&phone_number=6175551234&attempts={attempts}"
     return f"{call}&result={result}&callee_type={callee_type}".encode()
+
+
+def read(body: bytes) -> Reading:
+    return interpret(delivery(body))
 
 
 def post(database: Database, *sent: Delivery):
@@ -202,3 +206,53 @@ def _at_once(works):
         thread.join()
     assert None not in results, "a save failed"
     return results
+
+
+def test_an_id_that_is_there_twice_within_a_group_counts_once(database) -> None:
+    """As in a file of the spool that was copied, or a line that was."""
+    first = read(b"result=Completed&call_id=1&attempts=1")
+    again = read(b"result=Completed&call_id=1&attempts=2")
+    other = again._replace(delivery=again.delivery._replace(id=first.delivery.id))
+    receipts = save(database, [first, other, first, again])
+    assert [receipt.delivery_id for receipt in receipts] == [first.delivery.id] * 3 + [again.delivery.id]
+    assert receipts[0] == receipts[1] == receipts[2]
+    with database.reading() as connection:
+        [outcome] = connection.execute(select(outcomes).where(outcomes.c.integration == "ours"))
+        stored = connection.execute(
+            select(deliveries.c.id, deliveries.c.body).where(deliveries.c.id == first.delivery.id)
+        ).all()
+    assert outcome.deliveries == 2
+    assert [bytes(row.body) for row in stored] == [first.delivery.body]
+
+
+def test_a_rehearsal_leaves_nothing_and_tells_what_nobody_foresaw(database, monkeypatch) -> None:
+    rehearsed = read(b"rehearsal")
+    rehearse(database, rehearsed)
+    with database.reading() as connection:
+        assert not connection.execute(select(deliveries).where(deliveries.c.id == rehearsed.delivery.id)).all()
+    monkeypatch.setattr("app.store.readings.insert_rows", lambda *_: 1 / 0)
+    with pytest.raises(StoreUnavailable, match="unforeseen"):
+        rehearse(database, rehearsed)
+
+
+def test_an_update_sets_no_id(crowded) -> None:
+    """Where outcomes are distributed by it, none may, not even to itself."""
+    with crowded.writing() as connection:
+        connection.execute(
+            text(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$BEGIN RAISE EXCEPTION 'set' USING ERRCODE = '0A000'; END$$"
+            )
+        )
+        connection.execute(
+            text("CREATE TRIGGER sets BEFORE UPDATE OF id ON outcomes FOR EACH ROW EXECUTE FUNCTION refuse()")
+        )
+    save(crowded, [read(b"result=Completed&call_id=1&attempts=1")])
+    [receipt] = save(crowded, [read(b"result=Completed&call_id=1&attempts=2")])
+    assert receipt.verdict is Verdict.APPLIED
+
+
+def test_what_a_store_does_not_support_counts_as_its_being_away(crowded) -> None:
+    """Some distributed databases refuse a statement at one time and not at another; no delivery is to blame."""
+    with pytest.raises(StoreUnavailable), crowded.writing() as connection:
+        connection.execute(text("DO $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '0A000'; END$$"))

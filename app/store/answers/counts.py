@@ -18,8 +18,8 @@ from app.store.answers.pages import Page
 from app.store.asking.conditions import where
 from app.store.asking.quarters import QUARTER
 from app.store.asking.questions import Question
-from app.store.database import STATEMENT_SECONDS, Database
-from app.store.deadline import Deadline
+from app.store.database import Database
+from app.store.deadline import STATEMENT_SECONDS, Deadline
 from app.store.rollups import following
 from app.store.rollups.adding import Wanted
 from app.store.rollups.covering import Stretch

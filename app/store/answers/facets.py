@@ -10,8 +10,8 @@ from sqlalchemy import Connection, func, select
 
 from app.store.asking.conditions import where
 from app.store.asking.questions import Question
-from app.store.database import STATEMENT_SECONDS, Database
-from app.store.deadline import Deadline
+from app.store.database import Database
+from app.store.deadline import STATEMENT_SECONDS, Deadline
 from app.store.rollups.adding import Wanted
 from app.store.rollups.covering import WORDS
 from app.store.rollups.rolled import grouped

@@ -28,8 +28,8 @@ from app.errors import EdgeLost, TooSlow
 from app.store.answers.light import LARGE_BYTES, WEIGHT, light
 from app.store.asking.conditions import bound, same, where
 from app.store.asking.questions import Condition, Digest, Edge, Operator, Order, Question
-from app.store.database import STATEMENT_SECONDS, Database
-from app.store.deadline import Deadline
+from app.store.database import Database
+from app.store.deadline import STATEMENT_SECONDS, Deadline
 from app.store.rollups import following, narrowing
 from app.store.rollups.covering import Stretch
 from app.store.rollups.stretches import ended_within, in_any, together, within
