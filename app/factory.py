@@ -91,6 +91,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         forget=database.close,
         prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
         truncate_wal=partial(truncate_wal, database),
+        renew_journal=lambda: changes.renew(database, now()),
         drift=partial(drift.advance, database, reader(settings)),
         count_drift=partial(drift.count_items, database),
         roll_up=Roller(rolling, now).run,

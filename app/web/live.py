@@ -67,7 +67,7 @@ def follow(question: Question, headers: dict[str, str]) -> Response:
     feed = parts().feed
     stream = feed.join()
     try:
-        behind = _behind(headers["mark"], stream)
+        behind = _behind(headers["mark"], feed, stream)
         told = _told(feed, stream, behind, _teller(feed, question), _may_go_on())
         answer = Response(told, mimetype="text/event-stream", headers=HEADERS)
     except BaseException:
@@ -77,11 +77,11 @@ def follow(question: Question, headers: dict[str, str]) -> Response:
     return answer
 
 
-def _behind(mark: str, stream: Stream) -> list[Span]:
+def _behind(mark: str, feed: Feed, stream: Stream) -> list[Span]:
     """What a stream that is taken up again has missed, until it joined."""
     if not mark:
         return []
-    left = marks.read(mark, stream.since)
+    left = marks.read(mark, stream.since, feed.renewed_at())
     return [left, Span(left.upto, stream.since)]
 
 
