@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from flask import Blueprint, Response
 
@@ -19,9 +20,11 @@ from app.intake.spool import Spool
 from app.store import schema_version
 from app.store.aside import aside
 from app.store.database import wal_bytes
-from app.web.parts import parts
+from app.store.rollups.standing import Lag, lag
+from app.web.parts import now, parts
 
 LOOK_SECONDS = 3.0
+LAG_SECONDS = 1.0
 HUNG_SECONDS = 30.0  # housekeeping goes on at least every 12
 QUIET_SECONDS = 60.0  # between two log lines of the same
 
@@ -75,10 +78,21 @@ def _remarks() -> Iterator[str]:
 def show_metrics() -> Response:
     """Prometheus' text format, all workers together."""
     _show_backlog(parts().spool)
+    _show_lag()
     metrics.WAL_BYTES.set(wal_bytes(parts().database))
     age = parts().heartbeat()
     metrics.HOUSEKEEPING_AGE_SECONDS.set(math.inf if age is None else age)
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+
+
+def _show_lag() -> None:
+    """Now, whatever whoever makes roll-ups is doing; unknown while the store does not say."""
+    try:
+        behind = within(LAG_SECONDS, partial(lag, parts().answers, now()))
+    except StoreError:
+        behind = Lag(math.nan, filled=False)
+    metrics.ROLLUP_LAG_SECONDS.set(behind.seconds)
+    metrics.ROLLUP_FILLED.set(behind.filled)
 
 
 def _show_backlog(spool: Spool) -> None:
