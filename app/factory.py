@@ -65,6 +65,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             settings,
             database,
             answers,
+            beside,
             keyring,
             writer,
             spool,

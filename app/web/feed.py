@@ -132,9 +132,6 @@ class Feed:
         """Of these outcomes those that the question asks for."""
         return among(self._database, question, ids)
 
-    def renewed_at(self) -> float:
-        return changes.renewed_at(self._database)
-
     def _run(self) -> None:
         pause = threading.Event()
         while not pause.wait(POLL_SECONDS):

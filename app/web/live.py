@@ -18,7 +18,7 @@ from marshmallow import EXCLUDE, Schema, fields, post_load
 from app.errors import StoreError
 from app.model import Scope
 from app.store.asking.questions import Question
-from app.store.changes import Span
+from app.store.changes import Span, renewed_at
 from app.web import marks
 from app.web.asking import Blueprint, bearer, needs
 from app.web.feed import EVERY, Batch, Feed, Stream
@@ -67,7 +67,7 @@ def follow(question: Question, headers: dict[str, str]) -> Response:
     feed = parts().feed
     stream = feed.join()
     try:
-        behind = _behind(headers["mark"], feed, stream)
+        behind = _behind(headers["mark"], stream)
         told = _told(feed, stream, behind, _teller(feed, question), _may_go_on())
         answer = Response(told, mimetype="text/event-stream", headers=HEADERS)
     except BaseException:
@@ -77,11 +77,11 @@ def follow(question: Question, headers: dict[str, str]) -> Response:
     return answer
 
 
-def _behind(mark: str, feed: Feed, stream: Stream) -> list[Span]:
+def _behind(mark: str, stream: Stream) -> list[Span]:
     """What a stream that is taken up again has missed, until it joined."""
     if not mark:
         return []
-    left = marks.read(mark, stream.since, feed.renewed_at())
+    left = marks.read(mark, stream.since, renewed_at(parts().beside))
     return [left, Span(left.upto, stream.since)]
 
 

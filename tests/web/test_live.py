@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from uuid import uuid4
 
+import pytest
+
 from app.store.changes import Change, Horizon, Span
 from app.web import live, marks
+from app.web.errors import Invalid
 from app.web.feed import Batch, Stream
 
 
@@ -25,3 +29,10 @@ def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
 def _mark(said: str) -> Span:
     [line] = [line for line in said.split("\n") if line.startswith("id: ")]
     return marks.read(line.removeprefix("id: "), Horizon(100))
+
+
+def test_an_id_of_before_the_journal_was_renewed_is_refused() -> None:
+    mark = marks.write(Span(Horizon(1), Horizon(2)))
+    assert marks.read(mark, Horizon(100), renewed_at=time.time() - 9)
+    with pytest.raises(Invalid):
+        marks.read(mark, Horizon(100), renewed_at=time.time() + 9)
