@@ -19,6 +19,7 @@ COMMANDS = {
     "importing": ("import",),
     "reprocess": ("reprocess",),
     "simulate": ("simulate",),
+    "spooling": ("spool",),
 }
 LOADED_FROM = {name: f"app.commands.{module}" for module, names in COMMANDS.items() for name in names}
 

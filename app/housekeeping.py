@@ -53,6 +53,7 @@ class Housekeeping:
         forget: Callable[[], None],
         prune_changes: Callable[[], object],
         truncate_wal: Callable[[], object],
+        renew_journal: Callable[[], bool],
         drift: Callable[[], bool],
         count_drift: Callable[[], int],
         roll_up: Callable[[threading.Event], object],
@@ -69,6 +70,8 @@ class Housekeeping:
         self._forget = forget
         self._prune_changes = prune_changes
         self._truncate_wal = truncate_wal
+        self._renew_journal = renew_journal
+        self._knows_journal = False
         self._roll_up = roll_up
         self._prune_at = 0.0
         self._drift = drift
@@ -102,6 +105,7 @@ class Housekeeping:
     def _tidy(self) -> int:
         """How many deliveries were drained."""
         try:
+            self._know_journal()
             self._known_keys.replace(self._asked(self._active_keys))
             self._asked(self._truncate_wal)
             drained = self.drain()
@@ -110,10 +114,16 @@ class Housekeeping:
             return drained
         except StoreUnavailable as error:
             log.warning("waiting for the store: %s", error.detail)
+            self._knows_journal = False  # it may come back from a dump
             self._forget()
         except OSError as error:
             self._complain(error)
         return 0
+
+    def _know_journal(self) -> None:
+        if not self._knows_journal and self._asked(self._renew_journal):
+            log.warning("the store is on another server, whose transactions are numbered anew: so is the journal now")
+        self._knows_journal = True
 
     def _complain(self, error: OSError) -> None:
         if time.monotonic() >= self._quiet_until:

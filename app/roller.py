@@ -12,13 +12,11 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from app import metrics
 from app.errors import StoreError
 from app.store import schema_version
 from app.store.arrivals import Arrivals
 from app.store.database import Database
 from app.store.rollups.rolling import refresh
-from app.store.rollups.standing import lag
 
 REST = 4  # times as long as a step took, while callbacks come: catching up with millions leaves these their time
 PAUSE_SECONDS = 1.0
@@ -46,8 +44,6 @@ class Roller:
         try:
             schema_version.check(self._database)  # what another program's schema wants of them is not known here
             more = refresh(self._database, self._now())
-            with self._database.reading() as connection:
-                behind = lag(connection, self._now())
             rest = REST if self._arrivals.are_many() else 0
         except StoreError as error:
             log.warning("roll-ups have to wait: %s", error.detail)
@@ -55,6 +51,4 @@ class Roller:
         except Exception as error:
             log.exception("roll-ups have to wait, through a fault of this program", exc_info=error)
             return PATIENCE_SECONDS
-        metrics.ROLLUP_LAG_SECONDS.set(behind.seconds)
-        metrics.ROLLUP_FILLED.set(behind.filled)
         return (time.monotonic() - began) * rest if more else PAUSE_SECONDS

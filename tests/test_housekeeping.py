@@ -30,6 +30,7 @@ CHORES = {
     "forget": lambda: None,
     "prune_changes": lambda: None,
     "truncate_wal": lambda: None,
+    "renew_journal": lambda: False,
     "drift": lambda: False,
     "count_drift": lambda: 0,
     "roll_up": lambda stop: None,

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, select, text
 
-from app import metrics, roller
+from app import roller
 from app.errors import StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery
@@ -18,6 +18,7 @@ from app.roller import Roller
 from app.store.arrivals import Arrivals
 from app.store.database import Database
 from app.store.readings import save
+from app.store.rollups.standing import lag
 from app.store.schema import rollups
 from tests.conftest import wait_until
 
@@ -29,19 +30,19 @@ def database(store_url):
     database.close()
 
 
-def test_what_has_come_is_rolled_up_and_the_metrics_tell(database, monkeypatch) -> None:
+def test_what_has_come_is_rolled_up_and_the_lag_tells(database, monkeypatch) -> None:
     monkeypatch.setattr(roller, "PAUSE_SECONDS", 0.01)
     stop = threading.Event()
     moments = (datetime(2026, 3, 8, tzinfo=UTC) + timedelta(minutes=at) for at in count())  # all is quiet soon
     thread = threading.Thread(target=Roller(database, lambda: next(moments)).run, args=(stop,))
     thread.start()
     try:
-        wait_until(lambda: metrics.ROLLUP_FILLED._value.get() == 1)
+        wait_until(lambda: lag(database, datetime.now(UTC)).filled)
         body = b"result=Completed&call_id=1"
         delivery = Delivery(id=uuid4(), integration="i", received_at=datetime.now(UTC), body=body)
         save(database, [interpret(delivery)])
         wait_until(lambda: _spans(database) == 3)
-        wait_until(lambda: metrics.ROLLUP_LAG_SECONDS._value.get() == 0)
+        wait_until(lambda: lag(database, datetime.now(UTC)).seconds == 0)
     finally:
         stop.set()
         thread.join()

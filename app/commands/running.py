@@ -6,6 +6,7 @@ import logging.config
 import os
 import signal
 import threading
+from datetime import UTC, datetime
 
 import click
 
@@ -13,7 +14,7 @@ from app import doctor as checks
 from app import factory, logs, serving
 from app.commands.opening import opened
 from app.config import from_environment
-from app.store import schema_version
+from app.store import changes, schema_version
 from app.store.database import questions_database
 from app.terminal import as_json, example, print_json
 
@@ -47,6 +48,7 @@ def migrate() -> None:
     """Bring the store's schema up to date."""
     with opened() as (_, database):
         schema_version.migrate(database)
+        changes.renew(database, datetime.now(UTC))
     click.echo("the schema is up to date")
 
 

@@ -13,16 +13,17 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, func, or_, select, text
+from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
 
 from app.store.asking import quarters
 from app.store.database import Database
-from app.store.schema import changes, rollup_state
+from app.store.schema import changes, positions, rollup_state
 
 KEPT = timedelta(days=7)
 PAGE_ROWS = 32
 PAGE_OUTCOMES = 20  # each of which may be large; or one row, however many it has
 
+_RENEWED = "renewed"  # stands among the followers' positions, each of which ends with a span
 _NOTE_SQLITE = (
     "INSERT INTO changes (changed_at, outcome_ids, quarters) VALUES (strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?, ?)"
 )
@@ -99,6 +100,37 @@ def prune(database: Database, before: datetime) -> int:
         if seen.seen_end is not None:
             statement = statement.where(changes.c.id < min([seen.seen_end, *seen.seen_running]))
         return connection.execute(statement).rowcount
+
+
+def renew(database: Database, now: datetime) -> bool:
+    """Whether the journal is another server's: its numbers are ahead of this one's. It and its followers begin anew.
+
+    So it is where a dump was loaded into a new server. Followers would wait until its numbers have come so far.
+    """
+    if database.is_sqlite:
+        return False
+    followed = select(positions.c.position).where(positions.c.name != _RENEWED)
+    with database.writing() as connection:
+        next_number = connection.execute(text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
+        newest = connection.execute(select(func.max(changes.c.id))).scalar()
+        seen_end = connection.execute(select(rollup_state.c.seen_end)).scalar_one()
+        followers = [position[2][0] for position in connection.execute(followed).scalars()]
+        if max((newest or 0) + 1, seen_end or 0, *followers) <= next_number.scalar_one():
+            return False
+        connection.execute(delete(changes))
+        connection.execute(delete(positions))
+        connection.execute(update(rollup_state).values(round=rollup_state.c.round + 1, seen_end=None))
+        connection.execute(insert(positions).values(name=_RENEWED, position=now.timestamp()))
+    return True
+
+
+def renewed_at(database: Database) -> float:
+    """When the journal has begun anew, so what is known of it from before does not hold; 0 where it never has."""
+    if database.is_sqlite:
+        return 0.0
+    with database.reading() as connection:
+        stored = select(positions.c.position).where(positions.c.name == _RENEWED)
+        return float(connection.execute(stored).scalar() or 0.0)
 
 
 def _first(found: list[Change]) -> Iterator[Change]:

@@ -12,6 +12,7 @@ from app.errors import StoreRefused, StoreUnavailable, TooSlow
 
 _STOPPED = "57014"  # PostgreSQL's code for a statement that took too long
 _NO_TABLE = "42P01"
+_NO_STORE = "SQLITE_NOTADB"
 # ProgrammingError: a table is missing, which a migration mends; our statements themselves are tested.
 # NotSupportedError: of a distributed database, which takes the same statement at other times.
 _MAY_PASS = (
@@ -38,9 +39,9 @@ def own_errors(url: URL) -> Iterator[None]:
         raise StoreUnavailable(public, _without_secrets(url, detail)) from error
     except exc.SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
-        code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None) or ""
-        refused = f"the store at {where(url)} refuses this: {type(cause).__name__} {code}".rstrip()
-        raise StoreRefused("the store refuses this", refused) from error
+        named = f"{type(cause).__name__} {getattr(cause, 'sqlstate', None) or ''}".rstrip()
+        said = str(cause) if getattr(cause, "sqlite_errorname", None) == _NO_STORE else named
+        raise StoreRefused("the store refuses this", f"the store at {where(url)} refuses this: {said}") from error
     except (OverflowError, UnicodeError) as error:  # SQLite's driver does not wrap these
         raise StoreRefused(f"a value that SQLite does not hold: {type(error).__name__}") from error
 

@@ -19,7 +19,7 @@ from marshmallow import EXCLUDE, Schema, fields, post_load
 from app.errors import StoreError
 from app.model import Scope
 from app.store.asking.questions import Question
-from app.store.changes import Span
+from app.store.changes import Span, renewed_at
 from app.web import marks
 from app.web.asking import Blueprint, bearer, needs
 from app.web.feed import EVERY, Batch, Behind, Feed, Stream, Tell
@@ -86,7 +86,7 @@ def _behind(mark: str, stream: Stream) -> list[Span]:
     """What a stream that is taken up again has missed, until it joined."""
     if not mark:
         return []
-    left = marks.read(mark, stream.since)
+    left = marks.read(mark, stream.since, renewed_at(parts().beside))
     return [left, Span(left.upto, stream.since)]
 
 

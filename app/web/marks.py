@@ -19,14 +19,17 @@ def write(span: Span) -> str:
     return base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).decode().rstrip("=")
 
 
-def read(mark: str, now: Horizon) -> Span:
-    """Raises `Invalid` for what is no mark of this store, or of a time that is forgotten."""
+def read(mark: str, now: Horizon, renewed_at: float = 0.0) -> Span:
+    """Raises `Invalid` for what is no mark of this store, or of a time that is forgotten.
+
+    One written before the journal was renewed tells numbers of another one.
+    """
     try:
         text = base64.b64decode((mark + "=" * (-len(mark) % 4)).encode("ascii"), b"-_", validate=True)
         written, *content = json.loads(text)
         seen_end, seen_running, upto_end, upto_running, key, sent = content
         span = Span(_horizon(seen_end, seen_running), _horizon(upto_end, upto_running), _whole(key), _whole(sent))
-        if span.upto.end > now.end:
+        if span.upto.end > now.end or _whole(written) < renewed_at:
             raise ValueError
         age = time.time() - _whole(written)
     except (ValueError, TypeError, RecursionError):

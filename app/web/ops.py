@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from flask import Blueprint, Response
 
 from app import metrics
+from app.errors import StoreError
+from app.intake.breaker import within
 from app.intake.spool import Spool
 from app.store.aside import aside
 from app.store.database import wal_bytes
-from app.web.parts import parts
+from app.store.rollups.standing import Lag, lag
+from app.web.parts import now, parts
+
+LAG_SECONDS = 1.0
 
 health = Blueprint("health", __name__)
 scrape = Blueprint("scrape", __name__)
@@ -33,10 +39,21 @@ def readyz() -> Response:
 def show_metrics() -> Response:
     """Prometheus' text format, all workers together."""
     _show_backlog(parts().spool)
+    _show_lag()
     metrics.WAL_BYTES.set(wal_bytes(parts().database))
     age = parts().heartbeat()
     metrics.HOUSEKEEPING_AGE_SECONDS.set(math.inf if age is None else age)
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+
+
+def _show_lag() -> None:
+    """Now, whatever whoever makes roll-ups is doing; unknown while the store does not say."""
+    try:
+        behind = within(LAG_SECONDS, partial(lag, parts().answers, now()))
+    except StoreError:
+        behind = Lag(math.nan, filled=False)
+    metrics.ROLLUP_LAG_SECONDS.set(behind.seconds)
+    metrics.ROLLUP_FILLED.set(behind.filled)
 
 
 def _show_backlog(spool: Spool) -> None:

@@ -25,6 +25,7 @@ class Parts:
     settings: Settings
     database: Database  # where deliveries go
     answers: Database  # where questions go
+    beside: Database  # where all else goes that is written, and where live streams look
     keyring: Keyring
     writer: Writer
     spool: Spool

@@ -6,12 +6,17 @@ import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+from sqlalchemy import func, select, text, update
+
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import changes
+from app.store import changes, drift
 from app.store.changes import Horizon, Span
 from app.store.database import Database
 from app.store.readings import save
+from app.store.rollups import rolling, standing
+from app.store.schema import changes as notes
+from app.store.schema import positions, rollup_state
 
 NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
 
@@ -138,3 +143,57 @@ def test_of_many_that_write_at_once_each_change_is_told_once(crowded) -> None:
     told += between(crowded, seen)
     assert len(told) == len(set(told)) == 151
     assert set(told) == {*written, held_open} == set(between(crowded, start))
+
+
+# --- another server
+
+
+def ahead(database: Database) -> Horizon:
+    """As if all that is known were of a server that has come much further, as after a dump and its restore."""
+    with database.writing() as connection:
+        connection.execute(text("UPDATE changes SET id = id + 1000000000"))
+        connection.execute(text("UPDATE rollup_state SET seen_end = seen_end + 1000000000"))
+        for name, position in connection.execute(select(positions.c.name, positions.c.position)).all():
+            position[1][0] += 1_000_000_000
+            position[2][0] += 1_000_000_000
+            connection.execute(update(positions).where(positions.c.name == name).values(position=position))
+    return changes.horizon(database)
+
+
+def test_on_another_server_the_journal_and_all_its_followers_begin_anew(crowded) -> None:
+    assert not changes.renew(crowded, NOW)
+    assert changes.renewed_at(crowded) == 0
+    save(crowded, [call("before"), reading(b"result=Odd&call_id=odd")])
+    follow(crowded)
+    known = drift.list_drift(crowded)
+    ahead(crowded)
+    assert changes.renew(crowded, NOW)
+    assert not changes.renew(crowded, NOW)
+    assert changes.renewed_at(crowded) == NOW.timestamp()
+    save(crowded, [call("after"), reading(b"result=Other&call_id=other")])
+    follow(crowded)
+    found = drift.list_drift(crowded)
+    assert known[0] in found
+    assert [row["count"] for row in found] == [1] * (len(known) * 2)
+    with crowded.reading() as connection:
+        assert connection.execute(select(rollup_state.c.seen_end)).scalar_one() < 1_000_000_000
+    assert standing.lag(crowded, datetime.now(UTC)).seconds == 0
+    changes.prune(crowded, datetime.now(UTC) + timedelta(hours=1))
+    with crowded.reading() as connection:
+        assert connection.execute(select(func.count()).select_from(notes)).scalar_one() == 1
+
+
+def test_a_journal_of_this_server_is_kept_whatever_is_under_way(crowded) -> None:
+    save(crowded, [call("a")])
+    follow(crowded)
+    with crowded.writing() as held:
+        changes.note(held, [uuid4()], [])
+        assert not changes.renew(crowded, NOW)
+    assert not changes.renew(crowded, NOW)
+
+
+def follow(database: Database) -> None:
+    while drift.advance(database, interpret):
+        pass
+    while rolling.refresh(database, datetime.now(UTC), timedelta(0)):
+        pass

@@ -66,6 +66,7 @@ def client(request, tmp_path_factory) -> Iterator[FlaskClient]:
     made.tokens = {scope: {"Authorization": f"Bearer {token}"} for scope, token in tokens.items()}
     yield made
     app.extensions["plum"].answers.close()
+    app.extensions["plum"].beside.close()
     app.extensions["plum"].database.close()
     database.close()
 

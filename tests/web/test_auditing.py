@@ -91,7 +91,7 @@ def app(database, store_url, tmp_path) -> Iterator[Flask]:
     made = create_app(from_environment({"PLUM_DATABASE_URL": store_url, "PLUM_SPOOL_DIR": str(tmp_path)}))
     yield made
     plum = made.extensions["plum"]
-    for one in (plum.database, plum.answers, plum.feed._database):
+    for one in (plum.database, plum.answers, plum.beside):
         one.close()
 
 

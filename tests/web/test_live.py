@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import pytest
 
 from app.store.changes import Change, Horizon, Span
 from app.web import live, marks
+from app.web.errors import Invalid
 from app.web.feed import Batch, Behind, Recent, Stream
 
 
@@ -71,3 +73,10 @@ def test_a_large_batch_is_told_in_pieces_and_is_gone_for_who_reads_them_too_slow
     recent.put(_batch("x" * 400))
     with pytest.raises(Behind):
         stream.next(0, lambda batch, at: pieces[at])
+
+
+def test_an_id_of_before_the_journal_was_renewed_is_refused() -> None:
+    mark = marks.write(Span(Horizon(1), Horizon(2)))
+    assert marks.read(mark, Horizon(100), renewed_at=time.time() - 9)
+    with pytest.raises(Invalid):
+        marks.read(mark, Horizon(100), renewed_at=time.time() + 9)

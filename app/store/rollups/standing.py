@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, func, or_, select, text
 
 from app.store.asking.quarters import Span, unpack
 from app.store.changes import Horizon
+from app.store.database import Database
 from app.store.schema import changes, rollup_dirty, rollup_state
 
 NOTHING_BEFORE = -(1 << 31)  # all quarters are filled
@@ -95,11 +96,12 @@ def noted_since(connection: Connection, which: Iterable[ColumnElement[bool]]) ->
     return found
 
 
-def lag(connection: Connection, now: datetime) -> Lag:
-    """How far the roll-ups are behind."""
-    known = state(connection)
-    marked = select(func.min(rollup_dirty.c.touched_at)).where(rollup_dirty.c.span == Span.QUARTER)
-    noted = select(func.min(changes.c.changed_at)).where(*(beyond(known.seen) if known.seen else ()))
-    oldest = [moment for one in (marked, noted) if (moment := connection.execute(one).scalar_one()) is not None]
+def lag(database: Database, now: datetime) -> Lag:
+    """How far the roll-ups are behind. Raises `StoreUnavailable`."""
+    with database.reading() as connection:
+        known = state(connection)
+        marked = select(func.min(rollup_dirty.c.touched_at)).where(rollup_dirty.c.span == Span.QUARTER)
+        noted = select(func.min(changes.c.changed_at)).where(*(beyond(known.seen) if known.seen else ()))
+        oldest = [moment for one in (marked, noted) if (moment := connection.execute(one).scalar_one()) is not None]
     seconds = max(0.0, (now - min(oldest)).total_seconds()) if oldest else 0.0
     return Lag(seconds, known.filled_from == NOTHING_BEFORE)

@@ -1,0 +1,210 @@
+"""What surrounds the service is other than hoped for: it serves, or it says in one line what to mend."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+import pytest
+
+from tests.conftest import Cluster, new_cluster, skip_or_fail, wait_until
+from tests.system.conftest import Sender, Service, dev_body
+from tests.system.faults import (
+    Load,
+    assert_nothing_lost_or_doubled,
+    beside_workers,
+    frozen,
+    metric,
+    running,
+    stopped,
+    stored,
+)
+
+HUNG_SECONDS = 30
+CONNECTIONS = 8
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Cluster]:
+    with TemporaryDirectory(prefix="plum-own-") as directory:
+        made = new_cluster(Path(directory), syncs=False)
+        yield made
+        made.stop()
+
+
+@pytest.fixture
+def sender(own: Cluster, tmp_path: Path) -> Iterator[Sender]:
+    with running(own.create(), tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def read_only(place: Path) -> Iterator[None]:
+    """A disk that takes nothing, for root neither."""
+    if os.geteuid() != 0:
+        skip_or_fail("a disk is mounted only by root; run the tests as root, in a container for example")
+    place.mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro,size=1M", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        skip_or_fail(f"no disk can be mounted here: {done.stderr.strip()}; run the tests where mount is allowed")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_spool_that_cannot_be_written_keeps_nobody_from_starting(own: Cluster, tmp_path: Path) -> None:
+    service = Service(own.create(), tmp_path).prepare()
+    sender = service.sender("ours")
+    with read_only(tmp_path / "spool"):
+        service.start()
+        try:
+            sender.assert_accepted(dev_body(call_id="1"))
+            ready = service.request("GET", "/readyz").body.decode()
+            assert "spool: it cannot be written: Read-only file system" in ready
+            assert "housekeeping" in ready
+            assert str(tmp_path) not in ready
+            assert "cannot be written" in service.stderr
+            assert service.get("outcomes").status == 200
+        finally:
+            service.stop()
+
+
+def test_with_neither_store_nor_spool_the_start_fails_in_one_line(own: Cluster, tmp_path: Path) -> None:
+    service = Service(own.create(), tmp_path)
+    with stopped(own), read_only(tmp_path / "spool"):
+        service.assert_one_line("serve", "--bind", f"127.0.0.1:{service.port}", says="refused")
+
+
+@pytest.mark.alone
+def test_housekeeping_that_is_frozen_is_told_of(sender: Sender) -> None:
+    service = sender.service
+    [house] = beside_workers(service)
+    assert metric(service, "plum_housekeeping_heartbeat_age_seconds") < HUNG_SECONDS
+    os.kill(house, signal.SIGSTOP)
+    try:
+        wait_until(lambda: "housekeeping: has not gone on" in readiness(service), HUNG_SECONDS + 15)
+        assert metric(service, "plum_housekeeping_heartbeat_age_seconds") > HUNG_SECONDS
+        assert service.request("GET", "/readyz").status == 200
+        sender.assert_accepted(dev_body(call_id="1"))
+    finally:
+        os.kill(house, signal.SIGCONT)
+    wait_until(lambda: "housekeeping" not in readiness(service))
+
+
+def readiness(service: Service) -> str:
+    return service.request("GET", "/readyz").body.decode()
+
+
+def test_a_question_to_a_frozen_store_is_answered_in_time(own: Cluster, sender: Sender) -> None:
+    service = sender.service
+    service.token = service.new_token("analyst", "reveal")
+    for path in ("outcomes", "deliveries"):
+        assert service.get(path).status == 200
+    with frozen(own):
+        answer = service.get("outcomes")
+        assert (answer.status, bool(answer.headers["Retry-After"])) == (503, True)
+        assert "127.0.0.1" not in answer.body.decode()
+    wait_until(lambda: service.get("outcomes").status == 200)
+
+
+def test_a_worker_opens_no_more_connections_than_are_allowed(own: Cluster, sender: Sender) -> None:
+    service = sender.service
+    service.token = service.new_token("analyst", "reveal")
+    with Load(sender, "busy", threads=8) as load:
+        load.wait_for(100)
+        for _ in range(3):
+            service.get("summary", group_by="day")
+        with psycopg.connect(own.url("postgres").replace("+psycopg", "")) as connection:
+            name = service.database_url.rpartition("/")[2]
+            asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+            [count] = connection.execute(asked, (name,)).fetchone() or ()
+    assert 0 < count <= 2 * CONNECTIONS + 5
+
+
+def test_one_damaged_record_costs_its_neighbours_nothing_and_is_told_of_until_it_is_tried_again(
+    own: Cluster, sender: Sender
+) -> None:
+    service = sender.service
+    with stopped(own):
+        with Load(sender, "away", threads=4) as away:
+            away.wait_for(200)
+        segments = sorted((service.directory / "spool").glob("*.segment"))
+        assert 1 <= len(segments) <= 4
+        content = segments[0].read_bytes()
+        at = content.index(b"call_id=", len(content) // 2)
+        segments[0].write_bytes(content[:at] + b"X" + content[at + 1 :])
+        (segments[0].parent / f"copy-of-{segments[0].name}").write_bytes(segments[0].read_bytes())
+        (segments[0].parent / "0.segment").write_bytes(b"")
+    hit = content[content.index(b"call_id=", at) :].split(b"&")[0].removeprefix(b"call_id=").decode()
+    others = [post for post in away.acknowledged if post.body[0] != hit]
+    assert len(others) >= len(away.acknowledged) - 2
+    wait_until(lambda: metric(service, "plum_spool_deliveries") == 0, 30)
+    assert {post.body for post in others} <= {one.body for one in stored(sender)}
+    assert metric(service, "plum_spool_aside_files") == 2
+    assert service.json("spool", "retry") == {"files": 0}
+    assert metric(service, "plum_spool_aside_files") == 0
+    assert "set aside" not in readiness(service)
+
+
+def test_a_spool_of_many_is_drained_beside_live_posts_through_a_kill(own: Cluster, sender: Sender) -> None:
+    service = sender.service
+    with stopped(own), Load(sender, "away", threads=8, pause=0.0) as away:
+        away.wait_for(3000)
+    with Load(sender, "live", threads=2) as live:
+        wait_until(lambda: metric(service, "plum_spool_drained_total") > 0, 10)
+        for house in beside_workers(service):
+            os.kill(house, signal.SIGKILL)
+        live.wait_for(50)
+    assert {post.status for post in live.posts} == {200}
+    assert_nothing_lost_or_doubled(sender, [*away.acknowledged, *live.acknowledged])
+
+
+def test_settings_of_the_database_cost_no_post(own: Cluster, tmp_path: Path) -> None:
+    url = own.create()
+    with psycopg.connect(own.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
+        for setting in (
+            "datestyle TO 'SQL, DMY'",
+            "timezone TO 'Asia/Kathmandu'",
+            "default_transaction_read_only TO on",
+            "client_encoding TO 'LATIN1'",
+            "search_path TO nowhere",
+        ):
+            connection.execute(f'ALTER DATABASE "{url.rpartition("/")[2]}" SET {setting}')
+    with running(url, tmp_path) as sender:
+        service = sender.service
+        service.token = service.new_token("analyst", "reveal")
+        sender.assert_accepted(dev_body(call_id="é"))
+        assert sender.outcome()["call_id"] == "é"
+        assert readiness(service).startswith("store: ok")
+        csv = service.get("outcomes.csv", fields="call_id,status")
+        assert (csv.status, "é" in csv.body.decode()) == (200, True)
+
+
+def test_an_error_that_nobody_foresaw_costs_no_post_and_is_told(sender: Sender) -> None:
+    service = sender.service
+    with service.sql() as connection:
+        connection.execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$BEGIN RAISE EXCEPTION 'about %', NEW.body USING ERRCODE = 'F0000'; END$$"
+        )
+        connection.execute("CREATE TRIGGER f BEFORE INSERT ON deliveries FOR EACH ROW EXECUTE FUNCTION fail()")
+        connection.commit()
+    with Load(sender, "odd", threads=2) as load:
+        load.wait_for(50)
+        ready = service.request("GET", "/readyz")
+    assert {(post.status, post.verdict) for post in load.posts} == {(200, "spooled")}
+    assert (ready.status, "store: ok" in ready.body.decode()) == (200, False)
+    assert metric(service, "plum_spool_aside_files") == 0
+    with service.sql() as connection:
+        connection.execute("DROP TRIGGER f ON deliveries")
+        connection.commit()
+    assert_nothing_lost_or_doubled(sender, load.acknowledged)
