@@ -7,7 +7,7 @@ class PlumError(Exception):
 
 class Unreadable(PlumError):
     """A body that cannot be understood; the text is the reason: empty, not_text, not_json, not_form, not_xml,
-    too_deep, no_known_field, cut_short."""
+    too_deep, no_known_field, cut_short, too_large, not_inflated."""
 
 
 class ConfigError(PlumError):

@@ -55,6 +55,7 @@ OWNERS = {
     "prometheus_client": {"metrics"},
     "phonenumbers": {"values", "config", "web"},
     "defusedxml": {"products"},
+    "brotli": {"products"},
     "click": {"cli", "commands", "terminal"},
     "gunicorn": set(),
     "gevent": {"store"},
