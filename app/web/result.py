@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 from uuid import UUID
 
 from app import metrics
-from app.config import Network
+from app.config import MAX_HELD_BYTES, Network
 from app.errors import NotFound, PlumError
 from app.model import Delivery, Integration
 from app.values import storable
@@ -32,8 +32,6 @@ MAX_REFERENCE = 255
 CHUNK_BYTES = 65536
 # A sender that is still writing does not see a 413 before it is done, so this much is read and thrown away.
 DRAIN_BYTES = 16 * 1048576
-# Of all bodies that a process is reading or keeps while they wait for their commit.
-MAX_HELD_BYTES = 64 * 1048576
 QUIET_SECONDS = 5.0  # between two log lines about refused posts
 
 _URL = re.compile(r"/result/([^/]+)(?:/(call|batch)/(.+?))?/?", re.S)
