@@ -46,5 +46,9 @@ class NotFound(PlumError):
     """No such thing; the text names it."""
 
 
+class Disabled(PlumError):
+    """A thing that is switched off; the text says how to switch it on."""
+
+
 class Exists(PlumError):
     """A thing of that name is there already; the text names it."""

@@ -73,6 +73,17 @@ def disable_integration(name: str) -> None:
     click.echo(f"{name} is disabled")
 
 
+@integration.command("enable")
+@click.argument("name")
+@example("integration enable reminders")
+def enable_integration(name: str) -> None:
+    """Take results again under its URLs, as far as those have not expired."""
+    with opened() as (settings, database):
+        log_command(settings, database, "integration enable", [("name", name)])
+        integrations.enable_integration(database, name)
+    click.echo(f"{name} is enabled")
+
+
 @click.group()
 def token() -> None:
     """Analysts' API tokens."""
