@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import phonenumbers
@@ -19,6 +19,14 @@ from app.errors import ConfigError
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PREFIX = "PLUM_"
+# Of all bodies that a process is reading or keeps while they wait for their commit.
+MAX_HELD_BYTES = 64 * 1048576
+# What Kubernetes makes of the name of each Service in the namespace, `plum-outcomes` or `plum`, for every container.
+_SERVICE_LINK = re.compile(
+    rf"{PREFIX}(?:[A-Z0-9_]+_)?"
+    r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)"
+)
+_PORT_LINK = re.compile(rf"{PREFIX}(?:[A-Z0-9_]+_)?PORT=(?:tcp|udp|sctp)://.*", re.S)
 ROLES = ("receiver", "analyst", "metrics")
 
 
@@ -38,15 +46,16 @@ def _url(value: str) -> str:
 
 
 def _size(value: str) -> int:
-    return _number(value, 2**30, "bytes")
+    return _number(value, MAX_HELD_BYTES, "bytes")
 
 
 def _connections(value: str) -> int:
     return _number(value, 1000, "connections", least=7)
 
 
-def _days(value: str) -> int:
-    return _number(value, 36500, "days")
+def _days(value: str) -> NoReturn:
+    _number(value, 36500, "days")
+    raise ValueError("left unset: this version prunes nothing yet")
 
 
 def _number(value: str, most: int, unit: str, least: int = 1) -> int:
@@ -109,6 +118,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     values: dict[str, Any] = {"log_format": "text"} if sys.stderr.isatty() else {}
     for variable in sorted(name for name in environment if name.startswith(PREFIX)):
         name = variable if variable in known else variable.removesuffix("_FILE")
+        if name not in known and _is_service_link(variable, environment[variable]):
+            continue
         if name not in known:
             raise ConfigError(f"{variable} is no setting; there are: {', '.join(known)}")
         if name != variable and name in environment:
@@ -121,6 +132,10 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         except ValueError as error:
             raise ConfigError(f"{name} should be {error}") from None
     return Settings(**values)
+
+
+def _is_service_link(variable: str, value: str) -> bool:
+    return bool(_SERVICE_LINK.fullmatch(variable) or _PORT_LINK.fullmatch(f"{variable}={value}"))
 
 
 def _from_file(variable: str, file: str) -> str:

@@ -15,7 +15,7 @@ OTHERS = "(others)"
 MOST = 100  # of a kind in one delivery; what it shows beyond is one more, OTHERS
 MAX_LENGTH = 200  # of a name or word, which a sender chooses
 
-_FIELDS = dev.FIELDS.keys() | call_details.FIELDS.keys()
+_FIELDS = dev.FIELDS.keys() | call_details.FIELDS.keys() | call_details.LISTS
 _STATUS_FIELDS = ("status", "result")
 _INDEX = re.compile(r"\[\d+\]")
 _EVENT = re.compile(r"events\[\](?:\.(.+))?", re.S)
@@ -85,7 +85,8 @@ def _known(name: str) -> str | None:
 
 
 def _type(value: Json) -> str:
-    return "null" if value is None else _TYPES[type(value)]
+    kind = float if isinstance(value, float) else type(value)  # a number may remember how it was written
+    return "null" if value is None else _TYPES[kind]
 
 
 def _shortened(text: str) -> str:

@@ -11,7 +11,7 @@ class PlumError(Exception):
 
 class Unreadable(PlumError):
     """A body that cannot be understood; the text is the reason: empty, not_text, not_json, not_form, not_xml,
-    too_deep, no_known_field, cut_short."""
+    too_deep, no_known_field, cut_short, too_large, not_inflated."""
 
 
 class ConfigError(PlumError):
@@ -48,6 +48,10 @@ class EdgeLost(PlumError):
 
 class NotFound(PlumError):
     """No such thing; the text names it."""
+
+
+class Disabled(PlumError):
+    """A thing that is switched off; the text says how to switch it on."""
 
 
 class Exists(PlumError):

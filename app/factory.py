@@ -108,12 +108,12 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
 
 def reader(settings: Settings) -> Callable[[Delivery], Reading]:
     """`interpret` as this installation's settings want it."""
-    return partial(interpret, region=settings.default_region)
+    return partial(interpret, region=settings.default_region, max_body_bytes=settings.max_body_bytes)
 
 
 def group_reader(settings: Settings) -> Interpret:
     """The same for many deliveries at once."""
-    return partial(interpret_all, region=settings.default_region)
+    return partial(interpret_all, region=settings.default_region, max_body_bytes=settings.max_body_bytes)
 
 
 def recorder(database: Database, settings: Settings) -> Record:

@@ -8,38 +8,58 @@ from app import products
 from app.errors import Unreadable
 from app.model import Delivery, Reading, Report
 from app.normalise import VERSION, normalise
+from app.products.codings import INFLATION, NotInflated, codings_of, inflated
+
+MAX_BODY_BYTES = 1048576  # where no setting says otherwise
 
 # The reason where a fault of ours stands in the way. It must not cost the callback: that is kept, seen and counted,
 # and reprocessing mends it once the program is mended.
 _NOT_UNDERSTOOD = "not_understood"
 
 
-def interpret(delivery: Delivery, region: str = "US") -> Reading:
+def interpret(delivery: Delivery, region: str = "US", max_body_bytes: int = MAX_BODY_BYTES) -> Reading:
     """The delivery's reading: the call as it tells it, or the reason why it does not."""
-    return interpret_all([delivery], region)[0]
+    return interpret_all([delivery], region, max_body_bytes)[0]
 
 
-def interpret_all(deliveries: Sequence[Delivery], region: str = "US") -> list[Reading]:
-    """The reading of each.
+def interpret_all(
+    deliveries: Sequence[Delivery], region: str = "US", max_body_bytes: int = MAX_BODY_BYTES
+) -> list[Reading]:
+    """The reading of each; a compressed one may inflate to so many times `max_body_bytes`.
 
     All are parsed before the first is normalised: what the processor has at hand for one step serves the whole group.
     """
-    reports = [_report(delivery) for delivery in deliveries]
+    reports = [_report(delivery, INFLATION * max_body_bytes) for delivery in deliveries]
     return [_reading(delivery, report, region) for delivery, report in zip(deliveries, reports, strict=True)]
 
 
-def _report(delivery: Delivery) -> Report | str | None:
+def _report(delivery: Delivery, most: int) -> Report | str | None:
     """What its body says, or the reason why it says nothing; None where it tells of no result."""
     if delivery.cut_short:
         return "cut_short"
     if delivery.started:
         return None
     try:
-        return products.report(delivery.body, delivery.content_type, delivery.product)
+        return _inflated_report(delivery, most)
     except Unreadable as unreadable:
         return str(unreadable)
     except Exception:  # noqa: BLE001
         return _NOT_UNDERSTOOD
+
+
+def _inflated_report(delivery: Delivery, most: int) -> Report:
+    """A header that does not hold is a wrong hint: a proxy may have inflated the body and left it there."""
+    codings = codings_of(delivery.headers)
+    try:
+        body = inflated(delivery.body, codings, most)
+    except NotInflated:
+        body = delivery.body
+    try:
+        return products.report(body, delivery.content_type, delivery.product)
+    except Unreadable:
+        if codings and body is delivery.body:
+            raise Unreadable("not_inflated") from None
+        raise
 
 
 def _reading(delivery: Delivery, report: Report | str | None, region: str) -> Reading:

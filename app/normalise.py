@@ -27,9 +27,9 @@ from app.model import (
     Sent,
     Status,
 )
-from app.values import Odd, clean, number, phone, storable, time
+from app.values import Odd, clean, exact, number, phone, storable, time
 
-VERSION = "1"
+VERSION = "2"
 
 BY_CALLEE_TYPE: Mapping[CalleeType | None, tuple[Disposition, AnsweredBy | None]] = {
     CalleeType.VOICE: (Disposition.ANSWERED, AnsweredBy.HUMAN),
@@ -177,7 +177,7 @@ def _judged(sent: Sent, read: Callable[[Json], _T | None], problems: list[Proble
     try:
         return read(sent.value)
     except Odd as odd:
-        problems.append(Problem(sent.name, sent.value, str(odd)))
+        problems.append(Problem(sent.name, exact(sent.value), str(odd)))
         return None
 
 
@@ -191,7 +191,9 @@ def _text(sent: Sent, problems: list[Problem]) -> str | None:
     if value is None:
         return None
     if type(value) is not int:
-        problems.append(Problem(sent.name, value, "not_text"))
+        problems.append(Problem(sent.name, exact(value), "not_text"))
+    if isinstance(value, float):
+        return str(value)  # as sent
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -1,10 +1,14 @@
-"""How commands speak on a terminal: errors in one line, tables, JSON, durations."""
+"""How commands speak on a terminal: errors in one line, tables, JSON, durations; nothing steers the terminal."""
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from importlib import import_module
 from typing import Any, NoReturn
@@ -13,6 +17,11 @@ import click
 
 from app.errors import PlumError
 
+# What a terminal obeys, or shows in an order or place of its own: controls, marks of direction, ends of lines.
+_STEERING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
 _DURATIONS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -20,6 +29,9 @@ class OneLine(click.Group):
     """A group whose failures are one line on stderr and exit status 1, or 2 for wrong usage."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a terminal's charset may hold less than values do
         try:
             result = super().main(*args, **kwargs | {"standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:
@@ -34,7 +46,18 @@ class OneLine(click.Group):
             _fail(error.detail, 1)
         except click.Abort:
             _fail("interrupted", 130)
+        except OSError as error:
+            _lost(error)
         raise SystemExit(result if isinstance(result, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:  # here, since click itself ends without a word where a pipe is closed
+            _lost(error)
 
 
 class Lazy(OneLine):
@@ -55,8 +78,33 @@ class Lazy(OneLine):
 
 
 def _fail(line: str, status: int) -> NoReturn:
-    click.echo(f"plum-outcomes: {line}", err=True)
+    complain(line)
     raise SystemExit(status)
+
+
+def _lost(error: OSError) -> NoReturn:
+    """What is still to be written has nowhere to go, at the end of the process neither."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _fail(f"{error.filename or 'the output'} cannot be used: {error.strerror or error}", 1)
+
+
+def complain(line: str) -> None:
+    """On stderr, in one line."""
+    click.echo(f"plum-outcomes: {harmless(line)}", err=True)
+
+
+def say(line: str) -> None:
+    click.echo(harmless(line))
+
+
+def harmless(text: str) -> str:
+    """The text with escapes for what steers a terminal; they are JSON's, so that JSON stays the same."""
+    return _STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def harmless_lines(text: str) -> str:
+    return "\n".join(map(harmless, text.replace("\r\n", "\n").split("\n")))
 
 
 class Asking(click.Command):
@@ -114,7 +162,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, default=str))
+    """Where the terminal's charset may not hold it, in ASCII."""
+    is_unicode = sys.stdout.encoding.lower().startswith("utf")
+    say(json.dumps(value, ensure_ascii=not is_unicode, default=str))
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -136,7 +186,7 @@ def _shown(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(_shown(value))
+    return "" if value is None else harmless(str(_shown(value)))
 
 
 def print_values(values: dict[str, Any], *, as_json: bool) -> None:
@@ -145,4 +195,4 @@ def print_values(values: dict[str, Any], *, as_json: bool) -> None:
         print_json(values)
         return
     for name, value in values.items():
-        click.echo(f"{name:>16}  {value if value != {} else 'none'}")
+        say(f"{name:>16}  {value if value != {} else 'none'}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal, DecimalException
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
@@ -21,7 +22,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL's text holds neith
 _BEFORE_NUMBER = re.compile(r"[\s'\"‘’“”]*(?:tel:)?[\s'\"‘’“”]*", re.I)
 _DATE = re.compile(  # RFC 2822, section 3.3, with the obsolete year and zone names of 4.3
     r"(?:(?:mon|tue|wed|thu|fri|sat|sun),\s*)?\d{1,2}\s+"
-    r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\s+(?:\d{4}|\d{2})\s+"
+    r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\s+(?P<year>\d{2,4})\s+"
     r"\d{2}:\d{2}(?::\d{2})?\s+(?P<zone>[+-]\d{4}|[a-z]+)(?:\s*\([^()]*\))?",
     re.I | re.A,
 )
@@ -34,6 +35,30 @@ _NORTH_AMERICAN = re.compile(r"1?([2-9][0-9]{9})")
 
 class Odd(ValueError):
     """A value that does not read; the text is the problem's code."""
+
+
+class Written(float):
+    """A JSON number whose literal is not Python's own: where it becomes text it stays as sent."""
+
+    literal: str
+
+    def __new__(cls, literal: str) -> Written:
+        made = super().__new__(cls, literal)
+        made.literal = literal
+        return made
+
+    def __str__(self) -> str:
+        return self.literal
+
+
+def exact(value: Json) -> Json:
+    """The value; of a number that would be shown rounded, its literal."""
+    if not isinstance(value, Written):
+        return value
+    try:
+        return value if Decimal(value.literal) == Decimal(repr(value)) else value.literal
+    except DecimalException:
+        return value.literal
 
 
 def number(value: Json) -> int | None:
@@ -55,7 +80,7 @@ def time(value: Json) -> datetime | None:
         return None
     digits = _digits(sent) if isinstance(sent, str) else None
     seconds: Json = sent if digits is None else digits
-    if type(seconds) in (int, float):
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool):
         if seconds == 0:
             return None
         moment = _from_unix(seconds)
@@ -132,12 +157,23 @@ def _rfc2822(text: str) -> datetime | None:
     if match is None:
         return None
     try:
-        moment = parsedate_to_datetime(text)
+        moment = parsedate_to_datetime(
+            f"{text[: match.start('year')]}{_year(match['year'])}{text[match.end('year') :]}"
+        )
+        if moment.tzinfo is None:  # Python's word for -0000, and for a zone that it does not know
+            return moment.replace(tzinfo=UTC) if match["zone"] == "-0000" else None
+        return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:  # Python's word for -0000, and for a zone that it does not know
-        return moment.replace(tzinfo=UTC) if match["zone"] == "-0000" else None
-    return moment.astimezone(UTC)
+
+
+def _year(digits: str) -> str:
+    """As RFC 2822 means it: Python takes 0001 for 2001 and 55 for 2055."""
+    if len(digits) == 2:
+        return f"{'20' if digits < '50' else '19'}{digits}"
+    if int(digits) < 100:
+        raise ValueError("a year that no call is of")
+    return digits
 
 
 def _parsed(text: str, region: str) -> phonenumbers.PhoneNumber | None:

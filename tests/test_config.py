@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from app.config import Settings, from_environment
+from app.config import MAX_HELD_BYTES, Settings, from_environment
 from app.errors import ConfigError
 
 
@@ -31,6 +31,16 @@ def test_defaults_are_the_contracts() -> None:
         ("PLUM_ROLES", "receiver,anyone"),
         ("PLUM_TRUSTED_PROXIES", "10.0.0.0/99"),
         ("PLUM_RETAIN_OUTCOMES_DAYS", "-1"),
+        ("PLUM_RETAIN_OUTCOMES_DAYS", "30"),
+        ("PLUM_RETAIN_DELIVERIES_DAYS", "1"),
+        ("PLUM_MAX_BODY_BYTES", "67108865"),
+        ("PLUM_OUTCOMES_PORT", "8000"),
+        ("PLUM_OUTCOMES_PORT", "//10.0.0.1:8000"),
+        ("PLUM_OUTCOMES_PORT_TCP", "tcp://10.0.0.1:8000"),
+        ("PLUM_OUTCOMES_PORT_8000_TCP_HOST", "10.0.0.1"),
+        ("PLUM_SERVICE", "10.0.0.1"),
+        ("PLUM_PORT_", "tcp://10.0.0.1:8000"),
+        ("PLUM_DATABASE_HOST", "10.0.0.1"),
         ("PLUM_DEFAULT_REGION", "usa"),
         ("PLUM_LOG_FORMAT", "xml"),
         ("PLUM_DATABASE_URL_FILE", "/nowhere/at/all"),
@@ -42,6 +52,34 @@ def test_a_wrong_setting_is_named_in_one_line(variable, value) -> None:
     assert "\n" not in str(refusal.value)
     assert "Invalid IPv6" not in str(refusal.value)
     assert len(str(refusal.value)) < 400
+
+
+@pytest.mark.parametrize("service", ["PLUM", "PLUM_OUTCOMES", "PLUM_OUTCOMES_2", "PLUM_DATABASE_URL"])
+def test_what_kubernetes_makes_of_a_services_name_is_passed_over(service) -> None:
+    links = {
+        f"{service}_SERVICE_HOST": "10.96.0.7",
+        f"{service}_SERVICE_PORT": "9000",
+        f"{service}_SERVICE_PORT_HTTP": "9000",
+        f"{service}_SERVICE_PORT_HTTP_METRICS_2": "9001",
+        f"{service}_PORT": "tcp://10.96.0.7:9000",
+        f"{service}_PORT_9000_TCP": "tcp://10.96.0.7:9000",
+        f"{service}_PORT_9000_TCP_PROTO": "tcp",
+        f"{service}_PORT_9000_TCP_PORT": "9000",
+        f"{service}_PORT_9000_TCP_ADDR": "10.96.0.7",
+        f"{service}_PORT_53_UDP": "udp://10.96.0.7:53",
+        f"{service}_PORT_53_UDP_PROTO": "udp",
+    }
+    assert from_environment(links) == from_environment({})
+
+
+def test_a_body_may_be_as_large_as_all_that_a_process_holds() -> None:
+    assert from_environment({"PLUM_MAX_BODY_BYTES": str(MAX_HELD_BYTES)}).max_body_bytes == MAX_HELD_BYTES
+
+
+@pytest.mark.parametrize("setting", ["PLUM_RETAIN_DELIVERIES_DAYS", "PLUM_RETAIN_OUTCOMES_DAYS"])
+def test_retention_that_nothing_keeps_is_refused(setting) -> None:
+    with pytest.raises(ConfigError, match=f"{setting} should be left unset: this version prunes nothing yet"):
+        from_environment({setting: "30"})
 
 
 def test_a_setting_can_come_from_a_file(tmp_path) -> None:

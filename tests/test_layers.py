@@ -57,6 +57,7 @@ OWNERS = {
     "prometheus_client": {"metrics", "metric_memory"},
     "phonenumbers": {"values", "config", "web"},
     "defusedxml": {"products"},
+    "brotli": {"products"},
     "click": {"cli", "commands", "terminal"},
     "gunicorn": {"server"},
     "gevent": {"store", "server"},

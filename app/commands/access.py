@@ -13,7 +13,7 @@ from app.commands.opening import opened
 from app.config import Settings
 from app.model import Product, Scope
 from app.store import integrations, tokens
-from app.terminal import Duration, as_json, example, print_json, print_rows
+from app.terminal import Duration, as_json, example, print_json, print_rows, say
 
 
 @click.group()
@@ -70,7 +70,18 @@ def disable_integration(name: str) -> None:
     with opened() as (settings, database):
         log_command(settings, database, "integration disable", [("name", name)])
         integrations.disable_integration(database, name, datetime.now(UTC))
-    click.echo(f"{name} is disabled")
+    say(f"{name} is disabled")
+
+
+@integration.command("enable")
+@click.argument("name")
+@example("integration enable reminders")
+def enable_integration(name: str) -> None:
+    """Take results again under its URLs, as far as those have not expired."""
+    with opened() as (settings, database):
+        log_command(settings, database, "integration enable", [("name", name)])
+        integrations.enable_integration(database, name)
+    say(f"{name} is enabled")
 
 
 @click.group()
@@ -111,7 +122,7 @@ def revoke_token(name: str) -> None:
     with opened() as (settings, database):
         log_command(settings, database, "token revoke", [("name", name)])
         tokens.revoke_token(database, name, datetime.now(UTC))
-    click.echo(f"{name} is revoked")
+    say(f"{name} is revoked")
 
 
 def _name(name: str) -> str:

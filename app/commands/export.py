@@ -20,9 +20,11 @@ from app.exports import FORMATS
 from app.pace import Pace
 from app.store.arrivals import Arrivals
 from app.store.database import Database, questions_database
-from app.terminal import Asking, example, pairs_of
+from app.terminal import Asking, example, harmless_lines, pairs_of
 from app.web.errors import Forbidden
 from app.web.exports import wanted
+
+BINARY = ("xlsx", "parquet")
 
 
 @click.command("export", cls=Asking)
@@ -41,6 +43,8 @@ def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, del
 
     In CSV a text cell that a spreadsheet would run begins with ', but for raw=true.
     """
+    if out is None and sys.stdout.isatty() and form in BINARY:
+        raise click.UsageError(f"{form} is nothing for a terminal; add --out FILE")
     order = Order("deliveries" if deliveries else "outcomes", form, pairs_of(filters), reveal)
     settings = from_environment()
     if reveal:
@@ -59,8 +63,9 @@ def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, del
             bar.update(rows)
             pace.rest()
 
+        write = _write_shown if out is None and sys.stdout.isatty() else file.write
         try:
-            export(settings, database, order, file.write, advance)
+            export(settings, database, order, write, advance)
         except Forbidden:
             raise click.UsageError("this would give masked numbers away; add --reveal") from None
         file.flush()
@@ -68,6 +73,11 @@ def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, del
 
 def _told(order: Order) -> list[tuple[str, str]]:
     return [("records", order.records), ("format", order.format), *order.parameters]
+
+
+def _write_shown(block: bytes) -> None:
+    """On a terminal, which obeys what a sender may have put into a value."""
+    click.echo(harmless_lines(block.decode()), nl=False)
 
 
 @contextmanager

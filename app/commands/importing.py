@@ -18,7 +18,7 @@ from app.intake.importing import Import, Line
 from app.store.database import Database
 from app.store.integrations import integrations_by_name
 from app.store.known import known_deliveries
-from app.terminal import as_json, example, print_values
+from app.terminal import as_json, complain, example, print_values
 
 MAX_COMPLAINTS = 100
 LINES_A_STEP = 1000  # of the progress shown
@@ -64,11 +64,11 @@ class _Complaints:
     def add(self, text: str) -> None:
         self._count += 1
         if self._count <= MAX_COMPLAINTS:
-            click.echo(f"plum-outcomes: {text}", err=True)
+            complain(text)
 
     def finish(self) -> None:
         if self._count > MAX_COMPLAINTS:
-            click.echo(f"plum-outcomes: {self._count - MAX_COMPLAINTS} more lines are bad", err=True)
+            complain(f"{self._count - MAX_COMPLAINTS} more lines are bad")
 
 
 def _lines(name: str, advance: Callable[[int], None]) -> Iterator[Line]:

@@ -16,7 +16,7 @@ from app.commands.opening import opened
 from app.config import from_environment
 from app.store import changes, schema_version
 from app.store.database import questions_database
-from app.terminal import as_json, example, print_json
+from app.terminal import as_json, example, print_json, say
 
 
 @click.command()
@@ -80,6 +80,6 @@ def doctor(*, as_json: bool) -> None:
         print_json([{"part": check.part, "ok": check.ok, "says": check.says} for check in found])
     else:
         for check in found:
-            click.echo(f"{'ok  ' if check.ok else 'MEND'}  {check.part}: {check.says}")
+            say(f"{'ok  ' if check.ok else 'MEND'}  {check.part}: {check.says}")
     if not all(check.ok for check in found):
         raise SystemExit(1)

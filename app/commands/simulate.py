@@ -24,6 +24,7 @@ from app.terminal import as_json, example, print_values
     metavar="[PRODUCT=]URL",
     help="May be given several times.",
 )
+@click.option("--start-url", metavar="URL", help="Asked for VoiceXML when a DEV call connects.")
 @click.option("--seed", type=int, help="Repeat exactly.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=16, show_default=True)
 @click.option("--misbehave", is_flag=True, help="Also duplicates, late ones, garbage, shared call ids.")
@@ -37,6 +38,7 @@ from app.terminal import as_json, example, print_values
 def simulate(
     calls: int,
     urls: tuple[str, ...],
+    start_url: str | None,
     seed: int | None,
     concurrency: int,
     expect: Path | None,
@@ -52,16 +54,22 @@ def simulate(
         targets = [simulator.Target.parse(url) for url in urls]
         for target in targets:
             simulator.probe(target)
+        if start_url:
+            simulator.probe_start(start_url)
     except (ValueError, simulator.ProbeFailed) as error:
         raise click.ClickException(str(error)) from error
     made = simulator.campaign(targets, calls, seed, misbehave=misbehave, base=base)
     garbage = simulator.noise(targets, calls, seed) if misbehave else []
+    starts = simulator.start(made, start_url, concurrency, timeout=30) if start_url else simulator.Starts(0, {})
     posts = sum(len(call.posts) for call in made) + len(garbage)
     with click.progressbar(length=posts, label="posting", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         summary = simulator.run(made, garbage, concurrency, bar.update, timeout=30)
     if expect:
         expect.write_text("".join(json.dumps(one) + "\n" for one in simulator.expectations(made)))
-    print_values({"calls": len(made), "seed": seed, **summary.as_dict()}, as_json=as_json)
+    started = {"started": starts.started, "not_started": dict(starts.failures)} if start_url else {}
+    print_values({"calls": len(made), "seed": seed, **started, **summary.as_dict()}, as_json=as_json)
+    if starts.failures:
+        raise click.ClickException(f"{sum(starts.failures.values())} of {starts.started} calls got no VoiceXML 2.0")
     if summary.acknowledged != summary.posted:
         raise click.ClickException(
             f"{summary.posted - summary.acknowledged} of {summary.posted} posts were not acknowledged"

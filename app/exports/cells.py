@@ -14,7 +14,17 @@ HIDDEN = "•••"  # stands for what is left out of a phone number
 _QUOTED = ('"', ",", "\r", "\n")
 _BETWEEN = "\0"  # which no text has
 
+# Some readers take these for the end of a line. In JSON they stand only within texts.
+_LINE_ENDS = {"\x85": r"\u0085", "\u2028": r"\u2028", "\u2029": r"\u2029"}
+
 json_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def one_line(json_lines: str) -> str:
+    """JSON lines that no reader splits elsewhere than at their ends."""
+    for end, escape in _LINE_ENDS.items():
+        json_lines = json_lines.replace(end, escape)
+    return json_lines
 
 
 def cells(texts: Texts, kind: Kind, raw: bool) -> Sequence[str]:

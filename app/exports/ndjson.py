@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring
 
-from app.exports.cells import json_text
+from app.exports.cells import json_text, one_line
 from app.exports.columns import Batch, Column, Kind, Texts
 
 
@@ -14,7 +14,7 @@ def blocks(batches: Iterable[Batch], columns: Sequence[Column], _raw: bool) -> I
     line = f"{{{fields}}}\n"
     for batch in batches:
         values = [_values(texts, kind) for texts, (_, kind) in zip(batch, columns, strict=True)]
-        yield "".join([line % row for row in zip(*values, strict=True)]).encode()
+        yield one_line("".join([line % row for row in zip(*values, strict=True)])).encode()
 
 
 def _values(texts: Texts, kind: Kind) -> Sequence[str]:

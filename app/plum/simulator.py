@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
+from xml.etree import ElementTree
 
 from app.plum.campaign import BASE, Call, Noise, Post, Target, campaign, noise
-from app.plum.wire_forms import ANY_FORM, DRAWN, FORMS, Knobs
+from app.plum.wire_forms import ANY_FORM, DRAWN, FORM, FORMS, Knobs
 
 __all__ = [
     "ANY_FORM",
@@ -30,16 +31,21 @@ __all__ = [
     "Noise",
     "Post",
     "ProbeFailed",
+    "Starts",
     "Summary",
     "Target",
     "campaign",
     "expectations",
     "noise",
     "probe",
+    "probe_start",
     "run",
+    "start",
 ]
 
 ACKNOWLEDGEMENT = b"completed"
+VOICEXML = "http://www.w3.org/2001/vxml"  # https://www.w3.org/TR/voicexml20/
+NO_VOICEXML = "NoVoiceXml"
 WRONG_TEXT = "WrongText"  # the kind of error of a 2xx that does not say it
 
 ADVICE = {  # what to do about a probe's answer, by status
@@ -94,19 +100,73 @@ def probe(target: Target, timeout: float = 10.0) -> None:
 
     `timeout` in seconds, for each step on the network.
     """
+    text = _probed(target.url, timeout)
+    if text != ACKNOWLEDGEMENT:
+        raise ProbeFailed(f"{target.url} answers {text[:40]!r}, not 'completed': give a result_url of the receiver")
+
+
+def probe_start(url: str, timeout: float = 10.0) -> None:
+    """The same of a `start_url`, of which a plain 200 is all that is asked."""
+    Target.parse(url)
+    _probed(url, timeout)
+
+
+def _probed(url: str, timeout: float) -> bytes:
     connections = _Connections(timeout)
     try:
-        status, text = connections.exchange("GET", target.url, {"Accept": "*/*"})
+        status, text = connections.exchange("GET", url, {"Accept": "*/*"})
     except (OSError, http.client.HTTPException) as error:
         kind = type(error).__name__
-        raise ProbeFailed(f"{target.url} gives no answer ({kind}): is it up, and the URL right?") from error
+        raise ProbeFailed(f"{url} gives no answer ({kind}): is it up, and the URL right?") from error
     finally:
         connections.close()
     if status != 200:
         advice = ADVICE.get(status, "Plum takes a plain 200 only, so see the receiver's log")
-        raise ProbeFailed(f"{target.url} answers {status} to GET: {advice}")
-    if text != ACKNOWLEDGEMENT:
-        raise ProbeFailed(f"{target.url} answers {text[:40]!r}, not 'completed': give a result_url of the receiver")
+        raise ProbeFailed(f"{url} answers {status} to GET: {advice}")
+    return text
+
+
+@dataclass(frozen=True)
+class Starts:
+    """How many starts were posted, and what was wrong with how many of the answers."""
+
+    started: int
+    failures: Mapping[str, int]
+
+
+def start(calls: Iterable[Call], url: str, concurrency: int, timeout: float) -> Starts:
+    """Posts the start of each DEV call that connects, and looks whether VoiceXML comes back."""
+    connected = [call for call in calls if call.truth["product"] == "dev" and call.truth["answered_by"]]
+    with ThreadPoolExecutor(concurrency) as pool:
+        wrong = list(pool.map(lambda call: _start(call, url, timeout), connected))
+    return Starts(len(connected), Counter(filter(None, wrong)))
+
+
+def _start(call: Call, url: str, timeout: float) -> str | None:
+    """What is wrong with the answer."""
+    fields = {
+        "phone_number": call.truth["phone_number_raw"],
+        "call_id": call.truth["call_id"],
+        "message_reference": call.truth["message_reference"] or "",
+        "campaign_parameters": "simulated",
+        "call_parameters": "",
+    }
+    connections = _Connections(timeout)
+    try:
+        status, text = connections.exchange("POST", url, {"Content-Type": FORM}, urlencode(fields).encode())
+    except (OSError, http.client.HTTPException) as error:
+        return type(error).__name__
+    finally:
+        connections.close()
+    return str(status) if status != 200 else None if _is_voicexml(text) else NO_VOICEXML
+
+
+def _is_voicexml(text: bytes) -> bool:
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314  the answer of the receiver that is tried out
+    except ElementTree.ParseError:
+        return False
+    return root.tag == f"{{{VOICEXML}}}vxml" and root.get("version") == "2.0"
 
 
 def run(

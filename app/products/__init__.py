@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from app.errors import Unreadable
 from app.model import Json, Problem, Product, Report, Sent, Status
 from app.products import call_details, dev, fuse, insight, payload
+from app.products.charsets import charset_of, decode
 from app.products.fields import Fields, sort_fields
-from app.products.pairs import plain
+from app.products.pairs import MAX_VALUES, bounded, plain
 
-_NAMES = dev.FIELDS.keys() | call_details.FIELDS.keys()
+_NAMES = dev.FIELDS.keys() | call_details.FIELDS.keys() | call_details.LISTS
 _FIELDS = {
     Product.DEV: (dev.FIELDS, call_details.FIELDS),
     Product.INSIGHT: (insight.FIELDS, dev.FIELDS),
@@ -24,18 +25,24 @@ _STATUSES = {Product.DEV: dev.RESULTS, Product.INSIGHT: insight.STATUSES, Produc
 
 def report(body: bytes, content_type: str | None, declared: Product | None) -> Report:
     """What the body says. `declared` is the integration's product, None for auto. Raises `Unreadable`."""
-    fields = sort_fields(call_details.unwrap(payload.read(body, content_type)), _NAMES)
+    pairs = call_details.unwrap(payload.read(body, content_type, _NAMES))
+    if len(body) > MAX_VALUES:  # a shorter one cannot hold more
+        pairs = bounded(pairs, _NAMES, call_details.LISTS)
+    fields = sort_fields(pairs, _NAMES)
     if not fields.known:
         raise Unreadable("no_known_field")
     fields.extra.pop(call_details.ENVELOPE, None)
     product = _recognise(fields, declared)
     ours = fields.renamed(_FIELDS[product])
+    events = call_details.events(fields)
+    if fields.beyond:
+        fields.keep_whole(decode(body, charset_of(content_type)))
     return Report(
         product=product,
         fields=ours,
         status=_word(ours.get("status"), _STATUSES[product]) or Status.UNKNOWN,
         callee_type=_callee_type(ours.get("callee_type")) if product is Product.DEV else None,
-        events=call_details.events(fields),
+        events=events,
         extra=fields.extra,
         problems=tuple(fields.problems),
     )

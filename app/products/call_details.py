@@ -7,7 +7,7 @@ call_details element". Neither the encoding nor the words for busy, no answer an
 from app.errors import Unreadable
 from app.model import Json, Problem, Sent, Status
 from app.products.fields import Fields, sort_fields
-from app.products.pairs import Pairs, plain
+from app.products.pairs import Pairs, fitting, plain
 from app.products.payload import parse_json
 
 FIELDS = {
@@ -21,8 +21,8 @@ FIELDS = {
     "last_attempt_timestamp": "last_attempt_at",
     "phone_number": "phone_number",
     "duration": "duration_seconds",
-    "events": "events",
 }
+LISTS = frozenset({"events"})
 
 STATUSES = {
     "completed": Status.COMPLETED,
@@ -78,7 +78,10 @@ def events(fields: Fields) -> tuple[tuple[Sent, Sent], ...]:
     if items is None:
         fields.problems.append(Problem(sent.name, plain(sent.value), "not_a_list"))
         return ()
-    return tuple(event for at, item in enumerate(items) if (event := _event(fields, f"{sent.name}[{at}]", item)))
+    read = fitting(items)
+    fields.beyond += len(items) - read
+    told = (_event(fields, f"{sent.name}[{at}]", item) for at, item in enumerate(items[:read]))
+    return tuple(event for event in told if event)
 
 
 def _from_text(value: Json) -> Json:

@@ -1,4 +1,4 @@
-"""Bytes to text: by the declared charset if that works, else UTF-8, else Latin-1."""
+"""Bytes to text: by the declared charset if that works, else UTF-8, else Latin-1. XML may declare its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
+    (b"<\x00?\x00", "utf-16-le"),  # XML without a mark
+    (b"\x00<\x00?", "utf-16-be"),
 )
+_XML = re.compile(rb"\s*<\?xml\s[^>]*?encoding\s*=\s*[\"']([\w.:-]+)")
 _MARKED = {mark[:1] for mark, _ in _MARKS}
 
 
@@ -22,14 +25,27 @@ _MARKED = {mark[:1] for mark, _ in _MARKS}
 def charset_of(content_type: str | None) -> str | None:
     """The charset that a content type declares, if it is one."""
     match = _CHARSET.search(content_type or "")
+    return _codec(match[1]) if match else None
+
+
+def _codec(charset: str) -> str | None:
+    """Python's name for it, if it is for text."""
     try:
-        name = codecs.lookup(match[1]).name.replace("_", "-") if match else None
-        if name and name not in _NO_CHARSETS:
-            " ".encode(name)  # codecs that are not for text raise LookupError
-            return name
+        name = codecs.lookup(charset).name.replace("_", "-")
+        " ".encode(name)  # codecs that are not for text raise LookupError
     except (LookupError, ValueError):
         return None
-    return None
+    return None if name in _NO_CHARSETS else name
+
+
+def _declared_in_xml(raw: bytes) -> str | None:
+    """The encoding of XML that its first line names: one in which that line can be read."""
+    match = _XML.match(raw)
+    name = _codec(match[1].decode("latin-1")) if match else None
+    try:
+        return name if match and name and match[0].decode(name) == match[0].decode("latin-1") else None
+    except UnicodeError:
+        return None
 
 
 def decode(raw: bytes, charset: str | None) -> str:
@@ -40,7 +56,7 @@ def decode(raw: bytes, charset: str | None) -> str:
 def decoded(raw: bytes, charset: str | None) -> tuple[str, str]:
     """The text, and the charset that worked."""
     marked = next((name for mark, name in _MARKS if raw.startswith(mark)), None) if raw[:1] in _MARKED else None
-    for name in filter(None, (charset, marked, "utf-8")):
+    for name in filter(None, (charset, marked or _declared_in_xml(raw), "utf-8")):
         try:
             return raw.decode(name).removeprefix("\ufeff"), name
         except UnicodeError:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from app.model import Json, Problem, Sent
-from app.products.pairs import Pairs, distinct, plain
+from app.products.pairs import MORE, Pairs, Rest, distinct, plain
 
 
 @dataclass(slots=True)
@@ -16,6 +16,7 @@ class Fields:
     known: dict[str, Sent] = field(default_factory=dict)
     extra: dict[str, Json] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    beyond: int = 0  # fields and items that are too many to be read one by one
 
     def first_of(self, names: frozenset[str]) -> Sent | None:
         """Whichever of these was sent first."""
@@ -35,6 +36,11 @@ class Fields:
         """The same within a field that nobody knows: its own value holds them all."""
         self.problems.append(Problem(name, values, "given_twice"))
 
+    def keep_whole(self, text: str) -> None:
+        """Put the whole body aside, which holds more than is read one by one."""
+        self.problems.append(Problem(MORE, self.beyond, "too_many_values"))
+        self.keep(MORE, text)
+
     def given_twice(self, name: str, values: list[Json]) -> None:
         """Of several values the first counts; all are kept, and a problem says so."""
         self.extra[name] = values
@@ -48,7 +54,7 @@ class Fields:
                 our = table.get(name)
                 if our is None:
                     continue
-                if not isinstance(sent.value, str):
+                if isinstance(sent.value, list):
                     sent = Sent(sent.name, plain(sent.value))
                 if ours.setdefault(our, sent) != sent:
                     self.keep(sent.name, sent.value)
@@ -61,6 +67,9 @@ def sort_fields(pairs: Pairs, names: Container[str], path: str = "") -> Fields:
     known = fields.known
     others: dict[str, list[Sent]] = {}
     for name, value in pairs:
+        if isinstance(value, Rest):
+            fields.beyond += value
+            continue
         # Plum's own pages spell start_timestamp in two ways, so known names are compared without case.
         folded = name.casefold()
         key, sent = folded if folded in names else name, Sent(path + name, value)

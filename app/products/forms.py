@@ -5,53 +5,60 @@ They are parsed here and not by the web framework, whose limits refuse or swallo
 
 from __future__ import annotations
 
+import binascii
 import re
-from collections.abc import Iterator, Sequence
-from email.message import Message
-from email.parser import BytesParser
-from email.policy import Compat32
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from urllib.parse import unquote, unquote_to_bytes
 
 from app.errors import Unreadable
 from app.model import Json
 from app.products.charsets import charset_of, decode
-from app.products.pairs import MAX_DEPTH, Pairs
+from app.products.pairs import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Rest
 
 _WITH_ASCII = {"utf-8", "ascii", "latin-1", "iso8859-1", "cp1252"}  # the usual ones whose first half it is
 _WIDE = ("utf-16", "utf-32")
+# A form that was written into HTML, perhaps more than once, and taken from there without reading it.
+_ESCAPED_AMPERSAND = re.compile("&(?:(?:amp|#38|#x26);)+", re.I)
 _BOUNDARY = re.compile(r"boundary\s*=\s*(?:\"([^\"]+)\"|([^\s;]+))", re.I)
+_FOLDED = re.compile(r"\r?\n[ \t]+")
+_HEADER = re.compile(r"^content-(disposition|type|transfer-encoding)[ \t]*:(.*)", re.I | re.M)
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _NAME = re.compile(r";\s*name\s*=\s*(?:\"((?:[^\"\\]|\\.)+)\"|([^\s;\"]+))", re.I)
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _BRACKETED = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])+)")
+_DECODE: Mapping[str, Callable[[bytes], bytes]] = {
+    "base64": binascii.a2b_base64,
+    "quoted-printable": binascii.a2b_qp,
+}
 
 
-class _AsSent(Compat32):
-    """Headers whose bytes can be had back; the parser's own way replaces what is not ASCII."""
+def read_urlencoded(text: str, charset: str, names: Container[str]) -> Pairs:
+    """As many fields as are read one by one, and beyond them the first of each known name.
 
-    def header_fetch_parse(self, name: str, value: str) -> str:
-        return value
-
-
-def read_urlencoded(text: str, charset: str) -> Pairs:
-    """Raises `Unreadable`: not_form or too_deep."""
+    Raises `Unreadable`: not_form or too_deep.
+    """
     # Escapes are of ASCII; what they hold is not in a charset of two bytes a character.
-    fields = list(_urlencoded(text.strip("\r\n"), "utf-8" if charset.startswith(_WIDE) else charset))
+    charset = "utf-8" if charset.startswith(_WIDE) else charset
+    fields: list[tuple[str, str]] = []
+    seen: set[str] = set()
+    beyond = 0
+    for part in _ESCAPED_AMPERSAND.sub("&", text.strip("\r\n")).split("&"):
+        name, _, value = part.partition("=")
+        folded = name.casefold()
+        if len(fields) >= MAX_VALUES and (folded in seen or folded not in names):
+            beyond += 1
+        elif name:
+            seen.add(folded)
+            fields.append((unescape(name, charset), unescape(value, charset)))
     if not fields:
         raise Unreadable("not_form")
-    return _nest(fields)
+    return Pairs([*_nest(fields), (MORE, Rest(beyond))]) if beyond else _nest(fields)
 
 
-def _urlencoded(text: str, charset: str) -> Iterator[tuple[str, str]]:
-    for part in text.split("&"):
-        name, _, value = part.partition("=")
-        if name:
-            yield (
-                _unescape(name, charset) if "%" in name or "+" in name else name,
-                _unescape(value, charset) if "%" in value or "+" in value else value,
-            )
-
-
-def _unescape(text: str, charset: str) -> str:
+def unescape(text: str, charset: str) -> str:
+    """The text of a form's escapes and pluses."""
+    if "%" not in text and "+" not in text:
+        return text
     text = text.replace("+", " ")
     for name in (charset, "utf-8"):
         try:
@@ -77,26 +84,42 @@ def boundary_of(body: bytes, content_type: str) -> str | None:
 
 def read_multipart(body: bytes, boundary: str, charset: str | None) -> Pairs:
     """`charset` is of the parts that declare none. Raises `Unreadable`: not_form or too_deep."""
-    quoted = boundary.replace("\\", "\\\\").replace('"', '\\"')
-    head = f'Content-Type: multipart/form-data; boundary="{quoted}"\r\n\r\n'
-    try:
-        message = BytesParser(policy=_AsSent()).parsebytes(head.encode("latin-1", "replace") + body.lstrip())
-        parts = [pair for part in message.walk() if (pair := _part(part, charset))]
-    except RecursionError:
-        raise Unreadable("too_deep") from None
-    if not parts:
+    fields = [field for part in _parts(body, boundary) if (field := _field(part, charset))]
+    if not fields:
         raise Unreadable("not_form")
-    return _nest(parts)
+    return _nest(fields)
 
 
-def _part(part: Message, charset: str | None) -> tuple[str, str] | None:
-    name = _NAME.search(part.get("content-disposition", ""))
-    content = part.get_payload(decode=True)
-    if name is None or not isinstance(content, bytes):
+def _parts(body: bytes, boundary: str) -> Iterator[bytes]:
+    """Each from the end of its boundary's line to the next one; what stands before and behind them all is none."""
+    escaped = re.escape(boundary.encode("latin-1", "replace"))
+    found = re.split(rb"(?:^|\r?\n)--" + escaped + rb"(--)?[ \t]*(?=\r?\n|$)", body.lstrip())
+    for closing, part in zip(found[1::2], found[2::2], strict=True):
+        if closing:
+            return
+        yield part
+
+
+def _field(part: bytes, charset: str | None) -> tuple[str, str] | None:
+    head, *content = _BLANK_LINE.split(part, 1)
+    headers: dict[str, str] = {}
+    for header, said in _HEADER.findall(_FOLDED.sub(" ", head.decode("latin-1"))):
+        headers.setdefault(header.lower(), said.strip())
+    name = _NAME.search(headers.get("disposition", ""))
+    if name is None:
         return None
-    charset = charset_of(part.get("content-type", "")) or charset
-    written = _QUOTED_PAIR.sub(r"\1", name[1] or name[2]).encode("ascii", "surrogateescape")
-    return decode(written, charset), decode(content, charset)
+    charset = charset_of(headers.get("type", "")) or charset
+    written = _QUOTED_PAIR.sub(r"\1", name[1] or name[2]).encode("latin-1")
+    return decode(written, charset), decode(
+        _decoded(b"".join(content), headers.get("transfer-encoding", "")), charset
+    )
+
+
+def _decoded(content: bytes, encoding: str) -> bytes:
+    try:
+        return _DECODE.get(encoding.lower(), bytes)(content)
+    except binascii.Error:
+        return content
 
 
 def _nest(pairs: Sequence[tuple[str, str]]) -> Pairs:
@@ -107,8 +130,12 @@ def _nest(pairs: Sequence[tuple[str, str]]) -> Pairs:
     objects: dict[tuple[str, ...], Pairs] = {(): root}
     counts: dict[tuple[str, ...], int] = {}
     taken: set[tuple[str, ...]] = set()
+    left = MAX_VALUES
     for name, value in pairs:
         path = _path(name)
+        left -= len(path)
+        if left < 0:  # a name for each level of each field would take its time
+            path = (name,)
         if len(path) == 1:
             root.append((name, value))
             continue

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from app.errors import Exists, NotFound
+from app.errors import Disabled, Exists, NotFound
 from app.model import Integration, KnownKey, Product, hashed
 from app.store.database import Database
 from app.store.schema import integration_keys, integrations
@@ -26,11 +26,13 @@ def add_integration(database: Database, name: str, product: Product | None, now:
 
 
 def rotate_integration(database: Database, name: str, grace: timedelta, now: datetime) -> tuple[Integration, str]:
-    """A new key; the old ones hold until the grace is over. Raises `NotFound`."""
+    """A new key; the old ones hold until the grace is over. Raises `NotFound`, `Disabled`."""
     with database.writing() as connection:
         row = connection.execute(select(integrations).where(integrations.c.name == name)).first()
         if row is None:
             raise NotFound(f"no integration is named {name}; see: integration list")
+        if row.disabled_at:
+            raise Disabled(f"{name} is disabled, so its new URL would be dead; first: integration enable {name}")
         ends = now + grace
         connection.execute(
             update(integration_keys)
@@ -45,8 +47,17 @@ def rotate_integration(database: Database, name: str, grace: timedelta, now: dat
 
 def disable_integration(database: Database, name: str, now: datetime) -> None:
     """Its URLs answer 404 from now on; what it sent stays. Raises `NotFound`."""
+    _set_disabled_at(database, name, now)
+
+
+def enable_integration(database: Database, name: str) -> None:
+    """Its URLs that have not expired open again. Raises `NotFound`."""
+    _set_disabled_at(database, name, None)
+
+
+def _set_disabled_at(database: Database, name: str, moment: datetime | None) -> None:
     with database.writing() as connection:
-        statement = update(integrations).where(integrations.c.name == name).values(disabled_at=now)
+        statement = update(integrations).where(integrations.c.name == name).values(disabled_at=moment)
         if connection.execute(statement).rowcount == 0:
             raise NotFound(f"no integration is named {name}; see: integration list")
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from app.config import MAX_HELD_BYTES
 from app.web.errors import BodyTooLarge, Overloaded
 
 CHUNK_BYTES = 65536
+HEAD_BYTES = 65536  # so that the largest body that is allowed has room with its headers
 # A sender that is still writing does not see a 413 before it is done, so this much is read and thrown away.
 DRAIN_BYTES = 16 * 1048576
-# Of all that a process is reading or keeps while it waits for its commit.
-MAX_HELD_BYTES = 64 * 1048576
 
 
 class Held:
     """Counts the bytes of all posts under way."""
 
-    def __init__(self, limit: int = MAX_HELD_BYTES) -> None:
+    def __init__(self, limit: int = MAX_HELD_BYTES + HEAD_BYTES) -> None:
         self._limit = limit
         self._count = 0
 

@@ -6,7 +6,6 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from flask import Response, g, request
 from marshmallow import EXCLUDE, Schema, fields, post_load
 
 from app.errors import StoreError
+from app.exports.cells import json_text, one_line
 from app.model import Scope
 from app.store.asking.questions import Question
 from app.store.changes import Span, renewed_at
@@ -139,7 +139,7 @@ def _teller(feed: Feed, question: Question) -> Tell:
     schema = OutcomeSchema(reveal=g.reveal, region=parts().settings.default_region)
 
     def shown(row: Mapping[str, Any]) -> str:
-        return json.dumps(schema.record(row), ensure_ascii=False, separators=(",", ":"))
+        return one_line(json_text(schema.record(row)))
 
     def tell(batch: Batch, start: int) -> tuple[str, int]:
         wanted = batch.rows if question == EVERY else feed.matching(question, batch.rows)

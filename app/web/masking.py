@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 import phonenumbers
 
@@ -19,7 +20,7 @@ from app.exports.cells import HIDDEN, json_text
 from app.exports.columns import Mask
 
 PHONE_FIELDS = frozenset({"phone_number", "phone_number_raw"})
-MASKED_WITHIN = frozenset({"extra", "query", "problems"})  # where phones may stand among other things
+MASKED_WITHIN = frozenset({"extra", "headers", "query", "problems"})  # where phones may stand among other things
 
 _PHONE_NAME = re.compile(
     # Each begins with a letter, so that the engine skips all others quickly.
@@ -57,6 +58,8 @@ _WITHOUT_A_LOOK = re.compile(rf"\d[\W\d_]{{{_FEWEST_DIGITS - 2},}}\d")
 _GROUP = re.compile(rf"{_ESCAPE}|(?P<plus>(?<!\d)\+)?\(?(?P<digits>\d+)")
 _USUALLY_WRITTEN = re.compile(rf"[+\d{_USUAL}]+")
 
+_DIGIT_RUN = re.compile(r"\d(?:[\W_]{0,3}\d){6,}")
+
 Groups = Sequence[re.Match[str]]
 
 
@@ -73,6 +76,8 @@ def masked(record: dict[str, Any], region: str) -> dict[str, Any]:
         shown[name] = mask_e164(shown[name]) if name == "phone_number" else mask_text(shown[name])
     if shown.get("extra"):
         shown["extra"] = _Mask(region).within(shown["extra"])
+    if shown.get("headers"):
+        shown["headers"] = mask_headers(shown["headers"])
     if shown.get("query"):
         shown["query"] = _Mask(region).of_query(shown["query"])
     if shown.get("problems"):
@@ -88,6 +93,7 @@ def masks(region: str) -> dict[str, Mask]:
         "extra": lambda text: _Mask(region).of_json(text),
         "problems": lambda text: _Mask(region).of_problems(text),
         "query": lambda text: _Mask(region).of_query(text),
+        "headers": lambda text: text if text in _EMPTY else json_text(mask_headers(json.loads(text or ""))),
     }
 
 
@@ -106,6 +112,23 @@ def mask_text(text: str | None) -> str | None:
     if not (len(last) == 4 and last.isdigit() and last.isascii()):
         last = _NO_DIGITS.sub("", text)[-4:]
     return HIDDEN + last
+
+
+def mask_headers(headers: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Of names and values; what hides in escapes, in a URL that refers, is shown decoded."""
+    return [[_mask_escaped(name), _mask_escaped(value)] for name, value in headers]
+
+
+def _mask_escaped(text: str) -> str:
+    decoded = unquote(text)
+    shown = mask_digits(decoded)
+    return mask_digits(text) if shown == decoded else shown
+
+
+def mask_digits(text: str) -> str:
+    """Of each run of seven digits or more, with at most three characters between any two that are neither letter nor
+    digit, the last four, whatever it means."""
+    return _DIGIT_RUN.sub(lambda run: HIDDEN + "".join(filter(str.isdecimal, run[0]))[-4:], text)
 
 
 def without_phones(text: str, region: str) -> str:

@@ -49,7 +49,7 @@ def show_metrics() -> Response:
 def _show_lag() -> None:
     """Now, whatever whoever makes roll-ups is doing; unknown while the store does not say."""
     try:
-        behind = within(LAG_SECONDS, partial(lag, parts().answers, now()))
+        behind = within(LAG_SECONDS, partial(lag, parts().beside, now()))
     except StoreError:
         behind = Lag(math.nan, filled=False)
     metrics.ROLLUP_LAG_SECONDS.set(behind.seconds)

@@ -100,6 +100,13 @@ def test_ndjson_holds_each_record_on_a_line(some) -> None:
     assert text == "" or text.endswith("\n")
 
 
+def test_no_character_within_an_ndjson_record_ends_a_line() -> None:
+    text = "".join(map(chr, range(1, 0x3000)))
+    record = {"text": text, "number": 0, "flag": False, "at": None, "json": {text: [text]}}
+    lines = made("ndjson", [record, record]).decode().splitlines()
+    assert [json.loads(line) for line in lines] == [record, record]
+
+
 @given(records)
 def test_xlsx_reads_back_with_types_and_without_a_formula(some) -> None:
     sheet = openpyxl.load_workbook(io.BytesIO(made("xlsx", some))).active

@@ -23,7 +23,9 @@ from xml.etree import ElementTree
 
 import phonenumbers
 import pytest
+from click.testing import CliRunner
 
+from app.cli import main
 from app.plum import simulator, wire_forms
 from app.plum.simulator import (
     FORMS,
@@ -36,7 +38,9 @@ from app.plum.simulator import (
     expectations,
     noise,
     probe,
+    probe_start,
     run,
+    start,
 )
 
 AUTO = Target("http://127.0.0.1:9/result/KEY")
@@ -668,6 +672,59 @@ def test_a_failed_probe_says_in_one_line_what_to_do(answer: tuple[int | None, by
             probe(Target(server.url))
         assert "\n" not in str(failure.value)
         assert len(server.requests) == 1
+
+
+# Starting
+
+VXML = b'<?xml version="1.0"?><vxml version="2.0" xmlns="http://www.w3.org/2001/vxml"><form/></vxml>'
+
+
+def test_each_dev_call_that_connects_asks_for_its_script() -> None:
+    calls = campaign([Target(AUTO.url)], 60, SEED)
+    with receiver(lambda _: (200, VXML)) as server:
+        probe_start(server.url)
+        starts = start(calls, server.url, 4, 10)
+        asked = [dict(parse_qsl(body.decode(), True)) for method, _, _, body in server.requests if method == "POST"]
+    connected = [one.truth for one in calls if one.truth["product"] == "dev" and one.truth["answered_by"]]
+    assert (starts.started, dict(starts.failures)) == (len(connected), {})
+    assert server.requests[0][0] == "GET"
+    assert sorted((one["call_id"], one["phone_number"]) for one in asked) == sorted(
+        (truth["call_id"], truth["phone_number_raw"]) for truth in connected
+    )
+    names = {"phone_number", "call_id", "message_reference", "campaign_parameters", "call_parameters"}
+    assert all(one.keys() == names for one in asked)
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        ((200, b"completed"), "NoVoiceXml"),
+        ((200, VXML.replace(b"2.0", b"2.1")), "NoVoiceXml"),
+        ((200, b'<html xmlns="http://www.w3.org/2001/vxml" version="2.0"/>'), "NoVoiceXml"),
+        ((503, VXML), "503"),
+        ((None, b""), "RemoteDisconnected"),
+    ],
+)
+def test_a_start_without_voicexml_is_a_failure(answer, failure) -> None:
+    calls = campaign([Target(AUTO.url, "dev")], 10, SEED)
+    with receiver(lambda _: answer) as server:
+        starts = start(calls, server.url, 2, 10)
+    assert starts.started > 0
+    assert starts.failures == {failure: starts.started}
+
+
+def test_a_start_url_that_fails_its_probe_stops_the_queue() -> None:
+    with receiver(lambda _: (404, b"")) as server, pytest.raises(ProbeFailed, match="answers 404 to GET"):
+        probe_start(server.url)
+
+
+@pytest.mark.parametrize(("text", "status"), [(VXML, 0), (b"no script", 1)])
+def test_the_command_tells_of_calls_that_got_no_script(text, status) -> None:
+    with receiver(acknowledging) as results, receiver(lambda _: (200, text)) as scripts:
+        urls = ["--result-url", f"dev={results.url}", "--start-url", scripts.url]
+        done = CliRunner().invoke(main, ["simulate", "--calls", "10", "--seed", "7", "--json", *urls])
+    assert done.exit_code == status
+    assert ("got no VoiceXML 2.0" in done.output) == bool(status)
 
 
 # Posting

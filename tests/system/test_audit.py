@@ -124,6 +124,7 @@ def test_commands_leave_entries_and_no_secret(service: Service, tmp_path: Path) 
     made = service.json("integration", "add", "logged", "--product", "fuse")
     service.ok("integration", "rotate", "logged", "--grace", "1h")
     service.ok("integration", "disable", "logged")
+    service.ok("integration", "enable", "logged")
     token = service.new_token("logged", "read")
     service.ok("token", "revoke", "logged")
     lines = tmp_path / "lines"
@@ -135,11 +136,12 @@ def test_commands_leave_entries_and_no_secret(service: Service, tmp_path: Path) 
     service.ok("export", "--format", "csv", "--out", str(tmp_path / "b"), "--reveal", f"phone_number=+{PHONE}")
     service.ok("outcomes", "--reveal", "limit=1")
     service.ok("summary", "--reveal", f"phone_number=+{PHONE}")
-    found = service.json("audit", "limit=10")
+    found = service.json("audit", "limit=11")
     assert [(one["what"], one["asked"]) for one in found[::-1]] == [
         ("integration add", [["name", "logged"], ["product", "fuse"]]),
         ("integration rotate", [["name", "logged"], ["grace", "1:00:00"]]),
         ("integration disable", [["name", "logged"]]),
+        ("integration enable", [["name", "logged"]]),
         ("token add", [["name", "logged"], ["scope", "read"]]),
         ("token revoke", [["name", "logged"]]),
         ("import", [["files", "1"]]),

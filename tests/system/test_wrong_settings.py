@@ -44,6 +44,8 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Installation:
         ("PLUM_TRUSTED_PROXIES", "proxy", r"PLUM_TRUSTED_PROXIES.*\d"),
         ("PLUM_RETAIN_DELIVERIES_DAYS", "-1", r"PLUM_RETAIN_DELIVERIES_DAYS.*\d"),
         ("PLUM_RETAIN_OUTCOMES_DAYS", "9" * 5000, r"PLUM_RETAIN_OUTCOMES_DAYS.*\d"),
+        ("PLUM_RETAIN_OUTCOMES_DAYS", "30", r"PLUM_RETAIN_OUTCOMES_DAYS.*unset"),
+        ("PLUM_MAX_BODY_BYTES", "67108865", r"PLUM_MAX_BODY_BYTES.*67108864"),
         ("PLUM_DEFAULT_REGION", "usa", r"PLUM_DEFAULT_REGION.*US"),
         ("PLUM_LOG_FORMAT", "xml", r"PLUM_LOG_FORMAT.*json"),
     ],
@@ -124,6 +126,7 @@ def test_a_wrong_address_is_one_line(migrated: Installation, bind: str) -> None:
     [
         (("integration", "disable", "nobody"), "nobody"),
         (("integration", "rotate", "nobody"), "nobody"),
+        (("integration", "enable", "nobody"), "nobody"),
         (("token", "revoke", "nobody"), "nobody"),
         (("integration", "add", "a name"), "a name"),
         (("outcomes", "nonsense=1"), "nonsense"),
@@ -133,6 +136,14 @@ def test_a_wrong_address_is_one_line(migrated: Installation, bind: str) -> None:
 )
 def test_a_command_that_cannot_be_done_says_why(migrated: Installation, command: tuple[str, ...], says: str) -> None:
     migrated.assert_one_line(*command, says=says)
+
+
+def test_a_disabled_integration_is_not_given_a_url_that_is_dead(migrated: Installation) -> None:
+    migrated.ok("integration", "add", "off")
+    migrated.ok("integration", "disable", "off")
+    migrated.assert_one_line("integration", "rotate", "off", says="integration enable off")
+    migrated.ok("integration", "enable", "off")
+    migrated.ok("integration", "rotate", "off")
 
 
 def test_a_name_can_be_given_once(migrated: Installation) -> None:

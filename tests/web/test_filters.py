@@ -155,10 +155,13 @@ def test_masked_numbers_cannot_be_found_by_asking_for_them(name, value) -> None:
     permit(ask((name, value)).question, reveal=True)
 
 
-@pytest.mark.parametrize(("name", "value"), [("query", "a"), ("query__prefix", "phone="), ("sort", "query")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("query", "a"), ("query__prefix", "phone="), ("sort", "query"), ("headers__contains", "617")]
+)
 def test_nor_by_what_stood_in_a_url(name, value) -> None:
     with pytest.raises(Forbidden):
         permit(ask((name, value), schema=DELIVERIES).question, reveal=False)
+    permit(ask((name, value), schema=DELIVERIES).question, reveal=True)
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from flask import Flask, g
 
 from app.store.changes import Change, Horizon, Span
 from app.web import live, marks
 from app.web.errors import Invalid
-from app.web.feed import Batch, Behind, Recent, Stream
+from app.web.feed import EVERY, Batch, Behind, Recent, Stream
+from app.web.schemas import OutcomeSchema
 
 
 def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
@@ -25,6 +28,19 @@ def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
     batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, [uuid4(), uuid4()])], {})
     recent.put(batch)
     assert _mark(next(told)) == batch.rest == _mark(next(told))
+
+
+def test_an_event_is_one_line_whatever_stands_in_its_record(monkeypatch) -> None:
+    row = dict.fromkeys(OutcomeSchema().fields) | {"call_id": "a\u2028b\u2029c\x85d"}
+    monkeypatch.setattr(live, "parts", lambda: SimpleNamespace(settings=SimpleNamespace(default_region="US")))
+    key = uuid4()
+    batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, [key])], {key: row})
+    with Flask("test").app_context():
+        g.reveal = True
+        told, rest = live._teller(SimpleNamespace(), EVERY)(batch, 0)
+    assert rest == 0
+    _, data, *_ = told.splitlines()
+    assert json.loads(data.removeprefix("data: "))["call_id"] == row["call_id"]
 
 
 def _mark(said: str) -> Span:

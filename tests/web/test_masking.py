@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.exports.cells import json_text
-from app.web.masking import mask_e164, masked, masks
+from app.web.masking import mask_digits, mask_e164, mask_headers, masked, masks
 
 NUMBER = "6175551234"
 SPELLINGS = [
@@ -293,3 +293,39 @@ def test_a_column_by_itself_is_masked_as_within_its_record(extra) -> None:
     shown = masked_us(record(extra=extra, problems=problems))
     for name in ("extra", "problems"):
         assert masks("US")[name](json_text({"extra": extra, "problems": problems}[name])) == json_text(shown[name])
+
+
+@pytest.mark.parametrize(
+    "spelling", [*SPELLINGS, "617%2D555%2D1234", "%36%31%37%35%35%35%31%32%33%34", "(617)+555+1234"]
+)
+@pytest.mark.parametrize("header", ["https://a.example/c?phone={}&x=1", "{}", "/result/(key)/call/{}"])
+def test_a_number_in_a_header_is_masked_however_it_was_escaped(spelling, header) -> None:
+    headers = [["Referer", header.format(spelling)], [f"X-{NUMBER}", "x"], ["Accept", "*/*"]]
+    shown = masked_us(record(headers=headers))["headers"]
+    assert "617555" not in digits(shown)
+    assert shown[0][1].count("•••") >= 1
+    assert shown[1:] == [["X-•••1234", "x"], ["Accept", "*/*"]]
+    assert json.loads(masks("US")["headers"](json_text(headers))) == shown
+
+
+@given(st.lists(st.tuples(st.text(), st.text() | st.from_regex(r"[0-9 %+.-]{0,30}", fullmatch=True))))
+def test_no_seven_digits_in_a_row_are_shown_in_any_header(headers) -> None:
+    for name, value in mask_headers(headers):
+        for text in (name, value):
+            assert not re.search(r"\d(?:[\W_]{0,3}\d){6}", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("1234567", "•••4567"),
+        ("123456", "123456"),
+        ("1 - 2 - 3 - 4 - 5 - 6 - 7", "•••4567"),
+        ("123    4567", "123    4567"),
+        ("12345a67890", "12345a67890"),
+        ("a1234567b1234568", "a•••4567b•••4568"),
+        ("٦١٧٥٥٥١٢٣٤", "•••١٢٣٤"),
+    ],
+)
+def test_each_run_of_seven_digits_keeps_its_last_four(text, shown) -> None:
+    assert mask_digits(text) == shown

@@ -232,15 +232,16 @@ def test_masked_lines_are_the_very_bytes_too(database, parameters) -> None:
     assert fast.count(b"\r\n") > 1
 
 
-@pytest.mark.parametrize("parameters", [[], [("raw", "true")], [("fields", "query,id,problems")]])
-def test_of_deliveries_phones_in_queries_are_masked_in_the_same_way(database, parameters) -> None:
+@pytest.mark.parametrize("parameters", [[], [("raw", "true")], [("fields", "query,id,problems,headers")]])
+def test_of_deliveries_phones_in_queries_and_headers_are_masked_in_the_same_way(database, parameters) -> None:
     queries = ["=+16175551234", "a=1,2&caller=6175551234", '"', "", "{}", "+", "x\r\n(617) 555-1234", "•é"]
     with database.writing() as connection:
         for at, key in enumerate(
             connection.scalars(deliveries.select().limit(40).with_only_columns(deliveries.c.id))
         ):
             asked = update(deliveries).where(deliveries.c.id == key)
-            connection.execute(asked.values(query=queries[at % len(queries)]))
+            query = queries[at % len(queries)]
+            connection.execute(asked.values(query=query, headers=[["Referer", query], [query, "6175551234"]]))
     fast, by_columns, general = all_ways(database, "deliveries", parameters, reveal=False)
     assert fast == by_columns == general
     assert "•••1234".encode() in fast
