@@ -28,13 +28,20 @@ LIVE = "gauge_livemax"  # what a process that is gone says no longer counts
 VARIABLE = "METRICS_IN_MEMORY"
 
 _files: dict[str, int] = {}  # descriptors, by the name that the library gives a file
+_free_places: list[int] = []
 
 
 def create(places: int) -> None:
     """Make the files of so many processes; those that are forked have them too."""
+    _free_places.extend(range(places))
     for place in range(places):
         for kind in KINDS:
             _files[_name(kind, place)] = _memory(_name(kind, place))
+
+
+def take_place() -> int | None:
+    """A place for another process; None where all are taken, so that its metrics stay with itself."""
+    return _free_places.pop(0) if _free_places else None
 
 
 def for_child(place: int) -> dict[str, str]:
@@ -49,7 +56,7 @@ def descriptors() -> list[int]:
 def join(place: int) -> None:
     """Count in this place from now on; to be called before the first metric is made."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = ""  # what the library puts before a file's name
-    values.MmapedDict = multiprocess.MmapedDict = _InMemory  # type: ignore[attr-defined]
+    values.MmapedDict = _InMemory  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
 
 
@@ -62,7 +69,8 @@ def join_as_child() -> None:
 
 
 def leave(place: int) -> None:
-    """The process of this place has ended."""
+    """The process of this place has ended; who takes it next counts on from where it has come to."""
+    _free_places.insert(0, place)
     os.pwrite(_files[_name(LIVE, place)], bytes(8), 0)
 
 
@@ -74,6 +82,7 @@ class Collector:
     """The metrics of all processes."""
 
     def collect(self) -> Iterator[Metric]:
+        multiprocess.MmapedDict = _InMemory  # type: ignore[attr-defined]
         merged: Iterator[Metric] = MultiProcessCollector.merge(sorted(_files))  # type: ignore[no-untyped-call]
         return merged
 

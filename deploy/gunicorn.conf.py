@@ -47,15 +47,11 @@ limit_request_field_size = 8190  # a head as a whole has the worker's limit
 secure_scheme_headers = {}  # PLUM_TRUSTED_PROXIES says who may tell the scheme
 
 _housekeeping = []
-_HOUSEKEEPING_PLACE = 0
-_free_places = []
 
 
 def on_starting(server):
     """Each process has a place of its own for its metrics. A reload has twice as many workers for a while."""
-    places = 1 + 2 * server.cfg.workers + 8
-    metric_memory.create(places)
-    _free_places.extend(range(1, places))
+    metric_memory.create(places=1 + 2 * server.cfg.workers + 8)
 
 
 def when_ready(server):
@@ -65,7 +61,7 @@ def when_ready(server):
 
 def _keep_house(server):
     command = [sys.executable, "-m", "app.cli", "housekeeping", "--while-parent", str(os.getpid())]
-    environment = os.environ | metric_memory.for_child(_HOUSEKEEPING_PLACE)
+    environment = os.environ | metric_memory.for_child(metric_memory.take_place())
     while True:
         _housekeeping.append(subprocess.Popen(command, env=environment, pass_fds=metric_memory.descriptors()))
         _housekeeping[-1].wait()
@@ -85,7 +81,7 @@ def post_worker_init(worker):
 
 
 def pre_fork(server, worker):
-    worker.place = _free_places.pop(0) if _free_places else None
+    worker.place = metric_memory.take_place()
 
 
 def post_fork(server, worker):
@@ -94,10 +90,8 @@ def post_fork(server, worker):
 
 
 def child_exit(server, worker):
-    """Who replaces it counts on from where it has come to."""
     if worker.place is not None:
         metric_memory.leave(worker.place)
-        _free_places.insert(0, worker.place)
 
 
 def on_exit(server):

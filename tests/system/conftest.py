@@ -231,7 +231,12 @@ class Service(Installation):
 
     def wait_for_workers(self, count: int, without: int) -> None:
         """So many again, one having died."""
-        wait_until(lambda: len(self.workers()) == count and without not in self.workers(), 30)
+
+        def replaced() -> bool:
+            living = self.workers()
+            return len(living) == count and without not in living
+
+        wait_until(replaced, 30)
         self.through_each_worker("GET", "/livez")
 
     @contextmanager

@@ -339,3 +339,17 @@ def _established(port: int) -> int:
     """Connections to this port that the service still holds open."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(local.endswith(f":{port:04X}") and state == "01" for _, local, _, state, *_ in rows)
+
+
+def test_counters_go_on_over_a_reload(alone: Sender) -> None:
+    service = alone.service
+    for number in range(3):
+        alone.assert_accepted(dev_body(call_id=None))
+        before = set(service.workers())
+        os.kill(service.process.pid, signal.SIGHUP)
+        wait_until(lambda before=before: len(service.workers()) == 2 and before.isdisjoint(service.workers()), 30)
+        counts = {
+            total(answer.body.decode(), "plum_deliveries_total")
+            for answer in service.through_each_worker("GET", "/metrics")
+        }
+        assert counts == {number + 1}
