@@ -6,10 +6,11 @@ the settings go with each transaction.
 
 from __future__ import annotations
 
+from select import select
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
 
 from app.store.deadline import STATEMENT_SECONDS
 
@@ -73,6 +74,7 @@ def engine(url: URL, connections: int) -> Engine:
         use_native_hstore=False,
     )
     event.listen(made, "do_connect", _connect)
+    event.listen(made, "checkout", _refuse_ended)
     return made
 
 
@@ -95,6 +97,16 @@ def _connect(_dialect: Any, _record: Any, arguments: list[Any], options: dict[st
         session.close()
         raise
     return session
+
+
+def _refuse_ended(session: Session, _record: Any, _proxy: Any) -> None:
+    """A server that was started again has ended its connections. Nothing else is to be read from one that rests.
+
+    Raises `DisconnectionError`, for which the pool opens another.
+    """
+    readable, _, _ = select([session.fileno()], [], [], 0)
+    if readable:
+        raise exc.DisconnectionError
 
 
 def _settle(session: Session) -> None:
