@@ -6,6 +6,7 @@ callback → web.result → intake.Writer → interpret → store.readings.save 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -13,7 +14,7 @@ from flask import Flask
 
 from app import logs, metrics
 from app.config import Settings, from_environment
-from app.errors import StoreUnavailable
+from app.errors import StoreError, StoreUnavailable
 from app.housekeeping import Housekeeping, heartbeat_age
 from app.intake.breaker import HANG_SECONDS, Breaker, within
 from app.intake.known_keys import KnownKeys
@@ -26,6 +27,7 @@ from app.store import audit, changes, drift, readings, schema_version, tokens
 from app.store.database import Database, check_space, questions_database, truncate_wal
 from app.store.integrations import active_keys
 from app.store.reprocess import reprocess_one
+from app.store.rollups.standing import Lag, lag
 from app.store.tokens import active_tokens
 from app.web import api, document, downloads, errors, live, novel, ops, totals
 from app.web.auth import Keyring, Secrets
@@ -35,11 +37,14 @@ from app.web.gate import Gate
 from app.web.parts import Parts, now
 from app.web.readiness import Readiness
 from app.web.result import PlumFace
+from app.web.shared import Shared
 
 # Of a worker's connections: what writes deliveries, and who asks whether it can; what writes all else, and live
 # streams; look-ups of keys and tokens.
 FOR_DELIVERIES, BESIDE, FOR_AUTHENTICATION = 2, 2, 1
 FOR_ALL_ELSE = FOR_DELIVERIES + BESIDE + FOR_AUTHENTICATION  # than questions
+HEALTH_SECONDS = 0.5  # in which all who ask hear the same
+LAG_SECONDS = 1.0  # for the store to say
 FOR_ROLLING = 3  # one reads at one moment while others write and look
 
 
@@ -64,6 +69,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         note_use=lambda name: within(HANG_SECONDS, lambda: tokens.note_use(beside, name, now())),
     )
     heartbeat = partial(heartbeat_age, settings.spool_dir)
+    readiness = Readiness((partial(schema_version.check, database), rehearse), spool, heartbeat)
     writer = Writer(group_reader(settings), partial(readings.save, database), breaker, spool)
     return _flask(
         Parts(
@@ -74,7 +80,8 @@ def create_app(settings: Settings | None = None) -> Flask:
             keyring,
             writer,
             spool,
-            readiness=Readiness((partial(schema_version.check, database), rehearse), spool, heartbeat),
+            readiness=Shared(readiness.look, HEALTH_SECONDS),
+            lag=Shared(partial(_lag, beside), HEALTH_SECONDS),
             heartbeat=heartbeat,
             gate=Gate(questions),
             feed=Feed(beside),
@@ -131,6 +138,14 @@ def rehearsal(database: Database, settings: Settings) -> Callable[[], None]:
         readings.rehearse(database, reader(settings)(Delivery(delivery_id(at), "", at, b"rehearsal")))
 
     return rehearse
+
+
+def _lag(database: Database) -> Lag:
+    """Of the roll-ups; unknown while the store does not say."""
+    try:
+        return within(LAG_SECONDS, lambda: lag(database, now()))
+    except StoreError:
+        return Lag(math.nan, filled=False)
 
 
 def _look_at_secrets(database: Database) -> Callable[[], Secrets]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import psycopg
@@ -149,6 +150,15 @@ def new_cluster(directory: Path, *, syncs: bool = True) -> Cluster:
     cluster.initialise()
     cluster.start()
     return cluster
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Cluster]:
+    """A PostgreSQL that may be broken. Another run of pytest would lock its user out of pytest's own directories."""
+    with TemporaryDirectory(prefix="plum-own-") as directory:
+        made = new_cluster(Path(directory), syncs=False)
+        yield made
+        made.stop()
 
 
 def _binaries() -> Path:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from app.intake.groups import in_groups
 from app.intake.lines import BadLine, read_line
 from app.intake.writer import Record
 from app.model import Delivery, Integration
@@ -42,7 +43,7 @@ class Import:
 
     def run(self, lines: Iterable[Line]) -> None:
         """Raises `StoreUnavailable`; what went in before stays, and adds nothing when it is imported again."""
-        for group in _groups(self._deliveries(lines)):
+        for group in in_groups(self._deliveries(lines), MAX_GROUP, MAX_GROUP_BYTES):
             self._store(group)
 
     def _deliveries(self, lines: Iterable[Line]) -> Iterator[Delivery]:
@@ -63,16 +64,3 @@ class Import:
         if fresh:
             receipts = self._record(list(reversed(fresh.values())))
             self.counts.update(receipt.verdict.value for receipt in receipts)
-
-
-def _groups(deliveries: Iterable[Delivery]) -> Iterator[list[Delivery]]:
-    group: list[Delivery] = []
-    size = 0
-    for delivery in deliveries:
-        group.append(delivery)
-        size += delivery.size
-        if len(group) == MAX_GROUP or size > MAX_GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group

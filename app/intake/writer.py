@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from app import metrics
 from app.errors import StoreError, StoreUnavailable
 from app.intake.breaker import Breaker
+from app.intake.groups import in_groups
 from app.intake.spool import Spool
 from app.model import Delivery, Reading, Receipt, Verdict
 from app.pace import in_turns
@@ -120,7 +121,9 @@ class Writer:
         count_readings(group.receipts)
 
     def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
-        readings = [one for some in in_turns(_portions(deliveries)) for one in self._interpret(some)]
+        # Large bodies take long to understand, so that others need a turn between them.
+        portions = in_turns(in_groups(deliveries, MAX_GROUP, PORTION_BYTES))
+        readings = [reading for portion in portions for reading in self._interpret(portion)]
         started = time.perf_counter()
         try:
             receipts = self._breaker.call(lambda: self._save(readings))
@@ -133,20 +136,6 @@ class Writer:
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         metrics.GROUP_SIZE.observe(len(readings))
         return receipts
-
-
-def _portions(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
-    """Large bodies take long to understand, so that others need a turn between them."""
-    portion: list[Delivery] = []
-    size = 0
-    for delivery in deliveries:
-        portion.append(delivery)
-        size += delivery.size
-        if size > PORTION_BYTES:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
 
 
 def count_readings(receipts: Collection[Receipt]) -> None:

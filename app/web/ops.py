@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 from flask import Blueprint, Response
 
 from app import metrics
-from app.errors import StoreError
-from app.intake.breaker import within
 from app.intake.spool import Spool
 from app.store.aside import aside
 from app.store.database import wal_bytes
-from app.store.rollups.standing import Lag, lag
-from app.web.parts import now, parts
-
-LAG_SECONDS = 1.0
+from app.web.parts import parts
 
 health = Blueprint("health", __name__)
 scrape = Blueprint("scrape", __name__)
@@ -31,7 +25,7 @@ def livez() -> Response:
 @health.get("/readyz")
 def readyz() -> Response:
     """200 while a delivery can be made durable; the text names each part that is wrong."""
-    is_ready, lines = parts().readiness.report()
+    is_ready, lines = parts().readiness()
     return Response("\n".join(lines) + "\n", 200 if is_ready else 503, mimetype="text/plain")
 
 
@@ -47,11 +41,8 @@ def show_metrics() -> Response:
 
 
 def _show_lag() -> None:
-    """Now, whatever whoever makes roll-ups is doing; unknown while the store does not say."""
-    try:
-        behind = within(LAG_SECONDS, partial(lag, parts().beside, now()))
-    except StoreError:
-        behind = Lag(math.nan, filled=False)
+    """Now, whatever whoever makes roll-ups is doing."""
+    behind = parts().lag()
     metrics.ROLLUP_LAG_SECONDS.set(behind.seconds)
     metrics.ROLLUP_FILLED.set(behind.filled)
 

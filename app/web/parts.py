@@ -14,10 +14,11 @@ from app.intake.spool import Spool
 from app.intake.writer import Writer
 from app.model import AuditEntry
 from app.store.database import Database
+from app.store.rollups.standing import Lag
 from app.web.auth import Keyring
 from app.web.feed import Feed
 from app.web.gate import Gate
-from app.web.readiness import Readiness
+from app.web.readiness import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Parts:
     writer: Writer
     spool: Spool
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
-    readiness: Readiness
+    readiness: Callable[[], Report]
+    lag: Callable[[], Lag]  # of the roll-ups
     heartbeat: Callable[[], float | None]  # for how long housekeeping has not gone on; None where it does not run
     feed: Feed
     gate: Gate

@@ -1,13 +1,11 @@
-"""Whether a delivery can be made durable, and what is wrong; looked at once for all who ask.
+"""Whether a delivery can be made durable, and what is wrong.
 
-Anybody may ask, as often as they like, so nothing here says where store and spool are; the log does.
+Anybody may ask, so nothing here says where store and spool are; the log does.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -17,7 +15,6 @@ from app.intake.spool import Spool
 from app.store.aside import aside
 
 LOOK_SECONDS = 3.0
-SHARED_SECONDS = 0.5  # in which all hear the same
 HUNG_SECONDS = 30.0  # housekeeping goes on at least every 12
 
 log = logging.getLogger(__name__)
@@ -36,18 +33,8 @@ class Readiness:
         self._checks = checks
         self._spool = spool
         self._heartbeat = heartbeat
-        self._looking = threading.Lock()
-        self._report = Report(False, [])
-        self._until = 0.0
 
-    def report(self) -> Report:
-        with self._looking:
-            if time.monotonic() > self._until:
-                self._report = self._look()
-                self._until = time.monotonic() + SHARED_SECONDS
-            return self._report
-
-    def _look(self) -> Report:
+    def look(self) -> Report:
         store = next(filter(None, map(_wrong, self._checks)), None)
         spool = _wrong(self._spool.check)
         return Report(not (store and spool), [f"store: {store or 'ok'}", f"spool: {spool or 'ok'}", *self._remarks()])

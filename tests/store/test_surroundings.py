@@ -25,7 +25,7 @@ from app.store import postgresql, schema_version, sqlite
 from app.store.database import Database, truncate_wal, wal_bytes
 from app.store.readings import rehearse, save
 from app.store.schema import deliveries
-from tests.conftest import Cluster, free_port, new_cluster, skip_or_fail, wait_until
+from tests.conftest import Cluster, free_port, skip_or_fail, wait_until
 
 AT = datetime(2026, 3, 8, 14, 30, 15, 123456, tzinfo=UTC)
 HOSTILE = {
@@ -183,14 +183,6 @@ def test_a_pooler_changes_nothing(cluster: Cluster, mode: str) -> None:
 
 
 # --- a server that stands still
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[Cluster]:
-    with TemporaryDirectory(prefix="plum-own-") as directory:
-        made = new_cluster(Path(directory), syncs=False)
-        yield made
-        made.stop()
 
 
 def test_a_question_on_an_open_connection_of_a_frozen_server_ends(own: Cluster, monkeypatch) -> None:

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.conftest import Cluster, new_cluster, wait_until
+from tests.conftest import Cluster, wait_until
 from tests.system.conftest import Sender, Service, dev_body
 from tests.system.faults import (
     ACK_SECONDS,
@@ -40,15 +39,6 @@ DRAIN_BEGINS_SECONDS = 5 + 2  # the contract's, and time to see it
 PACE = 0.03
 SPOOLED = "spooled"
 DRAINED = "plum_spool_drained_total"
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[Cluster]:
-    """A PostgreSQL that may be broken. Another run of pytest would lock its user out of pytest's own directories."""
-    with TemporaryDirectory(prefix="plum-own-") as directory:
-        made = new_cluster(Path(directory), syncs=False)
-        yield made
-        made.stop()
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
 
-from tests.conftest import Cluster, new_cluster, skip_or_fail, wait_until
+from tests.conftest import Cluster, skip_or_fail, wait_until
 from tests.system.conftest import Sender, Service, dev_body
 from tests.system.faults import (
     Load,
@@ -28,14 +27,6 @@ from tests.system.faults import (
 
 HUNG_SECONDS = 30
 CONNECTIONS = 8
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[Cluster]:
-    with TemporaryDirectory(prefix="plum-own-") as directory:
-        made = new_cluster(Path(directory), syncs=False)
-        yield made
-        made.stop()
 
 
 @pytest.fixture

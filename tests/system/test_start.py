@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.conftest import new_cluster, wait_until
+from tests.conftest import Cluster, wait_until
 from tests.system.conftest import FORM, Answer, Installation, Sender, Service, dev_body
 from tests.system.faults import UNDER_WAY_SECONDS, assert_drained, running, stopped
 
@@ -126,17 +125,14 @@ def test_a_start_that_is_exported_and_imported_is_one_again(
     assert {one["verdict"] for one in other.json("deliveries")} == {"started"}
 
 
-def test_an_absent_store_does_not_keep_a_call_waiting(tmp_path: Path) -> None:
-    with TemporaryDirectory(prefix="plum-start-") as directory:
-        cluster = new_cluster(Path(directory), syncs=False)
-        with running(cluster.create(), tmp_path) as sender:
-            sender.service.token = sender.service.new_token("analyst", "reveal")
-            with stopped(cluster):
-                first = assert_ends_the_call(start(sender), "spooled")
-                assert sender.service.request("GET", path(sender)).body == b"completed"
-                assert sender.service.request("GET", "/start/unknown").status == 503
-            wait_until(lambda: sender.service.request("GET", "/readyz").status == 200, UNDER_WAY_SECONDS)
-            assert_drained(sender.service)
-            [delivery] = sender.deliveries()
-            assert (delivery["id"], delivery["verdict"], delivery["via"]) == (first, "started", "spool")
-        cluster.stop()
+def test_an_absent_store_does_not_keep_a_call_waiting(own: Cluster, tmp_path: Path) -> None:
+    with running(own.create(), tmp_path) as sender:
+        sender.service.token = sender.service.new_token("analyst", "reveal")
+        with stopped(own):
+            first = assert_ends_the_call(start(sender), "spooled")
+            assert sender.service.request("GET", path(sender)).body == b"completed"
+            assert sender.service.request("GET", "/start/unknown").status == 503
+        wait_until(lambda: sender.service.request("GET", "/readyz").status == 200, UNDER_WAY_SECONDS)
+        assert_drained(sender.service)
+        [delivery] = sender.deliveries()
+        assert (delivery["id"], delivery["verdict"], delivery["via"]) == (first, "started", "spool")
