@@ -43,7 +43,7 @@ from app.web.shared import Shared
 # streams; look-ups of keys and tokens.
 FOR_DELIVERIES, BESIDE, FOR_AUTHENTICATION = 2, 2, 1
 FOR_ALL_ELSE = FOR_DELIVERIES + BESIDE + FOR_AUTHENTICATION  # than questions
-HEALTH_SECONDS = 0.5  # in which all who ask hear the same
+HEALTH_SECONDS = 0.1  # between two looks at how all is, however many ask
 LAG_SECONDS = 1.0  # for the store to say
 FOR_ROLLING = 3  # one reads at one moment while others write and look
 

@@ -47,10 +47,13 @@ limit_request_field_size = 8190  # a head as a whole has the worker's limit
 secure_scheme_headers = {}  # PLUM_TRUSTED_PROXIES says who may tell the scheme
 
 _housekeeping = []
+# Held while housekeeping is started: a worker forked meanwhile would keep open the pipe that tells when it has been.
+_starting = threading.Lock()
 
 
 def on_starting(server):
     """Each process has a place of its own for its metrics. A reload has twice as many workers for a while."""
+    os.register_at_fork(before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_starting.release)
     metric_memory.create(places=1 + 2 * server.cfg.workers + 8)
 
 
@@ -63,7 +66,9 @@ def _keep_house(server):
     command = [sys.executable, "-m", "app.cli", "housekeeping", "--while-parent", str(os.getpid())]
     environment = os.environ | metric_memory.for_child(metric_memory.take_place())
     while True:
-        _housekeeping.append(subprocess.Popen(command, env=environment, pass_fds=metric_memory.descriptors()))
+        with _starting:
+            started = subprocess.Popen(command, env=environment, pass_fds=metric_memory.descriptors())
+        _housekeeping.append(started)
         _housekeeping[-1].wait()
         server.log.warning("housekeeping has ended; it is started again")
         time.sleep(1)

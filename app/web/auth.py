@@ -20,6 +20,7 @@ LOOK_SECONDS = 1.0  # between looks while requests come
 MISS_SECONDS = 0.1  # between looks while unknown secrets wait for them
 FRESH_SECONDS = 3.0  # for which a look holds: a key that is disabled opens nothing anywhere within 5 s
 AWAY_SECONDS = 8.0  # likewise for one that failed; while requests come there is another before that
+FAILED_SECONDS = 0.2  # after which who brings an unknown secret waits for another look
 PATIENCE_SECONDS = 6.0  # with a look, and the one under way before it
 NOTED_SECONDS = 60.0  # between two notes that a token is in use
 
@@ -82,7 +83,7 @@ class Keyring:
         if age <= (AWAY_SECONDS if self._failure else FRESH_SECONDS):
             if found := found_in(self._secrets):
                 return found
-            if self._failure:
+            if self._failure and age <= FAILED_SECONDS:
                 raise self._failure
         failure = self._next_look()
         found = found_in(self._secrets)

@@ -11,18 +11,20 @@ _T = TypeVar("_T")
 
 
 class Shared(Generic[_T]):
-    """One answer for all who ask within some seconds, made by the first of them."""
+    """One answer for all who ask while it is made, and a pause before the next is made for others."""
 
-    def __init__(self, make: Callable[[], _T], seconds: float) -> None:
+    def __init__(self, make: Callable[[], _T], pause_seconds: float) -> None:
         self._make = make
-        self._seconds = seconds
+        self._pause_seconds = pause_seconds
         self._making = threading.Lock()
         self._made: _T | None = None
-        self._until = 0.0
+        self._made_at = 0.0
 
     def __call__(self) -> _T:
+        asked_at = time.monotonic()
         with self._making:
-            if self._made is None or time.monotonic() > self._until:
+            if self._made is None or self._made_at < asked_at:
+                time.sleep(max(0.0, self._made_at + self._pause_seconds - time.monotonic()))
                 self._made = self._make()
-                self._until = time.monotonic() + self._seconds
+                self._made_at = time.monotonic()
             return self._made

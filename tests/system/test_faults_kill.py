@@ -71,3 +71,15 @@ def test_single_processes_killed_under_load(sender: Sender) -> None:
     counted = metric(service, "plum_deliveries_total")
     assert counted >= max(counts)
     assert abs(counted - len(deliveries)) <= len(load.unanswered), (counted, len(deliveries))
+
+
+def test_housekeeping_is_started_again_each_time_that_it_is_killed(sender: Sender) -> None:
+    service = sender.service
+    for _ in range(4):
+        [killed] = beside_workers(service)
+        os.kill(killed, signal.SIGKILL)
+
+        def replaced(killed: int = killed) -> bool:
+            return len(beside_workers(service)) == 1 and killed not in beside_workers(service)
+
+        wait_until(replaced, 10)

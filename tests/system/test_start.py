@@ -134,5 +134,6 @@ def test_an_absent_store_does_not_keep_a_call_waiting(own: Cluster, tmp_path: Pa
             assert sender.service.request("GET", "/start/unknown").status == 503
         wait_until(lambda: sender.service.request("GET", "/readyz").status == 200, UNDER_WAY_SECONDS)
         assert_drained(sender.service)
+        wait_until(lambda: sender.service.get("deliveries").status == 200)  # a token made just now, a store just back
         [delivery] = sender.deliveries()
         assert (delivery["id"], delivery["verdict"], delivery["via"]) == (first, "started", "spool")
