@@ -80,6 +80,7 @@ def test_housekeeping_is_started_again_each_time_that_it_is_killed(sender: Sende
         os.kill(killed, signal.SIGKILL)
 
         def replaced(killed: int = killed) -> bool:
-            return len(beside_workers(service)) == 1 and killed not in beside_workers(service)
+            living = beside_workers(service)
+            return len(living) == 1 and killed not in living
 
         wait_until(replaced, 10)
