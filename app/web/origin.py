@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,6 +65,7 @@ def _host_and_port(netloc: str, scheme: str) -> str:
     return (host if is_default else netloc).casefold()
 
 
+@lru_cache(maxsize=1024)
 def _address(text: str | None) -> IPv4Address | IPv6Address | None:
     """The address, with or without a port; one of IPv4 within IPv6 is IPv4's."""
     text = (text or "").strip()
