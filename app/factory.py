@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     known_keys = KnownKeys(settings.spool_dir)
     keyring = Keyring(
         look=_look_at_secrets(Database(url, connections=FOR_AUTHENTICATION)),
-        remembered=known_keys.read(),
+        remembered=known_keys.read,
         remember=known_keys.replace,
         note_use=lambda name: within(HANG_SECONDS, lambda: tokens.note_use(beside, name, now())),
     )
@@ -99,7 +99,8 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
     rolling = Database(settings.database_url, connections=FOR_ROLLING)
     return Housekeeping(
         spool=Spool(settings.spool_dir),
-        record=recorder(database, settings),
+        read=group_reader(settings),
+        record=partial(readings.save, database),
         rehearse=rehearsal(database, settings),
         known_keys=KnownKeys(settings.spool_dir),
         active_keys=lambda: active_keys(database, now()),

@@ -11,18 +11,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from app import metrics
 from app.errors import StoreUnavailable
 from app.intake.breaker import within
+from app.intake.groups import in_groups
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Piece, Spool
-from app.intake.writer import Record, count_readings
-from app.model import Delivery, KnownKey
+from app.intake.writer import PORTION_BYTES, count_readings
+from app.model import Delivery, KnownKey, Receipt
 
 LOCK = "housekeeping.lock"  # each round of the main loop touches it
 PAUSE_SECONDS = 0.5
@@ -46,7 +47,7 @@ class Housekeeping:
     def __init__(
         self,
         spool: Spool,
-        record: Record,
+        record: Callable[[Any], list[Receipt]],
         rehearse: Callable[[], object],
         known_keys: KnownKeys,
         active_keys: Callable[[], Mapping[str, KnownKey]],
@@ -57,6 +58,7 @@ class Housekeeping:
         drift: Callable[[], bool],
         count_drift: Callable[[], int],
         roll_up: Callable[[threading.Event], object],
+        read: Callable[[list[Delivery]], Sequence[Any]] = list,
     ) -> None:
         """`rehearse` raises `StoreUnavailable` while the store takes no delivery at all; `forget` gives up
         connections, some of which may hang for ever; `drift` makes one step, and says whether there may be another.
@@ -64,6 +66,7 @@ class Housekeeping:
         self._spool = spool
         self._waiting: Iterator[Piece] = iter(())
         self._record = record
+        self._read = read
         self._rehearse = rehearse
         self._known_keys = known_keys
         self._active_keys = active_keys
@@ -79,6 +82,7 @@ class Housekeeping:
         self._drift_at = 0.0
         self._is_drift_shown = False
         self._quiet_until = 0.0
+        self._is_rolling = False
         self._beat: Callable[[], object] = lambda: None
 
     def run(self, stop: threading.Event) -> None:
@@ -96,9 +100,10 @@ class Housekeeping:
                 return
             self._beat = beat
             self._spool.retry()
-            # In a thread of its own: no long look at outcomes may keep the spool waiting.
-            threading.Thread(target=self._roll_up, args=(stop,), name="roll-ups", daemon=True).start()
-            while not stop.is_set():
+            if not self._is_rolling:  # in a thread of its own: no long look at outcomes may keep the spool waiting
+                threading.Thread(target=self._roll_up, args=(stop,), name="roll-ups", daemon=True).start()
+                self._is_rolling = True
+            while not stop.is_set() and beat():
                 if not self._tidy():
                     stop.wait(PAUSE_SECONDS)
 
@@ -201,7 +206,8 @@ class Housekeeping:
         if not deliveries:
             return []
         try:
-            receipts = self._asked(lambda: self._record(deliveries))
+            readings = self._understood(deliveries)
+            receipts = self._asked(lambda: self._record(readings))
         except StoreUnavailable:
             raise
         except Exception as error:
@@ -213,6 +219,14 @@ class Housekeeping:
         count_readings(receipts)
         metrics.DRAINED.inc(len(deliveries))
         return []
+
+    def _understood(self, deliveries: list[Delivery]) -> list[Any]:
+        """Apart from the patience with the store: what takes long here is not its fault."""
+        found: list[Any] = []
+        for portion in in_groups(deliveries, MAX_DRAINED_AT_ONCE, PORTION_BYTES):
+            self._beat()
+            found += self._read(portion)
+        return found
 
 
 def _next(pieces: Iterator[Piece]) -> Iterator[Piece]:
@@ -237,9 +251,20 @@ def heartbeat_age(directory: Path) -> float | None:
     return None
 
 
+def _beats(lock: int, file: Path) -> bool:
+    os.utime(lock)
+    try:
+        return os.path.samestat(os.fstat(lock), file.stat())
+    except OSError:
+        return False
+
+
 @contextmanager
-def _alone(directory: Path, stop: threading.Event) -> Iterator[Callable[[], object] | None]:
-    """Holds the lock within; how to show that one goes on, once it is had, None where `stop` came first."""
+def _alone(directory: Path, stop: threading.Event) -> Iterator[Callable[[], bool] | None]:
+    """Holds the lock within; how to show that one goes on, once it is had, None where `stop` came first.
+
+    That is False once the file is gone: then others find no lock, and it has to be taken anew.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / LOCK).open("a") as lock:
         while not stop.is_set():
@@ -248,6 +273,6 @@ def _alone(directory: Path, stop: threading.Event) -> Iterator[Callable[[], obje
             except BlockingIOError:
                 stop.wait(PAUSE_SECONDS)
                 continue
-            yield lambda: os.utime(lock.fileno())
+            yield lambda: _beats(lock.fileno(), directory / LOCK)
             return
         yield None

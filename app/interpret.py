@@ -15,6 +15,9 @@ MAX_BODY_BYTES = 1048576  # where no setting says otherwise
 # The reason where a fault of ours stands in the way. It must not cost the callback: that is kept, seen and counted,
 # and reprocessing mends it once the program is mended.
 _NOT_UNDERSTOOD = "not_understood"
+# What few bytes inflate to can hold millions of values, which take seconds to read; a body as sent cannot.
+_MARKS = (b"&", b"<", b",", b"%", b"\n")
+MAX_MARKS = 300_000
 
 
 def interpret(delivery: Delivery, region: str = "US", max_body_bytes: int = MAX_BODY_BYTES) -> Reading:
@@ -54,6 +57,8 @@ def _inflated_report(delivery: Delivery, most: int) -> Report:
         body = inflated(delivery.body, codings, most)
     except NotInflated:
         body = delivery.body
+    if len(body) > len(delivery.body) and sum(map(body.count, _MARKS)) > MAX_MARKS:
+        raise Unreadable("too_large")
     try:
         return products.report(body, delivery.content_type, delivery.product)
     except Unreadable:

@@ -61,7 +61,8 @@ REFUSALS: tuple[tuple[type[Exception], Refusal], ...] = (
 UNEXPECTED = Refusal("500 Internal Server Error", "unexpected")
 OVERLOAD = Refusal("503 Service Unavailable", "overload")
 LENGTH_REQUIRED = Refusal("411 Length Required", "no_length")
-UNANNOUNCED_SECONDS = 0.2  # for which a post without a length is looked at for bytes that follow it nevertheless
+# For which a post without a length is looked at for bytes that follow it nevertheless: longer where nothing else can.
+UNANNOUNCED_SECONDS, LAST_UNANNOUNCED_SECONDS = 0.2, 3.0
 _LENGTHS = {"CONTENT-LENGTH", "TRANSFER-ENCODING"}
 _REQUEST_LINE = re.compile(rb"\s*[A-Z]{3,7} [^ \r\n]+ HTTP/1")
 
@@ -200,6 +201,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._new = Waiting(MAX_WAITING)
         self._kept = Waiting(MAX_WAITING)
+        self._unwanted = Waiting(MAX_WAITING)  # that still send what nobody has read
         self._working = 0
 
     def init_process(self) -> None:
@@ -229,7 +231,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             while request := self._next(parser, connection, self._kept if parser.req_count else self._new):
                 connection.has_head()
                 self._serve(ours, request, parser, connection, addr)
-                if not parser.finish_body(time.monotonic() + HEAD_SECONDS, DRAIN_BYTES):
+                if not self._finish_body(parser, connection):
                     close_graceful(connection)
                     break
                 connection.expect_head(self.cfg.keepalive)
@@ -253,6 +255,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
             return None
         finally:
             waiting.remove(connection)
+
+    def _finish_body(self, parser: Parser, connection: Connection) -> bool:
+        """Whether all of the body has come, also what the application has not read; so that its answer is seen."""
+        self._unwanted.add(connection)
+        try:
+            whole: bool = parser.finish_body(time.monotonic() + HEAD_SECONDS, DRAIN_BYTES)
+            return whole
+        finally:
+            self._unwanted.remove(connection)
 
     def _serve(self, ours: Any, request: Any, parser: Parser, connection: Connection, addr: Any) -> None:
         if self._working >= MAX_WORKING:
@@ -294,9 +305,11 @@ def _has_unannounced_body(request: Any, parser: Parser, connection: Connection) 
     """
     if request.method != "POST" or not _LENGTHS.isdisjoint(name for name, _ in request.headers):
         return False
-    came = parser.unreader.take_buffered() or connection.receive_at_once(UNANNOUNCED_SECONDS)
+    is_last = request.should_close()
+    seconds = LAST_UNANNOUNCED_SECONDS if is_last else UNANNOUNCED_SECONDS
+    came = parser.unreader.take_buffered() or connection.receive_at_once(seconds)
     parser.unreader.unread(came)
-    return bool(came.strip()) and not _REQUEST_LINE.match(came)
+    return bool(came.strip()) and (is_last or not _REQUEST_LINE.match(came))
 
 
 def refusal_of(error: Exception) -> Refusal:

@@ -55,7 +55,8 @@ class OneLine(click.Group):
             try:
                 return super().invoke(ctx)
             finally:
-                sys.stdout.flush()
+                if sys.stdout:  # none where it was closed from the start
+                    sys.stdout.flush()
         except OSError as error:  # here, since click itself ends without a word where a pipe is closed
             _lost(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from datetime import UTC, datetime
@@ -294,7 +295,7 @@ def test_known_keys_are_kept_hashed_and_forgotten_when_they_end(tmp_path) -> Non
     assert KnownKeys(tmp_path).read() == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff", b"[" * 200_000])
 def test_a_file_of_known_keys_that_broke_is_written_anew(tmp_path, content) -> None:
     (tmp_path / "keys.json").write_bytes(content)
     keys = KnownKeys(tmp_path)
@@ -362,3 +363,17 @@ def test_a_fault_in_drift_costs_neither_draining_nor_pruning(spool, monkeypatch,
     keeping(spool, record, drift=fail, prune_changes=prune).run(stop)
     assert len(stored) == len(tries) == 1
     assert "what is new in deliveries cannot be counted" in caplog.text
+
+
+def test_a_spool_directory_that_is_removed_is_kept_again_by_who_kept_it(spool) -> None:
+    stop = threading.Event()
+    house = keeping(spool, lambda deliveries: [])
+    thread = threading.Thread(target=house.run, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: heartbeat_age(spool.directory) is not None)
+        shutil.rmtree(spool.directory)
+        wait_until(lambda: heartbeat_age(spool.directory) is not None)
+    finally:
+        stop.set()
+        thread.join()

@@ -87,6 +87,11 @@ def _whole(out: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         return
     try:
+        if out.exists() and not out.is_file():  # a device or a pipe, whose name is not to be given to a file
+            with out.open("wb") as there:
+                yield there
+            return
+        out = out.resolve()
         with NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", delete=False) as file:
             unfinished = Path(file.name)
             try:

@@ -69,7 +69,7 @@ def _read_all(content: bytes) -> dict[str, KnownKey]:
     """None of a file that is not as it was written; the store is asked again."""
     try:
         return {digest: _read(known) for digest, known in json.loads(content).items()}
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         log.error("the file of known keys cannot be read; it is written anew")
         return {}
 

@@ -29,6 +29,7 @@ def read_line(line: bytes, place: int, integrations: Mapping[str, Integration], 
     """The line's delivery; `place` is the line's number. Raises `BadLine`."""
     values = _object(line)
     started = values.get("verdict") == Verdict.STARTED
+    cut_short = values.get("reason") == "cut_short"
     integration = _integration(values, integrations)
     given = _moment(values.get("received_at"))
     key = _id(values.get("id"))
@@ -38,14 +39,14 @@ def read_line(line: bytes, place: int, integrations: Mapping[str, Integration], 
         product=integration.product,
         received_at=given or now,
         via=Via.IMPORT,
-        body=_body(values, may_be_empty=started),
+        body=_body(values, may_be_empty=started or cut_short),
         content_type=_text(values, "content_type"),
         headers=_headers(values.get("headers")),
         query=_text(values, "query") or "",
         remote_addr=_text(values, "remote_addr"),
         reference=_label(values, "reference"),
         batch=_label(values, "batch"),
-        cut_short=values.get("reason") == "cut_short",
+        cut_short=cut_short,
         started=started,
     )
 
@@ -84,7 +85,7 @@ def _body(values: dict[str, Json], *, may_be_empty: bool) -> bytes:
         body = text.encode(errors="surrogatepass") if given == ["body"] else base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise BadLine("body_base64 is not base64") from None
-    if not body and not may_be_empty:  # a call's start can stand in the query alone
+    if not body and not may_be_empty:  # of others something has come, but for a start in the query alone
         raise BadLine("the body is empty, which is a probe and no delivery")
     return body
 

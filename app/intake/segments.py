@@ -116,7 +116,8 @@ def extent(file: Path) -> Extent:
     drained = _progress(header)
     appended = _APPENDED.unpack_from(header)[1] if header.startswith(_MAGIC) and len(header) >= _APPENDED.size else 0
     waiting = max(0, size - drained.end)
-    return Extent(max(appended - drained.deliveries, 1) if waiting else 0, waiting, drained.since)
+    count = min(max(appended - drained.deliveries, 1), waiting)  # a header may be damaged
+    return Extent(count, waiting, drained.since)
 
 
 def write_durably(file: Path, content: bytes) -> None:

@@ -120,14 +120,21 @@ class Spool:
         longer counted."""
         found = 0
         for file in _listed(self.directory / ASIDE):
-            if not file.is_file():
-                continue
-            if file.suffix == DAMAGED and all(record.delivery is None for record in records(file.read_bytes())):
-                file.rename(file.with_suffix(UNREADABLE))
-            elif file.suffix != UNREADABLE:
-                file.rename(self.directory / _new_name(SUFFIX))
-                found += 1
+            try:
+                found += self._retry(file)
+            except OSError as error:
+                log.error("%s cannot be tried again: %s", file, error.strerror)
         return found
+
+    def _retry(self, file: Path) -> bool:
+        """Whether it is to be drained. Raises `OSError`."""
+        if not file.is_file() or file.suffix == UNREADABLE:
+            return False
+        if file.suffix == DAMAGED and all(record.delivery is None for record in records(file.read_bytes())):
+            file.rename(file.with_suffix(UNREADABLE))
+            return False
+        file.rename(self.directory / _new_name(SUFFIX))
+        return True
 
     def backlog(self) -> Backlog:
         """What waits; a file of nobody's name counts as one delivery."""

@@ -19,7 +19,7 @@ from app.pace import in_turns
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 4 << 20
 GATHER_SECONDS = 0.004
-PORTION_BYTES = 128 << 10  # of a group's bodies, understood at a time; ordinary groups have less
+PORTION_BYTES = 32 << 10  # of a group's bodies, understood at a time; ordinary groups have less
 
 Interpret = Callable[[Sequence[Delivery]], list[Reading]]
 Save = Callable[[Sequence[Reading]], list[Receipt]]

@@ -57,7 +57,7 @@ def _deflate(body: bytes, most: int) -> bytes:
             found, rest = _zlib(body, most, bits)
         except NotInflated:
             continue
-        if not rest:
+        if not rest.strip():
             return found
     raise NotInflated
 

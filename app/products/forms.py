@@ -18,7 +18,7 @@ from app.products.pairs import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Rest
 _WITH_ASCII = {"utf-8", "ascii", "latin-1", "iso8859-1", "cp1252"}  # the usual ones whose first half it is
 _WIDE = ("utf-16", "utf-32")
 # A form that was written into HTML, perhaps more than once, and taken from there without reading it.
-_ESCAPED_AMPERSAND = re.compile("&(?:(?:amp|#38|#x26);)+", re.I)
+_ESCAPED_AMPERSAND = re.compile("&(?:(?:amp|#0*38|#x0*26);)+", re.I)
 _BOUNDARY = re.compile(r"boundary\s*=\s*(?:\"([^\"]+)\"|([^\s;]+))", re.I)
 _FOLDED = re.compile(r"\r?\n[ \t]+")
 _HEADER = re.compile(r"^content-(disposition|type|transfer-encoding)[ \t]*:(.*)", re.I | re.M)

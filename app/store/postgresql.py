@@ -6,7 +6,7 @@ the settings go with each transaction.
 
 from __future__ import annotations
 
-from select import select
+from select import POLLIN, poll
 from typing import Any
 
 import psycopg
@@ -104,8 +104,9 @@ def _refuse_ended(session: Session, _record: Any, _proxy: Any) -> None:
 
     Raises `DisconnectionError`, for which the pool opens another.
     """
-    readable, _, _ = select([session.fileno()], [], [], 0)
-    if readable:
+    waiting = poll()  # `select` knows no file beyond the first thousand
+    waiting.register(session.fileno(), POLLIN)
+    if waiting.poll(0):
         raise exc.DisconnectionError
 
 

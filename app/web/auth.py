@@ -42,21 +42,22 @@ class Keyring:
     def __init__(
         self,
         look: Callable[[], Secrets],
-        remembered: Mapping[str, KnownKey],
+        remembered: Callable[[], Mapping[str, KnownKey]],
         remember: Callable[[Mapping[str, KnownKey]], object],
         note_use: Callable[[str], object],
     ) -> None:
         """`look` asks the store and raises `StoreUnavailable` in bounded time.
 
-        `remembered` are the keys of an earlier process, for a store that is away from the start; `remember` is told
-        of all keys after each look. `note_use` is told a token's name at most once a minute, in a thread of its own:
+        `remembered` gives the keys that any process has seen last, for while the store is away; `remember` is told of
+        all keys after each look. `note_use` is told a token's name at most once a minute, in a thread of its own:
         no reader waits for it.
         """
         self._look = look
         self._remember = remember
         self._note_use = note_use
         self._noted: dict[str, float] = {}  # by name, when it is to be noted again
-        self._secrets = Secrets(remembered)
+        self._remembered = remembered
+        self._secrets = Secrets()
         self._failure: StoreUnavailable | None = None  # of the last look
         self._begun = self._ended = 0  # looks
         self._begun_at = self._ended_at = -AWAY_SECONDS
@@ -114,6 +115,8 @@ class Keyring:
             self._begun += 1
             self._begun_at = time.monotonic()
         secrets, failure = self._looked()
+        if failure:
+            secrets = Secrets({**self._remembered(), **secrets.keys}, secrets.tokens)
         with self._changed:
             self._secrets, self._failure = secrets, failure
             self._ended, self._ended_at = self._begun, time.monotonic()
@@ -129,7 +132,10 @@ class Keyring:
         except Exception as error:
             log.error("keys and tokens cannot be read", exc_info=error)
             return self._secrets, StoreUnavailable("keys and tokens cannot be read")
-        self._remember(secrets.keys)
+        try:
+            self._remember(secrets.keys)
+        except Exception as error:
+            log.error("keys cannot be remembered for other processes", exc_info=error)
         return secrets, None
 
     def _note(self, name: str) -> None:

@@ -7,6 +7,7 @@ import re
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 from uuid import UUID
 
 from app.config import Network
@@ -66,8 +67,10 @@ def delivery_id(moment: datetime) -> UUID:
 
 def kept_headers(environ: dict[str, Any], key: str) -> tuple[tuple[str, str], ...]:
     """All that the server passes on, without what is secret: credentials, and the URL's key wherever it stands."""
+    escaped = str(environ.get("RAW_URI", "")).partition("?")[0].split("/")
+    as_sent = next((one for one in escaped if "%" in one and unquote(one) == key), key)
     return tuple(
-        (name, "(secret, not kept)" if _is_secret(name) else value.replace(key, "(key)"))
+        (name, "(secret, not kept)" if _is_secret(name) else value.replace(key, "(key)").replace(as_sent, "(key)"))
         for variable, value in environ.items()
         if (name := _header_name(variable))
     )

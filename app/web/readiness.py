@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from app.errors import StoreError
 from app.intake.breaker import within
 from app.intake.spool import Spool
-from app.store.aside import aside
+from app.store.aside import Threads, aside
 
 LOOK_SECONDS = 3.0
 HUNG_SECONDS = 30.0  # housekeeping goes on at least every 12
+
+_DISK = Threads(2)  # which may hang
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ class Readiness:
 
     def look(self) -> Report:
         store = next(filter(None, map(_wrong, self._checks)), None)
-        spool = _wrong(self._spool.check)
+        spool = _wrong(partial(aside, self._spool.check, threads=_DISK))
         return Report(not (store and spool), [f"store: {store or 'ok'}", f"spool: {spool or 'ok'}", *self._remarks()])
 
     def _remarks(self) -> Iterator[str]:

@@ -312,3 +312,19 @@ def test_a_file_that_cannot_be_read_blocks_no_other_and_is_told_of_once(tmp_path
     assert drain(spool) == [one]
     assert drain(spool) == []
     assert caplog.text.count("0.segment") == 1
+
+
+def test_one_file_that_cannot_be_tried_again_keeps_no_other_from_it(tmp_path, monkeypatch, caplog) -> None:
+    spool = Spool(tmp_path)
+    spool.set_aside([delivery()])
+    (tmp_path / "aside" / "0.damaged").write_bytes(b"x")
+    read_bytes = Path.read_bytes
+
+    def refuse(file: Path) -> bytes:
+        if file.suffix == ".damaged":
+            raise PermissionError(13, "Permission denied")
+        return read_bytes(file)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert spool.retry() == 1
+    assert "cannot be tried again: Permission denied" in caplog.text

@@ -115,3 +115,15 @@ def test_any_bytes_under_any_coding_give_a_reading(body, coding) -> None:
         reading = read(sent, coding)
         assert reading.reason or reading.outcome
         assert reading.reason != "not_understood"
+
+
+@pytest.mark.parametrize("value", [b"ab&", b"{},", b"<a/>", b"ab=%31&", b"a\n"])
+def test_what_inflates_to_millions_of_values_is_kept_and_not_read(value) -> None:
+    """Reading it takes seconds of the event loop, for which a few kilobytes suffice."""
+    reading = read(gzip.compress(value * 2_000_000), "gzip")
+    assert (reading.outcome, reading.reason) == (None, "too_large")
+
+
+@pytest.mark.parametrize("coding", [zlib.compress, raw_deflate])
+def test_a_line_end_behind_what_is_deflated_is_passed_over(coding) -> None:
+    assert read(coding(b"result=Completed") + b"\r\n", "deflate").reason is None

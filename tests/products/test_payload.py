@@ -131,7 +131,7 @@ def test_any_wraps_of_anything_give_a_reading(wraps, text, is_object) -> None:
 DEV = "phone_number=16175551234&call_id=7&result=Failed&callee_type=busy"
 
 
-@pytest.mark.parametrize("joined", ["&amp;", "&AMP;", "&#38;", "&#x26;", "&amp;amp;"])
+@pytest.mark.parametrize("joined", ["&amp;", "&AMP;", "&#38;", "&#038;", "&#x26;", "&#X026;", "&amp;amp;"])
 def test_a_form_joined_by_an_escaped_ampersand_reads_as_if_by_a_plain_one(joined) -> None:
     plain = read(DEV).outcome
     assert read(DEV.replace("&", joined)).outcome == plain

@@ -64,6 +64,14 @@ async def unread(port: int) -> None:
         await writer.drain()
 
 
+async def unwanted_body(port: int) -> None:
+    """A wrong key, and a body of which some bytes come."""
+    reader, writer = await connected(port)
+    writer.write(b"POST /result/wrong HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc")
+    await reader.read(1)
+    await reader.read()
+
+
 async def again(act: Callable[[int], Coroutine[None, None, None]], port: int) -> None:
     while True:
         with suppress(OSError, EOFError, asyncio.IncompleteReadError, ValueError):
@@ -72,7 +80,7 @@ async def again(act: Callable[[int], Coroutine[None, None, None]], port: int) ->
 
 
 async def main(kind: str, port: int, count: int) -> None:
-    acts = {act.__name__: act for act in (endless_head, silence, slow_head, wrong_secrets, unread)}
+    acts = {act.__name__: act for act in (endless_head, silence, slow_head, unread, unwanted_body, wrong_secrets)}
     tasks = [asyncio.create_task(again(acts[kind], port)) for _ in range(count)]
     await asyncio.sleep(1)
     print("at it", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -154,3 +155,30 @@ def posts(sender: Sender) -> None:
     sender.post_json({"status": "rejected"}, "/call/a%2Fb%20%C3%A9").assert_completed()
     sender.post("phone_number=é&result=Completed&call_id=9".encode("latin-1")).assert_completed()
     sender.post(b"\xff\xfe\x00hello").assert_completed()
+
+
+def test_what_broke_off_before_its_first_byte_comes_back_too(store: Installation) -> None:
+    name = written(store, line(body="", reason="cut_short", verdict="quarantined"))
+    assert imported(store, name) == {"quarantined": 1}
+    assert [one["reason"] for one in store.json("deliveries")] == ["cut_short"]
+
+
+def test_an_export_into_a_pipe_or_device_leaves_it_what_it_is(store: Installation) -> None:
+    pipe = store.directory / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        store.ok("export", "--format", "csv", "--out", str(pipe))
+        assert reader.stdout.read().startswith(b"id,integration,")
+    assert pipe.is_fifo()
+
+
+def test_an_output_that_is_closed_from_the_start_is_no_traceback(store: Installation) -> None:
+    closed = subprocess.run(
+        ["sh", "-c", f"'{PROGRAM}' summary >&-"],
+        env=store.environment(),
+        cwd=store.directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in closed.stderr

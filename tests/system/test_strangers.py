@@ -53,7 +53,14 @@ def strangers(service: Service, kind: str, count: int) -> Iterator[None]:
 @pytest.mark.alone
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("endless_head", 4), ("endless_head", 32), ("silence", 2100), ("slow_head", 1500), ("wrong_secrets", 300)],
+    [
+        ("endless_head", 4),
+        ("endless_head", 32),
+        ("silence", 2100),
+        ("slow_head", 1500),
+        ("wrong_secrets", 300),
+        ("unwanted_body", 4000),
+    ],
 )
 def test_strangers_are_not_felt(alone: Sender, kind: str, count: int) -> None:
     service = alone.service
@@ -153,13 +160,21 @@ def test_a_post_to_no_url_of_ours_is_counted(service: Service, path: str) -> Non
 # --- bodies whose end is not told
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-@pytest.mark.parametrize("pause", [0, 0.05])
+@pytest.mark.parametrize(
+    ("version", "header", "pause"),
+    [
+        ("1.0", "Accept: */*", 0),
+        ("1.0", "Accept: */*", 0.6),
+        ("1.1", "Accept: */*", 0),
+        ("1.1", "Accept: */*", 0.05),
+        ("1.1", "Connection: close", 0.6),
+    ],
+)
 def test_a_body_without_a_length_is_refused_and_not_taken_for_a_probe(
-    service: Service, sender: Sender, version: str, pause: float
+    service: Service, sender: Sender, version: str, header: str, pause: float
 ) -> None:
     with closing(socket.create_connection(("127.0.0.1", service.port), timeout=10)) as connection:
-        connection.sendall(head_of(sender, version=version))
+        connection.sendall(head_of(sender, header, version=version))
         time.sleep(pause)
         connection.sendall(dev_body())
         assert connection.recv(100).startswith(b"HTTP/1.1 411 ")

@@ -178,7 +178,7 @@ def test_a_use_that_cannot_be_noted_costs_nothing_but_a_line_in_the_log(caplog) 
         raise StoreUnavailable("away")
 
     known = Secrets(tokens={hashed("x").hex(): Token("a", Scope.READ)})
-    keyring = Keyring(lambda: known, {}, lambda _: None, fail)
+    keyring = Keyring(lambda: known, dict, lambda _: None, fail)
     assert [keyring.token("x"), keyring.token("x")] == [Token("a", Scope.READ)] * 2
     wait_until(lambda: "could not be noted: away" in caplog.text)
     assert noted == ["a"]
@@ -186,5 +186,5 @@ def test_a_use_that_cannot_be_noted_costs_nothing_but_a_line_in_the_log(caplog) 
 
 def test_a_secret_that_opens_nothing_is_in_no_use() -> None:
     noted: list[str] = []
-    assert Keyring(Secrets, {}, lambda _: None, noted.append).token("x") is None
+    assert Keyring(Secrets, dict, lambda _: None, noted.append).token("x") is None
     assert noted == []

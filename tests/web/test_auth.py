@@ -41,7 +41,7 @@ class Store:
         return Secrets(dict(self.keys), dict(self.tokens))
 
     def keyring(self, remembered: Mapping[str, KnownKey] = {}) -> Keyring:
-        return Keyring(self.look, remembered, lambda _: None, lambda _: None)
+        return Keyring(self.look, lambda: remembered, lambda _: None, lambda _: None)
 
 
 def test_a_new_key_opens_at_once_and_one_taken_back_soon_no_more(monkeypatch) -> None:
@@ -154,8 +154,28 @@ def test_a_fault_of_ours_is_as_if_the_store_were_away(caplog) -> None:
     def fail() -> Secrets:
         raise RuntimeError("a fault")
 
-    keyring = Keyring(fail, keys(one=None), lambda _: None, lambda _: None)
+    keyring = Keyring(fail, lambda: keys(one=None), lambda _: None, lambda _: None)
     assert keyring.integration("one") == KNOWN
     with pytest.raises(StoreUnavailable):
         keyring.integration("two")
     assert "keys and tokens cannot be read" in caplog.text
+
+
+def test_a_key_that_another_process_has_seen_opens_while_the_store_is_away() -> None:
+    store = Store(one=None)
+    seen = keys(one=None)
+    keyring = Keyring(store.look, lambda: seen, lambda _: None, lambda _: None)
+    assert keyring.integration("one") == KNOWN
+    seen |= keys(later=None)
+    store.is_away = True
+    assert _opens(keyring, "later")
+    assert _opens(keyring, "one")
+
+
+def test_keys_that_cannot_be_remembered_stand_in_nobodys_way() -> None:
+    def fail(_: Mapping[str, KnownKey]) -> None:
+        raise RecursionError
+
+    keyring = Keyring(Store(one=None).look, lambda: keys(one=None), fail, lambda _: None)
+    for _ in range(3):
+        assert keyring.integration("one") == KNOWN
