@@ -104,10 +104,14 @@ class Keyring:
             return self._failure
 
     def _start_look(self) -> None:
+        """No other request waits for it, not even for the lock."""
+        if self._is_looking:
+            return
         with self._changed:
-            if not self._is_looking:
-                self._is_looking = True
-                threading.Thread(target=self._run_look, name="keys", daemon=True).start()
+            if self._is_looking:
+                return
+            self._is_looking = True
+        threading.Thread(target=self._run_look, name="keys", daemon=True).start()
 
     def _run_look(self) -> None:
         time.sleep(max(0.0, self._begun_at + MISS_SECONDS - time.monotonic()))
