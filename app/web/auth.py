@@ -36,6 +36,14 @@ class Secrets(NamedTuple):
     tokens: Mapping[str, Token] = {}
 
 
+class _Look:
+    """At all keys and tokens; `done` once what it found counts."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self.done = threading.Event()
+
+
 class Keyring:
     """The secrets that open something: integrations' keys and analysts' tokens."""
 
@@ -59,10 +67,9 @@ class Keyring:
         self._remembered = remembered
         self._secrets = Secrets()
         self._failure: StoreUnavailable | None = None  # of the last look
-        self._begun = self._ended = 0  # looks
         self._begun_at = self._ended_at = -AWAY_SECONDS
-        self._is_looking = False
-        self._changed = threading.Condition()  # and the lock of the five above
+        self._under_way: _Look | None = None
+        self._starting = threading.Lock()
 
     def integration(self, key: str) -> Integration | None:
         """Whom the key opens for, or None. Raises `StoreUnavailable` if that cannot be known."""
@@ -95,37 +102,35 @@ class Keyring:
     def _next_look(self) -> StoreUnavailable | None:
         """Wait for a look that begins from now on to end; what stood against it."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        with self._changed:
-            wanted = self._begun + 1
-            while self._ended < wanted:
-                self._start_look()
-                if not self._changed.wait(deadline - time.monotonic()):
-                    return StoreUnavailable("the store has not said in time what opens for whom")
-            return self._failure
+        look = self._start_look()
+        if look.has_begun and look.done.wait(deadline - time.monotonic()):
+            look = self._start_look()
+        if not look.done.wait(max(0.0, deadline - time.monotonic())):
+            return StoreUnavailable("the store has not said in time what opens for whom")
+        return self._failure
 
-    def _start_look(self) -> None:
-        """No other request waits for it, not even for the lock."""
-        if self._is_looking:
-            return
-        with self._changed:
-            if self._is_looking:
-                return
-            self._is_looking = True
-        threading.Thread(target=self._run_look, name="keys", daemon=True).start()
+    def _start_look(self) -> _Look:
+        """The look under way, else another. Who only starts it waits for nothing."""
+        with self._starting:
+            look = self._under_way
+            if look:
+                return look
+            look = self._under_way = _Look()
+        threading.Thread(target=self._run_look, args=(look,), name="keys", daemon=True).start()
+        return look
 
-    def _run_look(self) -> None:
+    def _run_look(self, look: _Look) -> None:
         time.sleep(max(0.0, self._begun_at + MISS_SECONDS - time.monotonic()))
-        with self._changed:
-            self._begun += 1
-            self._begun_at = time.monotonic()
-        secrets, failure = self._looked()
-        if failure:
-            secrets = Secrets({**self._remembered(), **secrets.keys}, secrets.tokens)
-        with self._changed:
-            self._secrets, self._failure = secrets, failure
-            self._ended, self._ended_at = self._begun, time.monotonic()
-            self._is_looking = False
-            self._changed.notify_all()
+        look.has_begun = True
+        self._begun_at = time.monotonic()
+        try:
+            secrets, failure = self._looked()
+            if failure:
+                secrets = Secrets({**self._remembered(), **secrets.keys}, secrets.tokens)
+            self._secrets, self._failure, self._ended_at = secrets, failure, time.monotonic()
+        finally:
+            self._under_way = None
+            look.done.set()
 
     def _looked(self) -> tuple[Secrets, StoreUnavailable | None]:
         """What opens something now; what was known before where that cannot be told."""
