@@ -100,7 +100,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
     return Housekeeping(
         spool=Spool(settings.spool_dir),
         read=group_reader(settings),
-        record=partial(readings.save, database),
+        save=partial(readings.save, database),
         rehearse=rehearsal(database, settings),
         known_keys=KnownKeys(settings.spool_dir),
         active_keys=lambda: active_keys(database, now()),

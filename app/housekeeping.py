@@ -11,10 +11,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from app import metrics
 from app.errors import StoreUnavailable
@@ -22,8 +22,8 @@ from app.intake.breaker import within
 from app.intake.groups import in_groups
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Piece, Spool
-from app.intake.writer import PORTION_BYTES, count_readings
-from app.model import Delivery, KnownKey, Receipt
+from app.intake.writer import PORTION_BYTES, Interpret, Save, count_readings
+from app.model import Delivery, KnownKey, Reading
 
 LOCK = "housekeeping.lock"  # each round of the main loop touches it
 PAUSE_SECONDS = 0.5
@@ -47,7 +47,8 @@ class Housekeeping:
     def __init__(
         self,
         spool: Spool,
-        record: Callable[[Any], list[Receipt]],
+        read: Interpret,
+        save: Save,
         rehearse: Callable[[], object],
         known_keys: KnownKeys,
         active_keys: Callable[[], Mapping[str, KnownKey]],
@@ -58,14 +59,13 @@ class Housekeeping:
         drift: Callable[[], bool],
         count_drift: Callable[[], int],
         roll_up: Callable[[threading.Event], object],
-        read: Callable[[list[Delivery]], Sequence[Any]] = list,
     ) -> None:
         """`rehearse` raises `StoreUnavailable` while the store takes no delivery at all; `forget` gives up
         connections, some of which may hang for ever; `drift` makes one step, and says whether there may be another.
         """
         self._spool = spool
         self._waiting: Iterator[Piece] = iter(())
-        self._record = record
+        self._save = save
         self._read = read
         self._rehearse = rehearse
         self._known_keys = known_keys
@@ -207,7 +207,7 @@ class Housekeeping:
             return []
         try:
             readings = self._understood(deliveries)
-            receipts = self._asked(lambda: self._record(readings))
+            receipts = self._asked(lambda: self._save(readings))
         except StoreUnavailable:
             raise
         except Exception as error:
@@ -220,9 +220,9 @@ class Housekeeping:
         metrics.DRAINED.inc(len(deliveries))
         return []
 
-    def _understood(self, deliveries: list[Delivery]) -> list[Any]:
+    def _understood(self, deliveries: list[Delivery]) -> list[Reading]:
         """Apart from the patience with the store: what takes long here is not its fault."""
-        found: list[Any] = []
+        found: list[Reading] = []
         for portion in in_groups(deliveries, MAX_DRAINED_AT_ONCE, PORTION_BYTES):
             self._beat()
             found += self._read(portion)

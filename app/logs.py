@@ -43,24 +43,24 @@ class JsonLines(Text):
 
 
 class Sparing(logging.Filter):
-    """Of like warnings lets a few through in each window; the first of the next says how many were left out.
+    """Of warnings that say the same lets a few through in each window; the first of the next says how many came more.
 
     They come in floods: whoever can reach the service can make it refuse something ten thousand times a minute.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._windows: dict[tuple[str, str], tuple[float, int]] = {}  # by kind: when it ends, how many came
+        self._windows: dict[str, tuple[float, int]] = {}  # by kind: when it ends, how many came
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        kind = (record.name, str(record.msg))
+        kind = record.getMessage()
         until, count = self._windows.get(kind, (0.0, 0))
         now = time.monotonic()
         if now >= until:
             if count > BURST:
-                record.msg = f"{record.msg} ({count - BURST} more like it came before)"
+                record.msg, record.args = f"{kind} ({count - BURST} more like it came before)", None
             until, count = now + WINDOW_SECONDS, 0
         if len(self._windows) >= MAX_KINDS:
             self._windows.clear()

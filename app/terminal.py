@@ -85,7 +85,7 @@ def _fail(line: str, status: int) -> NoReturn:
 
 def _lost(error: OSError) -> NoReturn:
     """What is still to be written has nowhere to go, at the end of the process neither."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, AttributeError):  # of one that was closed from the start
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     _fail(f"{error.filename or 'the output'} cannot be used: {error.strerror or error}", 1)
 

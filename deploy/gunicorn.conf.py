@@ -69,7 +69,7 @@ def _keep_house(server):
         with _starting:
             started = subprocess.Popen(command, env=environment, pass_fds=metric_memory.descriptors())
         _housekeeping.append(started)
-        _housekeeping[-1].wait()
+        started.wait()
         server.log.warning("housekeeping has ended; it is started again")
         time.sleep(1)
 

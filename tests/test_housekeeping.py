@@ -56,7 +56,7 @@ def database(store_url):
 
 def keeping(spool: Spool, record, active_keys=dict, **more) -> Housekeeping:
     chores = CHORES | {"known_keys": KnownKeys(spool.directory), "active_keys": active_keys} | more
-    return Housekeeping(spool, record, **chores)
+    return Housekeeping(spool, list, record, **chores)
 
 
 def waiting(spool: Spool) -> list[Delivery]:
@@ -377,3 +377,4 @@ def test_a_spool_directory_that_is_removed_is_kept_again_by_who_kept_it(spool) -
     finally:
         stop.set()
         thread.join()
+    assert heartbeat_age(spool.directory) is None

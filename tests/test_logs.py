@@ -52,3 +52,20 @@ def test_a_thread_that_fails_tells_so_in_the_log(monkeypatch, caplog, capsys) ->
     thread.join()
     assert [record.message for record in caplog.records] == ["a thread has ended by a failure"]
     assert VALUE not in capsys.readouterr().err
+
+
+def test_of_warnings_that_say_the_same_a_few_are_logged_and_then_how_many_more(monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    sparing = logs.Sparing()
+
+    def logged(text: str, *args: object, level: int = logging.WARNING) -> str | None:
+        record = logging.LogRecord("app.x", level, "", 0, text, args, None)
+        return record.getMessage() if sparing.filter(record) else None
+
+    assert [logged("100 %% of %s", "a") for _ in range(8)] == ["100 % of a"] * 5 + [None] * 3
+    assert logged("100 %% of %s", "b") == "100 % of b"
+    assert [logged("started", level=logging.INFO) for _ in range(8)] == ["started"] * 8
+    now[0] += logs.WINDOW_SECONDS
+    assert logged("100 %% of %s", "a") == "100 % of a (3 more like it came before)"
+    assert logged("100 %% of %s", "a") == "100 % of a"

@@ -33,11 +33,18 @@ class KnownKeys:
 
     def read(self) -> Mapping[str, KnownKey]:
         """What opened something when the store was last asked, by the hex of its hash."""
-        return self._current()
+        try:
+            changed_at = self._file.stat().st_mtime_ns
+            if changed_at != self._read_at:
+                self._keys = _read_all(self._file.read_bytes())
+                self._read_at = changed_at
+        except OSError:  # there is none yet, or none that can be read
+            return {}
+        return self._keys
 
     def replace(self, keys: Mapping[str, KnownKey]) -> None:
         """Write them where they changed. A disk that does not take them costs no delivery: the next time will do."""
-        if keys == self._current():
+        if keys == self.read():
             return
         fresh = self._file.with_name(f"{FILE}.{os.getpid()}")
         try:
@@ -48,16 +55,6 @@ class KnownKeys:
             if time.monotonic() >= self._quiet_until:
                 self._quiet_until = time.monotonic() + QUIET_SECONDS
                 log.error("the known keys cannot be kept in %s: %s", self._file, error.strerror)
-
-    def _current(self) -> dict[str, KnownKey]:
-        try:
-            changed_at = self._file.stat().st_mtime_ns
-            if changed_at != self._read_at:
-                self._keys = _read_all(self._file.read_bytes())
-                self._read_at = changed_at
-        except OSError:  # there is none yet, or none that can be read
-            return {}
-        return self._keys
 
 
 def _written(known: KnownKey) -> list[str | None]:

@@ -84,10 +84,7 @@ def get_delivery(delivery_id: str) -> Response:
 def get_body(delivery_id: str) -> Response:
     """The exact bytes of one callback."""
     body = records.get_delivery(parts().answers, _id(delivery_id)).body
-    headers = {  # a type that no browser runs
-        "X-Content-Type-Options": "nosniff",
-        "Content-Disposition": f'attachment; filename="{delivery_id}.body"',
-    }
+    headers = {"Content-Disposition": f'attachment; filename="{delivery_id}.body"'}  # and a type that no browser runs
     return Response(body, mimetype="application/octet-stream", headers=headers)
 
 

@@ -36,14 +36,6 @@ class Secrets(NamedTuple):
     tokens: Mapping[str, Token] = {}
 
 
-class _Look:
-    """At all keys and tokens; `done` once what it found counts."""
-
-    def __init__(self) -> None:
-        self.has_begun = False
-        self.done = threading.Event()
-
-
 class Keyring:
     """The secrets that open something: integrations' keys and analysts' tokens."""
 
@@ -67,8 +59,8 @@ class Keyring:
         self._remembered = remembered
         self._secrets = Secrets()
         self._failure: StoreUnavailable | None = None  # of the last look
-        self._begun_at = self._ended_at = -AWAY_SECONDS
-        self._under_way: _Look | None = None
+        self._began_at = self._ended_at = -AWAY_SECONDS  # of the last look that has ended
+        self._under_way: threading.Event | None = None  # set once what the look has found counts
         self._starting = threading.Lock()
 
     def integration(self, key: str) -> Integration | None:
@@ -85,52 +77,51 @@ class Keyring:
         return found
 
     def _find(self, found_in: Callable[[Secrets], _T | None]) -> _T | None:
-        age = time.monotonic() - self._ended_at
-        if age > LOOK_SECONDS:
+        asked_at = time.monotonic()
+        age = asked_at - self._ended_at
+        if age > (AWAY_SECONDS if self._failure else FRESH_SECONDS):
+            self._start_look().wait(PATIENCE_SECONDS)
+        elif age > LOOK_SECONDS:
             self._start_look()
-        if age <= (AWAY_SECONDS if self._failure else FRESH_SECONDS):
-            if found := found_in(self._secrets):
-                return found
-            if self._failure and age <= FAILED_SECONDS:
-                raise self._failure
-        failure = self._next_look()
+        if found := found_in(self._secrets):
+            return found
+        if self._failure and time.monotonic() - self._ended_at <= FAILED_SECONDS:
+            raise self._failure
+        failure = self._look_since(asked_at)
         found = found_in(self._secrets)
         if failure and found is None:
             raise failure
         return found
 
-    def _next_look(self) -> StoreUnavailable | None:
-        """Wait for a look that begins from now on to end; what stood against it."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        look = self._start_look()
-        if look.has_begun and look.done.wait(deadline - time.monotonic()):
-            look = self._start_look()
-        if not look.done.wait(max(0.0, deadline - time.monotonic())):
-            return StoreUnavailable("the store has not said in time what opens for whom")
+    def _look_since(self, asked_at: float) -> StoreUnavailable | None:
+        """Wait for a look that began after that moment to end; what stood against it."""
+        deadline = asked_at + PATIENCE_SECONDS
+        while self._began_at < asked_at:
+            if not self._start_look().wait(max(0.0, deadline - time.monotonic())):
+                return StoreUnavailable("the store has not said in time what opens for whom")
         return self._failure
 
-    def _start_look(self) -> _Look:
+    def _start_look(self) -> threading.Event:
         """The look under way, else another. Who only starts it waits for nothing."""
         with self._starting:
-            look = self._under_way
-            if look:
-                return look
-            look = self._under_way = _Look()
+            if self._under_way:
+                return self._under_way
+            look = self._under_way = threading.Event()
         threading.Thread(target=self._run_look, args=(look,), name="keys", daemon=True).start()
         return look
 
-    def _run_look(self, look: _Look) -> None:
-        time.sleep(max(0.0, self._begun_at + MISS_SECONDS - time.monotonic()))
-        look.has_begun = True
-        self._begun_at = time.monotonic()
+    def _run_look(self, look: threading.Event) -> None:
+        time.sleep(max(0.0, self._began_at + MISS_SECONDS - time.monotonic()))
+        began_at = time.monotonic()
         try:
             secrets, failure = self._looked()
             if failure:
                 secrets = Secrets({**self._remembered(), **secrets.keys}, secrets.tokens)
-            self._secrets, self._failure, self._ended_at = secrets, failure, time.monotonic()
+            self._secrets, self._failure = secrets, failure
         finally:
+            self._began_at, self._ended_at = began_at, time.monotonic()
             self._under_way = None
-            look.done.set()
+            look.set()
 
     def _looked(self) -> tuple[Secrets, StoreUnavailable | None]:
         """What opens something now; what was known before where that cannot be told."""

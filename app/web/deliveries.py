@@ -7,7 +7,6 @@ import re
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 from uuid import UUID
 
 from app.config import Network
@@ -24,6 +23,7 @@ class Address(NamedTuple):
     the one that is there."""
 
     key: str
+    key_as_sent: str  # escaped, as it stands in the URL
     reference: str | None = None
     batch: str | None = None
     is_start: bool = False
@@ -65,15 +65,19 @@ def delivery_id(moment: datetime) -> UUID:
     return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
 
 
-def kept_headers(environ: dict[str, Any], key: str) -> tuple[tuple[str, str], ...]:
+def kept_headers(environ: dict[str, Any], address: Address) -> tuple[tuple[str, str], ...]:
     """All that the server passes on, without what is secret: credentials, and the URL's key wherever it stands."""
-    escaped = str(environ.get("RAW_URI", "")).partition("?")[0].split("/")
-    as_sent = next((one for one in escaped if "%" in one and unquote(one) == key), key)
     return tuple(
-        (name, "(secret, not kept)" if _is_secret(name) else value.replace(key, "(key)").replace(as_sent, "(key)"))
+        (name, "(secret, not kept)" if _is_secret(name) else _without_key(value, address))
         for variable, value in environ.items()
         if (name := _header_name(variable))
     )
+
+
+def _without_key(value: str, address: Address) -> str:
+    for key in {address.key, address.key_as_sent}:
+        value = value.replace(key, "(key)")
+    return value
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from app.web.exports import REDIAL, SCHEMAS, Wanted, permit_all
 from app.web.makers import Maker
 from app.web.parts import parts
 
-HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEADERS = {"X-Accel-Buffering": "no"}
 
 _FILE = {"type": "string", "format": "binary"}
 

@@ -79,8 +79,8 @@ def register(app: Flask) -> None:
 def _guarded(answer: Response) -> Response:
     """Answers of the API hold numbers and bodies, which no cache is to keep; a post that was refused is counted."""
     if request.path.startswith("/api/"):
-        answer.headers.setdefault("Cache-Control", "no-store")
-        answer.headers.setdefault("X-Content-Type-Options", "nosniff")
+        answer.headers["Cache-Control"] = "no-store"
+        answer.headers["X-Content-Type-Options"] = "nosniff"
     if request.method == "POST" and answer.status_code >= 300:
         metrics.REFUSED.labels(reason="unknown_url" if answer.status_code == 404 else "api").inc()
     return answer

@@ -31,7 +31,7 @@ LOOK_SECONDS = 1.0  # between looks whether the stream may go on
 HEARTBEAT_SECONDS = 15.0
 STALLED_SECONDS = 30.0  # without a byte read by the client
 PIECE_LENGTH = 50_000  # of what a client is sent at once
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEADERS = {"X-Accel-Buffering": "no"}
 
 log = logging.getLogger(__name__)
 
@@ -121,11 +121,12 @@ def _told(
 
 
 def _whole(batch: Batch, tell: Tell) -> Iterator[str]:
-    text, at = tell(batch, 0)
-    yield text
-    while at:
+    at = 0
+    while True:
         text, at = tell(batch, at)
         yield text
+        if not at:
+            return
 
 
 def _may_go_on() -> Callable[[], bool]:

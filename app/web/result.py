@@ -91,11 +91,12 @@ class PlumFace:
         if method not in ("GET", "HEAD", "POST"):
             return Answer("405 Method Not Allowed", b"GET, HEAD or POST\n", [("Allow", _METHODS)])
         # The pages of Plum's DEV contradict themselves on whether a call's start is a GET or a POST.
-        if method != "POST" and not (method == "GET" and address.is_start and environ.get("QUERY_STRING")):
+        is_asked_start = method == "GET" and address.is_start and bool(environ.get("QUERY_STRING"))
+        if method != "POST" and not is_asked_start:
             return _probed()
         with Body(environ, self._parts.settings.max_body_bytes, self._held) as post:
-            body, whole = post.read() if method == "POST" else (b"", True)
-            if method == "POST" and whole and not body:
+            body, whole = post.read()
+            if whole and not body and not is_asked_start:
                 return _probed()
             receipt = self._submit(environ, integration, address, post, body, whole)
         if not whole:
@@ -110,7 +111,7 @@ class PlumFace:
     def _submit(
         self, environ: Environ, integration: Integration, address: Address, post: Body, body: bytes, whole: bool
     ) -> Receipt:
-        headers = kept_headers(environ, address.key)
+        headers = kept_headers(environ, address)
         post.hold(sum(len(name) + len(value) for name, value in headers))
         trusted = self._parts.settings.trusted_proxies
         return self._parts.writer.submit(delivery_from(environ, integration, address, headers, body, whole, trusted))
@@ -133,14 +134,14 @@ def _path(environ: Environ) -> str:
 def _address(found: re.Match[str]) -> Address:
     """Raises `NotFound` for a reference or name that is too long."""
     if found["caller"]:
-        return Address(_decoded(found["caller"]), is_start=True)
-    key, kind = _decoded(found["key"]), found["kind"]
+        return Address(_decoded(found["caller"]), found["caller"], is_start=True)
+    keys, kind = (_decoded(found["key"]), found["key"]), found["kind"]
     if kind is None:
-        return Address(key)
+        return Address(*keys)
     label = _decoded(found["label"])
     if len(label) > MAX_REFERENCE:
         raise NotFound(f"a reference or batch name must have 1 to {MAX_REFERENCE} characters")
-    return Address(key, reference=label) if kind == "call" else Address(key, batch=label)
+    return Address(*keys, reference=label) if kind == "call" else Address(*keys, batch=label)
 
 
 def _decoded(escaped: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from contextlib import closing
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from typing import Any
 from uuid import uuid4
 
@@ -408,3 +410,17 @@ def test_strange_texts_match_nothing_and_break_nothing(service: Service) -> None
     for text in ("%00", "%FF", "%ED%A0%80", "'%3B--", "%F0%9F%93%9E", "x" * 2000, ""):
         for field in ("call_id", "reference", "phone_number", "phone_number_raw", "normaliser"):
             assert service.get(f"outcomes?{field}={text}&{field}={text}").json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["outcomes", "outcomes?odd=1", "outcomes/nothing", "deliveries", "summary", "outcomes.csv", "nowhere", "live"],
+)
+@pytest.mark.parametrize("has_token", [True, False])
+def test_no_answer_of_the_api_is_kept_by_a_cache_or_guessed_at(service: Service, path: str, has_token: bool) -> None:
+    headers = {"Authorization": f"Bearer {service.token}"} if has_token else {}
+    with closing(HTTPConnection("127.0.0.1", service.port, timeout=30)) as connection:
+        connection.request("GET", f"/api/v1/{path}", headers=headers)
+        answer = connection.getresponse()
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"

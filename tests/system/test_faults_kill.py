@@ -84,3 +84,4 @@ def test_housekeeping_is_started_again_each_time_that_it_is_killed(sender: Sende
             return len(living) == 1 and killed not in living
 
         wait_until(replaced, 10)
+    assert len(service.workers()) == 2

@@ -179,3 +179,14 @@ def test_keys_that_cannot_be_remembered_stand_in_nobodys_way() -> None:
     keyring = Keyring(Store(one=None).look, lambda: keys(one=None), fail, lambda _: None)
     for _ in range(3):
         assert keyring.integration("one") == KNOWN
+
+
+def test_after_silence_one_look_is_waited_for_and_no_second(monkeypatch) -> None:
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.01)
+    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.005)
+    store = Store(one=None)
+    keyring = store.keyring()
+    for looks in range(1, 4):
+        assert keyring.integration("one") == KNOWN
+        assert store.looks == looks
+        time.sleep(auth.MISS_SECONDS)
