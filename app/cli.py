@@ -12,7 +12,7 @@ import click
 from app.terminal import Lazy
 
 COMMANDS = {
-    "running": ("serve", "migrate", "housekeeping", "doctor"),
+    "running": ("serve", "migrate", "housekeeping", "analytics", "doctor"),
     "access": ("integration", "token"),
     "questions": ("outcomes", "deliveries", "summary", "audit", "drift"),
     "export": ("export",),

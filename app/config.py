@@ -84,6 +84,12 @@ def _region(value: str) -> str:
     return value
 
 
+def _memory(value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,6}\s?[MG]i?B", value):
+        raise ValueError("an amount of memory like 512MB or 1GB")
+    return value
+
+
 def _log_format(value: str) -> str:
     if value not in ("text", "json"):
         raise ValueError("text or json")
@@ -109,6 +115,8 @@ class Settings:
     retain_deliveries_days: int | None = _setting("how long deliveries are kept; unset: for ever", _days, None)
     retain_outcomes_days: int | None = _setting("how long outcomes are kept; unset: for ever", _days, None)
     default_region: str = _setting("where national phone numbers belong", _region, "US")
+    analytics_path: Path = _setting("the file of the analytical copy", Path, Path("var/analytics.duckdb"))
+    analytics_memory: str = _setting("the most that the analytical copy takes", _memory, "1GB")
     log_format: str = _setting("text or json; by default text on a terminal", _log_format, "json")
 
 
@@ -131,6 +139,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
             values[known[name].name] = known[name].metadata["read"](text)
         except ValueError as error:
             raise ConfigError(f"{name} should be {error}") from None
+    if "spool_dir" in values:  # two installations on one machine have a copy each
+        values.setdefault("analytics_path", values["spool_dir"].parent / "analytics.duckdb")
     return Settings(**values)
 
 

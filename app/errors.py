@@ -56,3 +56,7 @@ class Disabled(PlumError):
 
 class Exists(PlumError):
     """A thing of that name is there already; the text names it."""
+
+
+class Overloaded(PlumError):
+    """More at once than there is room for."""

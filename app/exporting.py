@@ -1,7 +1,8 @@
 """An export, from a question to the last byte of its file.
 
-`plum-outcomes export` runs it, and the web worker runs it as a process of its own (`python -m app.exporting`), at the
-lowest priority: so an export takes nothing from the callbacks that come meanwhile.
+Files of outcomes come from the analytical copy. XLSX and deliveries are made here: by `plum-outcomes export`, or for
+the web worker in a process of their own (`python -m app.exporting`) at the lowest priority, so that they take nothing
+from the callbacks that come meanwhile.
 """
 
 from __future__ import annotations
@@ -11,31 +12,32 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from werkzeug.datastructures import MultiDict
 
+from app import factory
+from app.analytics import parquet
+from app.analytics.files import File
+from app.answering import Answering
 from app.config import Settings, from_environment
 from app.errors import PlumError
-from app.exports import FORMATS, csv, redial
-from app.exports.columns import Batch, Column, Mask, Texts
+from app.exports import csv, ndjson, xlsx
+from app.exports.cells import json_text
+from app.exports.columns import Column, Texts
 from app.logs import without_values
-from app.pace import Pace
-from app.store.arrivals import Arrivals
 from app.store.database import Database, questions_database
-from app.store.exports.lines import lines
-from app.store.exports.numbers import numbers
-from app.store.exports.texts import texts
+from app.store.records import each
 from app.web.exports import BODY, RECORDS, REDIAL, Wanted, columns, wanted
-from app.web.masking import masks
 
-PATIENCE_SECONDS = 86_400.0  # for the store to sort a question's rows, however many
+PATIENCE_SECONDS = 86_400.0  # for the store to sort a question's deliveries, however many
 LOOK_SECONDS = 0.5
+LEAST_LINE_BYTES = 1 << 24
 
-Write = Callable[[bytes], Any]
-Advance = Callable[[int], Any]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,54 +50,67 @@ class Order:
     reveal: bool
 
 
-def export(settings: Settings, database: Database, order: Order, write: Write, advance: Advance) -> None:
-    """Write the file piece by piece; `advance` is told of rows as they pass.
-
-    Raises `Invalid`, `Forbidden`, `StoreUnavailable`; then the file is not whole.
-    """
+def export(settings: Settings, database: Database, answering: Answering, order: Order) -> Iterator[bytes]:
+    """The file, piece by piece. Raises `Invalid`, `Forbidden`, `StoreUnavailable`; then it is not whole."""
     found = wanted(order.records, MultiDict(order.parameters), reveal=order.reveal)
     if order.records == REDIAL:
-        for block in redial.blocks(numbers(database, found.question, PATIENCE_SECONDS)):
-            write(block)
-        return
-    body = order.records == "deliveries" and order.format == "ndjson" and order.reveal
-    shown = columns(RECORDS[order.records], found.fields, body=body)
-    hidden = {} if order.reveal else masks(settings.default_region)
-    if order.format == "csv" and _is_plain(shown):
-        blocks = _lines(database, found, shown, hidden, advance)
-    else:
-        blocks = FORMATS[order.format].blocks(_batches(database, found, shown, hidden, advance), shown, found.raw)
-    for block in blocks:
-        write(block)
+        return answering.file(File(REDIAL, found.question))
+    has_body = order.records == "deliveries" and order.format == "ndjson" and order.reveal
+    shown = columns(RECORDS[order.records], found.fields, body=has_body)
+    if order.records == "outcomes":
+        return _outcomes(answering, order, found, shown)
+    return _deliveries(settings, database, order, found, shown)
 
 
-def _is_plain(shown: list[Column]) -> bool:
-    """Whether the database itself can write the lines."""
-    return len(shown) > 1 and BODY not in [one.name for one in shown]
+def _outcomes(answering: Answering, order: Order, found: Wanted, shown: Sequence[Column]) -> Iterator[bytes]:
+    names = [column.name for column in shown]
+    if order.format != "xlsx":
+        return answering.file(File(order.format, found.question, names, order.reveal, found.raw))
+    rows = csv.read(answering.file(File("csv", found.question, names, order.reveal, raw=True)))
+    next(rows)  # the header
+    return xlsx.blocks(rows, shown)
 
 
-def _lines(
-    database: Database, found: Wanted, shown: list[Column], hidden: Mapping[str, Mask], advance: Advance
+def _deliveries(
+    settings: Settings, database: Database, order: Order, found: Wanted, shown: Sequence[Column]
 ) -> Iterator[bytes]:
-    yield csv.header(shown)
-    names = [one.name for one in shown]
-    for rows, text in lines(database, found.question, names, found.raw, hidden, PATIENCE_SECONDS):
-        yield text
-        advance(rows)
+    records = _records(database, order, found, shown)
+    if order.format == "ndjson":
+        return ndjson.lines(records)
+    rows = (_texts(record) for record in records)
+    if order.format == "xlsx":
+        return xlsx.blocks(rows, shown)
+    if order.format == "parquet":
+        longest = max(LEAST_LINE_BYTES, 16 * settings.max_body_bytes)
+        return parquet.blocks(csv.lines(rows, shown, raw=True), shown, longest)
+    return _with_header(csv.lines(rows, shown, found.raw), shown)
 
 
-def _batches(
-    database: Database, found: Wanted, shown: list[Column], hidden: Mapping[str, Mask], advance: Advance
-) -> Iterator[Batch]:
-    names = [one.name for one in shown]
-    asked = ["body" if name == BODY else name for name in names]
-    for batch in texts(database, found.question, asked, PATIENCE_SECONDS):
-        yield [_shown(one, hidden.get(name)) for name, one in zip(names, batch, strict=True)]
-        advance(len(batch[0]))
+def _with_header(lines: Iterable[bytes], shown: Sequence[Column]) -> Iterator[bytes]:
+    yield csv.header([column.name for column in shown])
+    yield from lines
 
 
-def _shown(found: Texts, mask: Mask | None) -> Texts:
-    return [mask(text) for text in found] if mask else found
+def _records(database: Database, order: Order, found: Wanted, shown: Sequence[Column]) -> Iterator[Row]:
+    """Deliveries as the query API shows them, with the columns wanted in their order."""
+    names = [column.name for column in shown]
+    schema = RECORDS[order.records](reveal=order.reveal, only=[name for name in names if name != BODY])
+    asked = [*schema.fields, *(["body"] if BODY in names else [])]
+    for row in each(database, found.question, asked, PATIENCE_SECONDS):
+        record = schema.record(row)
+        if BODY in names:
+            record[BODY] = b64encode(row["body"]).decode()
+        yield {name: record[name] for name in names}
+
+
+def _texts(record: Row) -> Texts:
+    return [_text(value) for value in record.values()]
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json_text(value)
 
 
 def main() -> None:
@@ -106,9 +121,9 @@ def main() -> None:
     order = json.load(sys.stdin)
     settings = from_environment()
     try:
-        database = questions_database(settings, connections=2)  # for its rows, and for looking who else comes
-        pace = Pace(Arrivals(database).are_many)
-        export(settings, database, Order(**order), sys.stdout.buffer.write, lambda rows: pace.rest())
+        database = questions_database(settings, connections=2)
+        for block in export(settings, database, factory.create_answering(settings, database), Order(**order)):
+            sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         os._exit(1)

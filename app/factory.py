@@ -6,15 +6,18 @@ callback → web.result → intake.Writer → interpret → store.readings.save 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from flask import Flask
 
 from app import logs, metrics
+from app.analytics.client import Remote
+from app.analytics.engine import Engine
+from app.answering import Answering
 from app.config import Settings, from_environment
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreUnavailable
 from app.housekeeping import Housekeeping, heartbeat_age
 from app.intake.breaker import HANG_SECONDS, Breaker, within
 from app.intake.known_keys import KnownKeys
@@ -22,14 +25,12 @@ from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret, interpret_all
 from app.model import Delivery, Reading
-from app.roller import Roller
-from app.store import audit, changes, drift, readings, schema_version, tokens
+from app.store import audit, changes, readings, schema_version, tokens
 from app.store.database import Database, check_space, questions_database, truncate_wal
 from app.store.integrations import active_keys
 from app.store.reprocess import reprocess_one
-from app.store.rollups.standing import Lag, lag
 from app.store.tokens import active_tokens
-from app.web import api, document, downloads, errors, live, novel, ops, totals
+from app.web import api, document, downloads, errors, live, masking, novel, ops, totals
 from app.web.auth import Keyring, Secrets
 from app.web.deliveries import delivery_id
 from app.web.feed import Feed
@@ -44,8 +45,7 @@ from app.web.shared import Shared
 FOR_DELIVERIES, BESIDE, FOR_AUTHENTICATION = 2, 2, 1
 FOR_ALL_ELSE = FOR_DELIVERIES + BESIDE + FOR_AUTHENTICATION  # than questions
 HEALTH_SECONDS = 0.1  # between two looks at how all is, however many ask
-LAG_SECONDS = 1.0  # for the store to say
-FOR_ROLLING = 3  # one reads at one moment while others write and look
+FOR_COPYING = 2
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -76,12 +76,12 @@ def create_app(settings: Settings | None = None) -> Flask:
             settings,
             database,
             answers,
+            Answering(answers, beside, Remote(socket_of(settings), settings.database_url)),
             beside,
             keyring,
             writer,
             spool,
             readiness=Shared(readiness.look, HEALTH_SECONDS),
-            lag=Shared(partial(_lag, beside), HEALTH_SECONDS),
             heartbeat=heartbeat,
             gate=Gate(questions),
             feed=Feed(beside),
@@ -96,7 +96,6 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
     """What runs beside the web workers."""
     logs.log_what_ends_threads()
     database = Database(settings.database_url, connections=FOR_DELIVERIES)
-    rolling = Database(settings.database_url, connections=FOR_ROLLING)
     return Housekeeping(
         spool=Spool(settings.spool_dir),
         read=group_reader(settings),
@@ -108,10 +107,26 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
         truncate_wal=partial(truncate_wal, database),
         renew_journal=lambda: changes.renew(database, now()),
-        drift=partial(drift.advance, database, reader(settings)),
-        count_drift=partial(drift.count_items, database),
-        roll_up=Roller(rolling, now).run,
     )
+
+
+def create_engine(settings: Settings) -> Engine:
+    """The analytical copy, for the one process that has it. Raises `Taken`."""
+    database = Database(settings.database_url, connections=FOR_COPYING)
+    masks = masking.masks(settings.default_region)
+    return Engine(database, settings.analytics_path, settings.analytics_memory, masks)
+
+
+def create_answering(settings: Settings, store: Database) -> Answering:
+    """For who asks from the command line: the running service's copy, else the file itself. Raises `Taken`."""
+    remote = Remote(socket_of(settings), settings.database_url)
+    copy = remote if remote.is_there() else create_engine(settings)
+    return Answering(store, Database(settings.database_url, connections=1), copy)
+
+
+def socket_of(settings: Settings) -> Path:
+    """Where the process that has the copy is asked."""
+    return settings.analytics_path.with_name(f"{settings.analytics_path.name}.sock")
 
 
 def reader(settings: Settings) -> Callable[[Delivery], Reading]:
@@ -139,14 +154,6 @@ def rehearsal(database: Database, settings: Settings) -> Callable[[], None]:
         readings.rehearse(database, reader(settings)(Delivery(delivery_id(at), "", at, b"rehearsal")))
 
     return rehearse
-
-
-def _lag(database: Database) -> Lag:
-    """Of the roll-ups; unknown while the store does not say."""
-    try:
-        return within(LAG_SECONDS, lambda: lag(database, now()))
-    except StoreError:
-        return Lag(math.nan, filled=False)
 
 
 def _look_at_secrets(database: Database) -> Callable[[], Secrets]:

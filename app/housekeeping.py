@@ -1,5 +1,4 @@
-"""What runs beside the web workers: it drains the spool, keeps known keys and roll-ups up to date, and counts what is
-new in deliveries.
+"""What runs beside the web workers: it drains the spool, keeps known keys up to date, and forgets what is old.
 
 One at a time for each spool directory; a second one waits until the first is gone.
 """
@@ -30,10 +29,6 @@ PAUSE_SECONDS = 0.5
 PATIENCE_SECONDS = 12.0  # with a store that hangs
 MAX_DRAINED_AT_ONCE = 200
 PRUNE_SECONDS = 3600.0
-DRIFT_SECONDS = 0.5  # of looking for drift, before the spool is looked at again
-DRIFT_REST = 19  # times as long as a step took: callbacks need the processor
-MAX_REST_SECONDS = 2.0
-AFTER_FAULT_SECONDS = 60.0
 QUIET_SECONDS = 60.0  # between two lines about a spool directory that cannot be used
 
 log = logging.getLogger(__name__)
@@ -56,12 +51,9 @@ class Housekeeping:
         prune_changes: Callable[[], object],
         truncate_wal: Callable[[], object],
         renew_journal: Callable[[], bool],
-        drift: Callable[[], bool],
-        count_drift: Callable[[], int],
-        roll_up: Callable[[threading.Event], object],
     ) -> None:
         """`rehearse` raises `StoreUnavailable` while the store takes no delivery at all; `forget` gives up
-        connections, some of which may hang for ever; `drift` makes one step, and says whether there may be another.
+        connections, some of which may hang for ever.
         """
         self._spool = spool
         self._waiting: Iterator[Piece] = iter(())
@@ -75,14 +67,8 @@ class Housekeeping:
         self._truncate_wal = truncate_wal
         self._renew_journal = renew_journal
         self._knows_journal = False
-        self._roll_up = roll_up
         self._prune_at = 0.0
-        self._drift = drift
-        self._count_drift = count_drift
-        self._drift_at = 0.0
-        self._is_drift_shown = False
         self._quiet_until = 0.0
-        self._is_rolling = False
         self._beat: Callable[[], object] = lambda: None
 
     def run(self, stop: threading.Event) -> None:
@@ -100,9 +86,6 @@ class Housekeeping:
                 return
             self._beat = beat
             self._spool.retry()
-            if not self._is_rolling:  # in a thread of its own: no long look at outcomes may keep the spool waiting
-                threading.Thread(target=self._roll_up, args=(stop,), name="roll-ups", daemon=True).start()
-                self._is_rolling = True
             while not stop.is_set() and beat():
                 if not self._tidy():
                     stop.wait(PAUSE_SECONDS)
@@ -114,7 +97,7 @@ class Housekeeping:
             self._known_keys.replace(self._asked(self._active_keys))
             self._asked(self._truncate_wal)
             drained = self.drain()
-            if not drained and not self.watch_drift():
+            if not drained:
                 self._prune()
             return drained
         except StoreUnavailable as error:
@@ -145,35 +128,6 @@ class Housekeeping:
         if time.monotonic() >= self._prune_at:
             self._asked(self._prune_changes)
             self._prune_at = time.monotonic() + PRUNE_SECONDS
-
-    def watch_drift(self) -> bool:
-        """Whether more of the journal is to be looked at: so long it must not be pruned. Raises `StoreUnavailable`.
-
-        A fault here costs neither the draining nor the pruning.
-        """
-        if time.monotonic() < self._drift_at:
-            return False
-        try:
-            return self._look_for_drift(time.monotonic() + DRIFT_SECONDS)
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            log.error("what is new in deliveries cannot be counted", exc_info=error)
-            self._drift_at = time.monotonic() + AFTER_FAULT_SECONDS
-            return False
-
-    def _look_for_drift(self, until: float) -> bool:
-        steps, began = 0, time.monotonic()
-        while is_more := self._asked(self._drift):
-            steps += 1
-            time.sleep(min((time.monotonic() - began) * DRIFT_REST, MAX_REST_SECONDS))
-            began = time.monotonic()
-            if began >= until:
-                break
-        if steps or not self._is_drift_shown:
-            metrics.DRIFT_ITEMS.set(self._asked(self._count_drift))
-            self._is_drift_shown = True
-        return is_more
 
     def drain(self) -> int:
         """Bring a batch of the spool into the store; how many deliveries. Raises `StoreUnavailable`, `OSError`.

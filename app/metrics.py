@@ -57,14 +57,14 @@ HOUSEKEEPING_AGE_SECONDS = Gauge(
 DRIFT_ITEMS = Gauge(
     "plum_drift_items", "Words, fields and problems that nobody knew when they came.", multiprocess_mode="mostrecent"
 )
-ROLLUP_LAG_SECONDS = Gauge(
-    "plum_rollup_lag_seconds",
-    "For how long a change has waited that no roll-up holds yet.",
+ANALYTICS_LAG_SECONDS = Gauge(
+    "plum_analytics_lag_seconds",
+    "For how long the analytical copy has not held all that the store holds.",
     multiprocess_mode="mostrecent",
 )
-ROLLUP_FILLED = Gauge(
-    "plum_rollup_filled",
-    "1 once roll-ups hold all outcomes that were there before them.",
+ANALYTICS_FILLED = Gauge(
+    "plum_analytics_filled",
+    "1 while the analytical copy holds all outcomes that were there before it.",
     multiprocess_mode="mostrecent",
 )
 

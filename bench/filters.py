@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from app.errors import TooSlow
 from app.store.answers import counts, pages
-from app.store.asking.questions import Condition, Edge, Operator, Order, Question, Records, is_json
+from app.store.query.questions import Condition, Edge, Operator, Order, Question, Records, is_json
 from app.store.database import Database
 from app.store.schema import outcomes
 from app.store.types import UtcDateTime

@@ -28,7 +28,7 @@ from app.store import schema_version
 from app.store.answers import counts, pages
 from app.store.answers.facets import facets
 from app.store.answers.summary import FIELDS, summarise
-from app.store.asking.questions import Condition, Operator, Order, Question, Records
+from app.store.query.questions import Condition, Operator, Order, Question, Records
 from app.store.database import Database
 from app.store.readings import save
 from app.store.rollups import rolling

@@ -17,6 +17,8 @@ from app import logs, metric_memory
 from app.config import from_environment
 from app.server import MAX_WAITING, MAX_WORKING
 
+_settings = from_environment()
+
 # A connection takes a file, and most systems give a process few at first.
 _, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_most_files, _most_files))
@@ -40,37 +42,37 @@ umask = 0o077  # what is kept holds phone numbers
 graceful_timeout = 10
 keepalive = 75
 control_socket_disable = True
-logconfig_dict = logs.config(from_environment().log_format)
+logconfig_dict = logs.config(_settings.log_format)
 limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 8190  # a head as a whole has the worker's limit
 secure_scheme_headers = {}  # PLUM_TRUSTED_PROXIES says who may tell the scheme
 
-_housekeeping = []
-# Held while housekeeping is started: a worker forked meanwhile would keep open the pipe that tells when it has been.
+_beside = {}  # the processes beside the workers, by their command
+# Held while one of these is started: a worker forked meanwhile would keep open the pipe that tells when it has been.
 _starting = threading.Lock()
 
 
 def on_starting(server):
     """Each process has a place of its own for its metrics. A reload has twice as many workers for a while."""
     os.register_at_fork(before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_starting.release)
-    metric_memory.create(places=1 + 2 * server.cfg.workers + 8)
+    metric_memory.create(places=2 + 2 * server.cfg.workers + 8)
 
 
 def when_ready(server):
-    """Housekeeping runs beside the workers, and is started again should it end."""
-    threading.Thread(target=_keep_house, args=(server,), daemon=True).start()
+    """Housekeeping and the analytical copy run beside the workers, and are started again should they end."""
+    for name in ["housekeeping", *(["analytics"] if "analyst" in _settings.roles else [])]:
+        threading.Thread(target=_keep, args=(server, name), daemon=True).start()
 
 
-def _keep_house(server):
-    command = [sys.executable, "-m", "app.cli", "housekeeping", "--while-parent", str(os.getpid())]
+def _keep(server, name):
+    command = [sys.executable, "-m", "app.cli", name, "--while-parent", str(os.getpid())]
     environment = os.environ | metric_memory.for_child(metric_memory.take_place())
     while True:
         with _starting:
-            started = subprocess.Popen(command, env=environment, pass_fds=metric_memory.descriptors())
-        _housekeeping.append(started)
+            started = _beside[name] = subprocess.Popen(command, env=environment, pass_fds=metric_memory.descriptors())
         started.wait()
-        server.log.warning("housekeeping has ended; it is started again")
+        server.log.warning("%s has ended; it is started again", name)
         time.sleep(1)
 
 
@@ -100,5 +102,5 @@ def child_exit(server, worker):
 
 
 def on_exit(server):
-    if _housekeeping:
-        _housekeeping[-1].terminate()
+    for started in _beside.values():
+        started.terminate()

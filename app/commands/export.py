@@ -16,20 +16,18 @@ from werkzeug.datastructures import MultiDict
 from app.auditing import log_command
 from app.config import from_environment
 from app.exporting import Order, export
-from app.exports import FORMATS
-from app.pace import Pace
-from app.store.arrivals import Arrivals
+from app.factory import create_answering
 from app.store.database import Database, questions_database
 from app.terminal import Asking, example, harmless_lines, pairs_of
 from app.web.errors import Forbidden
-from app.web.exports import wanted
+from app.web.exports import CONTENT_TYPES, wanted
 
 BINARY = ("xlsx", "parquet")
 
 
 @click.command("export", cls=Asking)
 @click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), required=True)
+@click.option("--format", "form", type=click.Choice(list(CONTENT_TYPES)), required=True)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -54,18 +52,14 @@ def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, del
     with (
         _whole(out) as file,
         click.progressbar(
-            length=0, label="exporting", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True
+            length=0, label="exporting, bytes", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True
         ) as bar,
     ):
-        pace = Pace(Arrivals(database).are_many)
-
-        def advance(rows: int) -> None:
-            bar.update(rows)
-            pace.rest()
-
         write = _write_shown if out is None and sys.stdout.isatty() else file.write
         try:
-            export(settings, database, order, write, advance)
+            for block in export(settings, database, create_answering(settings, database), order):
+                write(block)
+                bar.update(len(block))
         except Forbidden:
             raise click.UsageError("this would give masked numbers away; add --reveal") from None
         file.flush()

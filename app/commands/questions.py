@@ -9,10 +9,8 @@ from werkzeug.datastructures import MultiDict
 
 from app.auditing import log_command
 from app.config import from_environment
-from app.store.answers import counts, pages
-from app.store.answers.summary import summarise
+from app.factory import create_answering
 from app.store.database import Database, questions_database
-from app.store.drift import list_drift
 from app.terminal import Asking, as_json, example, pairs_of, print_json, print_rows
 from app.web.errors import Forbidden
 from app.web.filters import ListSchema, QuestionSchema, SummarySchema, asked, permit
@@ -57,8 +55,8 @@ def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     wanted = _asked(filters, SummarySchema.about(OutcomeSchema), reveal)
     if reveal:
         log_command(settings, Database(settings.database_url), "summary --reveal", pairs_of(filters))
-    answers = questions_database(settings)
-    rows = summarise(answers, wanted.question, wanted.group_by, wanted.zone)
+    answering = create_answering(settings, questions_database(settings))
+    rows = answering.summarise(wanted.question, wanted.group_by, wanted.zone)
     print_rows([_rounded(shown_figures(row), as_json) for row in rows], as_json=as_json)
 
 
@@ -84,7 +82,7 @@ def drift(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     wanted = asked(MultiDict(pairs_of(filters)), DriftQuestion())
     if reveal:
         log_command(settings, Database(settings.database_url), "drift --reveal", pairs_of(filters))
-    rows = list_drift(questions_database(settings), wanted.since, wanted.among)
+    rows = create_answering(settings, questions_database(settings)).drift(wanted.since, wanted.among)
     schema, region = DriftSchema(), settings.default_region
     print_rows([schema.record(row, reveal=reveal, region=region) for row in rows], as_json=as_json)
 
@@ -103,8 +101,8 @@ def _print_page(
     wanted = _asked(filters, ListSchema.about(kind), reveal)
     if reveal:
         log_command(settings, Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
-    answers = questions_database(settings)
-    page = pages.page(answers, wanted.question, wanted.fields)
+    answering = create_answering(settings, questions_database(settings))
+    page = answering.page(wanted.question, wanted.fields)
     schema = kind(reveal=reveal, region=settings.default_region, only=wanted.fields)
     records = [schema.record(row) for row in page.rows]
     if as_json:
@@ -113,7 +111,7 @@ def _print_page(
         print_rows([{name: record[name] for name in wanted.fields or columns} for record in records], as_json=False)
     if page.more_after:
         click.echo(f"(the first {len(records)}; there are more: limit=…, since=…, until=…)", err=True)
-    counted = counts.beside(page, answers, wanted.question, wanted.count)
+    counted = answering.count(page, wanted.question, wanted.count)
     if counted.value is not None:
         click.echo(f"({counted.value} in all, {counted.kind})", err=True)
 

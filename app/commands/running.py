@@ -1,4 +1,4 @@
-"""The commands that run an installation: `serve`, `migrate`, `housekeeping`, `doctor`."""
+"""The commands that run an installation: `serve`, `migrate`, `housekeeping`, `analytics`, `doctor`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import logging.config
 import os
 import signal
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 
 import click
 
 from app import doctor as checks
 from app import factory, logs, serving
+from app.analytics import process
 from app.commands.opening import opened
 from app.config import from_environment
 from app.store import changes, schema_version
 from app.store.database import questions_database
 from app.terminal import as_json, example, print_json, say
+
+NICENESS = 10  # of the analytical copy: callbacks come first
 
 
 @click.command()
@@ -59,15 +65,39 @@ def housekeeping(while_parent: int | None) -> None:
     """Drain the spool until stopped. `serve` starts this by itself; a second one waits for the first to end."""
     settings = from_environment()
     logging.config.dictConfig(logs.config(settings.log_format))
+    chores = factory.create_housekeeping(settings)
+    _run(chores.run, while_parent)
+
+
+@click.command()
+@click.option("--while-parent", type=int, metavar="PID", help="End when this parent process does.")
+@example("analytics")
+def analytics(while_parent: int | None) -> None:
+    """Keep the analytical copy, and answer questions from it, until stopped.
+
+    `serve` starts this by itself; a second one waits for the first to end.
+    """
+    settings = from_environment()
+    logging.config.dictConfig(logs.config(settings.log_format))
+    os.nice(NICENESS)
+    open_engine, socket = partial(factory.create_engine, settings), factory.socket_of(settings)
+    _run(partial(process.run, open_engine, socket, settings.database_url), while_parent)
+
+
+def _run(work: Callable[[threading.Event], None], parent: int | None) -> None:
+    """Until it is done, a signal comes, or the parent process ends."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    chores = threading.Thread(target=factory.create_housekeeping(settings).run, args=(stop,), daemon=True)
-    chores.start()
-    while chores.is_alive() and not stop.wait(0.5):
-        if while_parent and os.getppid() != while_parent:
-            stop.set()
-    chores.join(timeout=5)
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work, stop)
+        while not working.done() and not stop.wait(0.5):
+            if parent and os.getppid() != parent:
+                stop.set()
+        try:
+            working.result(timeout=5)
+        except TimeoutError:
+            os._exit(1)
 
 
 @click.command()

@@ -22,9 +22,7 @@ class Column(NamedTuple):
     kind: Kind
 
 
-# A column's values as the query API shows them, each a text or null.
+# A record's values as the query API shows them, in the order of the columns, each a text or null.
 Texts = Sequence[str | None]
 # What is shown of a field's text to who may not see phones.
 Mask = Callable[[str | None], str | None]
-# For each column of an export its texts, all equally many.
-Batch = Sequence[Texts]

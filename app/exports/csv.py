@@ -1,27 +1,44 @@
-"""CSV by RFC 4180: a header, CRLF, UTF-8, quotes only where needed."""
+"""CSV by RFC 4180, with LF: a header, UTF-8, quotes only where needed, null empty without any."""
 
 from __future__ import annotations
 
+import codecs
+import csv
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from app.exports.cells import cells
-from app.exports.columns import Batch, Column
-
-END = "\r\n"
+from app.exports.cells import guarded, quoted
+from app.exports.columns import Column, Kind, Texts
 
 
-def blocks(batches: Iterable[Batch], columns: Sequence[Column], raw: bool) -> Iterator[bytes]:
-    yield header(columns)
-    for batch in batches:
-        yield lines([cells(texts, kind, raw) for texts, (_, kind) in zip(batch, columns, strict=True)])
+def header(names: Sequence[str]) -> bytes:
+    return (",".join(map(quoted, names)) + "\n").encode()
 
 
-def header(columns: Sequence[Column]) -> bytes:
-    return lines([[column.name] for column in columns])
+def lines(rows: Iterable[Texts], columns: Sequence[Column], raw: bool = False) -> Iterator[bytes]:
+    """A line for each row; `raw` leaves out the guard of text cells."""
+    is_guarded = [column.kind is Kind.TEXT and not raw for column in columns]
+    for row in rows:
+        cells = [_cell(text, guard) for text, guard in zip(row, is_guarded, strict=True)]
+        # A lone cell that is null would be no line.
+        yield (",".join(cells if len(cells) > 1 else [cells[0] or '""']) + "\n").encode()
 
 
-def lines(columns: Sequence[Sequence[str]]) -> bytes:
-    """Rows of finished cells, given by columns. A lone cell that is empty would be no line, and is quoted."""
-    if len(columns) == 1:
-        columns = [[cell or '""' for cell in columns[0]]]
-    return "".join([",".join(row) + END for row in zip(*columns, strict=True)]).encode()
+def read(blocks: Iterable[bytes]) -> Iterator[list[str]]:
+    """The rows of such a file, whose blocks end anywhere; null is an empty text."""
+    csv.field_size_limit(sys.maxsize)
+    return csv.reader(_lines(blocks))
+
+
+def _lines(blocks: Iterable[bytes]) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    rest = ""
+    for block in blocks:
+        *whole, rest = (rest + decoder.decode(block)).split("\n")
+        yield from (f"{line}\n" for line in whole)
+    if rest:
+        yield rest
+
+
+def _cell(text: str | None, guard: bool) -> str:
+    return "" if text is None else quoted(guarded(text) if guard else text)

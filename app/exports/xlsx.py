@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from app.exports import xlsx_parts as parts
-from app.exports.columns import Batch, Column
+from app.exports.columns import Column, Texts
 from app.exports.sink import Sink
 from app.exports.xlsx_cells import Row, header, letters, row_xml, rows
 
@@ -22,9 +22,9 @@ EFFORT = 3  # deflate's
 PIECE_BYTES = 1 << 16
 
 
-def blocks(batches: Iterable[Batch], columns: Sequence[Column], _raw: bool) -> Iterator[bytes]:
+def blocks(found: Iterable[Texts], columns: Sequence[Column]) -> Iterator[bytes]:
     sink = Sink()
-    records = (row for batch in batches for row in rows(batch, columns))
+    records = rows(found, columns)
     upcoming = next(records, None)
     sheets = 0
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=EFFORT) as book:

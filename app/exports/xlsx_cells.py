@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from app.exports.columns import Batch, Column, Kind, Texts
+from app.exports.columns import Column, Kind, Texts
 
 Row = tuple[str, ...]
 
@@ -20,16 +20,11 @@ _UNSAFE = re.compile("[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|_(?=x[0-9A-F
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
 
 
-def rows(batch: Batch, columns: Sequence[Column]) -> Iterator[Row]:
-    """The batch's records, each as what stands in its cells between their references and ends; "" is no cell."""
-    cells = [_column(texts, column.kind) for texts, column in zip(batch, columns, strict=True)]
-    return zip(*cells, strict=True)
-
-
-def _column(texts: Texts, kind: Kind) -> list[str]:
-    cell = _CELLS[kind]
-    made = {text: "" if text is None else cell(text) for text in set(texts)}  # most values are not alone
-    return [made[text] for text in texts]
+def rows(found: Iterable[Texts], columns: Sequence[Column]) -> Iterator[Row]:
+    """The rows, each as what stands in its cells between their references and ends; "" is no cell."""
+    cells = [_CELLS[column.kind] for column in columns]
+    for row in found:
+        yield tuple([cell(text) if text else "" for cell, text in zip(cells, row, strict=True)])
 
 
 def row_xml(number: int, row: Row, names: Sequence[str]) -> str:

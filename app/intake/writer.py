@@ -14,7 +14,7 @@ from app.intake.breaker import Breaker
 from app.intake.groups import in_groups
 from app.intake.spool import Spool
 from app.model import Delivery, Reading, Receipt, Verdict
-from app.pace import in_turns
+from app.turns import in_turns
 
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 4 << 20

@@ -13,25 +13,20 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, text
 
-from app.store.asking import quarters
 from app.store.database import Database
-from app.store.schema import changes, positions, rollup_state
+from app.store.schema import changes, positions
 
 KEPT = timedelta(days=7)
 PAGE_ROWS = 32
 PAGE_OUTCOMES = 20  # each of which may be large; or one row, however many it has
 
-_RENEWED = "renewed"  # stands among the followers' positions, each of which ends with a span
-_NOTE_SQLITE = (
-    "INSERT INTO changes (changed_at, outcome_ids, quarters) VALUES (strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?, ?)"
-)
+_RENEWED = "renewed"
+_NOTE_SQLITE = "INSERT INTO changes (changed_at, outcome_ids) VALUES (strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?)"
 _NOTE_POSTGRESQL = (
-    "INSERT INTO changes (id, changed_at, outcome_ids, quarters) "
-    "VALUES (pg_current_xact_id()::text::bigint, now(), %s, %s) "
-    "ON CONFLICT (id) DO UPDATE SET outcome_ids = changes.outcome_ids || excluded.outcome_ids, "
-    "quarters = changes.quarters || excluded.quarters"
+    "INSERT INTO changes (id, changed_at, outcome_ids) VALUES (pg_current_xact_id()::text::bigint, now(), %s) "
+    "ON CONFLICT (id) DO UPDATE SET outcome_ids = changes.outcome_ids || excluded.outcome_ids"
 )
 
 
@@ -53,15 +48,23 @@ class Span(NamedTuple):
 
 class Change(NamedTuple):
     id: int
+    changed_at: datetime
     outcome_ids: list[UUID]
 
 
-def note(connection: Connection, outcome_ids: Iterable[UUID], ended_at: Iterable[datetime]) -> None:
-    """Say within a transaction which outcomes it makes, changes or removes, and when they ended, before and after."""
+class Mark(NamedTuple):
+    """One change, by what tells it from that of the same number in another journal."""
+
+    id: int
+    changed_at: datetime
+
+
+def note(connection: Connection, outcome_ids: Iterable[UUID]) -> None:
+    """Say within a transaction which outcomes it makes, changes or removes."""
     packed = b"".join(one.bytes for one in outcome_ids)
     if packed:
         sqlite = connection.dialect.name == "sqlite"
-        connection.exec_driver_sql(_NOTE_SQLITE if sqlite else _NOTE_POSTGRESQL, (packed, quarters.pack(ended_at)))
+        connection.exec_driver_sql(_NOTE_SQLITE if sqlite else _NOTE_POSTGRESQL, (packed,))
 
 
 def horizon(database: Database) -> Horizon:
@@ -72,33 +75,48 @@ def horizon(database: Database) -> Horizon:
         return _parsed(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
 
 
-def page(database: Database, span: Span) -> list[Change]:
-    """The first changes of the span; none where it is at its end."""
+def page(
+    database: Database, span: Span, most_rows: int = PAGE_ROWS, most_outcomes: int = PAGE_OUTCOMES
+) -> list[Change]:
+    """The first changes of the span, at most so many rows with so many outcomes; none where it is at its end."""
     numbers = changes.c.id
     is_new = or_(numbers >= span.seen.end, numbers.in_(span.seen.running))
     statement = (
-        select(numbers, changes.c.outcome_ids)
+        select(numbers, changes.c.changed_at, changes.c.outcome_ids)
         .where(is_new, numbers < span.upto.end, numbers.not_in(span.upto.running), numbers >= span.id)
         .order_by(numbers)
-        .limit(PAGE_ROWS)
+        .limit(most_rows)
     )
     with database.reading() as connection:
         rows = connection.execute(statement).all()
-    found = [Change(row.id, _unpacked(row.outcome_ids)) for row in rows]
+    found = [Change(row.id, row.changed_at, _unpacked(row.outcome_ids)) for row in rows]
     if found and found[0].id == span.id:
         found[0].outcome_ids[: span.sent] = []
-    return list(_first([change for change in found if change.outcome_ids]))
+    return list(_first([change for change in found if change.outcome_ids], most_outcomes))
+
+
+def last(database: Database, seen: Horizon) -> Mark | None:
+    """The newest change that was seen at this horizon; None where none is left."""
+    numbers = changes.c.id
+    statement = select(numbers, changes.c.changed_at).where(numbers < seen.end, numbers.not_in(seen.running))
+    with database.reading() as connection:
+        row = connection.execute(statement.order_by(numbers.desc()).limit(1)).first()
+    return Mark(row.id, row.changed_at) if row else None
+
+
+def has(database: Database, mark: Mark) -> bool:
+    """Whether the journal still holds this change: all that came after it is there then."""
+    with database.reading() as connection:
+        stored = select(changes.c.changed_at).where(changes.c.id == mark.id)
+        return connection.execute(stored).scalar() == mark.changed_at
 
 
 def prune(database: Database, before: datetime) -> int:
-    """Forget older changes that roll-ups hold; how many. The newest stays: SQLite numbers on from it."""
+    """Forget older changes; how many. The newest stays: SQLite numbers on from it, and followers know it again."""
     statement = delete(changes).where(
         changes.c.changed_at < before, changes.c.id < select(func.max(changes.c.id)).scalar_subquery()
     )
     with database.writing() as connection:
-        seen = connection.execute(select(rollup_state.c.seen_end, rollup_state.c.seen_running)).one()
-        if seen.seen_end is not None:
-            statement = statement.where(changes.c.id < min([seen.seen_end, *seen.seen_running]))
         return connection.execute(statement).rowcount
 
 
@@ -109,17 +127,13 @@ def renew(database: Database, now: datetime) -> bool:
     """
     if database.is_sqlite:
         return False
-    followed = select(positions.c.position).where(positions.c.name != _RENEWED)
     with database.writing() as connection:
         next_number = connection.execute(text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
         newest = connection.execute(select(func.max(changes.c.id))).scalar()
-        seen_end = connection.execute(select(rollup_state.c.seen_end)).scalar_one()
-        followers = [position[2][0] for position in connection.execute(followed).scalars()]
-        if max((newest or 0) + 1, seen_end or 0, *followers) <= next_number.scalar_one():
+        if (newest or 0) < next_number.scalar_one():
             return False
         connection.execute(delete(changes))
         connection.execute(delete(positions))
-        connection.execute(update(rollup_state).values(round=rollup_state.c.round + 1, seen_end=None))
         connection.execute(insert(positions).values(name=_RENEWED, position=now.timestamp()))
     return True
 
@@ -133,11 +147,11 @@ def renewed_at(database: Database) -> float:
         return float(connection.execute(stored).scalar() or 0.0)
 
 
-def _first(found: list[Change]) -> Iterator[Change]:
+def _first(found: list[Change], most_outcomes: int) -> Iterator[Change]:
     size = 0
     for change in found:
         size += len(change.outcome_ids)
-        if size > PAGE_OUTCOMES and size > len(change.outcome_ids):
+        if size > most_outcomes and size > len(change.outcome_ids):
             return
         yield change
 

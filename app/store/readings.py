@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from operator import attrgetter
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, select, text, tuple_, union_all, update
+from sqlalchemy import Connection, bindparam, func, select, text, tuple_, update
 
 from app.errors import StoreRefused, StoreUnavailable
 from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict
@@ -93,22 +92,19 @@ def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> s
 def _save_outcomes(connection: Connection, tellings: Tellings) -> dict[UUID, Receipt]:
     _lock_bodies(connection, tellings.values())
     candidates = {key: fold(outcome for _, outcome in group) for key, group in tellings.items()}
-    existing, folded = _upsert(connection, candidates, tellings)
+    existing = _upsert(connection, candidates, tellings)
     seen = _seen_digests(connection, existing, tellings)
     _mark_later(connection, existing, tellings)
     receipts: dict[UUID, Receipt] = {}
     for outcome_id, group in tellings.items():
         receipts |= judge(group, existing.get(outcome_id), seen[outcome_id])
     marked = _mark_possible_duplicates(connection, tellings.values())
-    moments = [outcome.ended_at for known in (candidates, existing, folded) for outcome in known.values()]
-    changes.note(connection, {*tellings, *marked}, [*moments, *marked.values()])
+    changes.note(connection, {*tellings, *marked})
     return receipts
 
 
-def _upsert(
-    connection: Connection, candidates: dict[UUID, Outcome], tellings: Tellings
-) -> tuple[dict[UUID, Outcome], dict[UUID, Outcome]]:
-    """Insert or fold into what is there; the outcomes that were there before, as they were and as they are now.
+def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: Tellings) -> dict[UUID, Outcome]:
+    """Insert or fold into what is there; the outcomes that were there before, as they were.
 
     The upsert itself takes the rows' locks, in the order of their ids, so that two groups cannot deadlock.
     """
@@ -120,19 +116,18 @@ def _upsert(
     several = {_uuid(row[0]): row[1] for row in counts if row[1] > 1}
     met = [key for key, total in several.items() if total > candidates[key].deliveries]
     if not met:
-        return {}, {}
+        return {}
     rows_met = connection.execute(select(outcomes).where(outcomes.c.id.in_(met))).mappings()
     existing: dict[UUID, Outcome] = {}
-    now: dict[UUID, Outcome] = {}
     for row in rows_met:
         stored = outcome_from_row(row)
         candidate = candidates[stored.id]
         before = stored._replace(deliveries=stored.deliveries - candidate.deliveries)
         existing[stored.id] = before
-        now[stored.id] = folded = fold([before, candidate])
+        folded = fold([before, candidate])
         if folded != stored:
             connection.execute(update(outcomes).where(outcomes.c.id == stored.id).values(outcome_values(folded)))
-    return existing, now
+    return existing
 
 
 _number = attrgetter("int")  # comparing UUIDs themselves takes longer
@@ -151,11 +146,11 @@ def _seen_digests(connection: Connection, existing: dict[UUID, Outcome], telling
         later = select(deliveries.c.outcome_id, deliveries.c.digest).where(
             deliveries.c.outcome_id.in_(unclear), deliveries.c.later, deliveries.c.id.not_in(ours)
         )
-        first = select(outcomes.c.id, deliveries.c.digest).where(
-            outcomes.c.id.in_(unclear), deliveries.c.id == outcomes.c.first_delivery_id
-        )
-        for outcome_id, digest in connection.execute(union_all(first, later)):
-            seen[outcome_id].append(digest)
+        firsts = connection.execute(select(outcomes.c.first_delivery_id).where(outcomes.c.id.in_(unclear))).scalars()
+        first = select(deliveries.c.outcome_id, deliveries.c.digest).where(deliveries.c.id.in_(firsts.all()))
+        for statement in (first, later):  # a distributed database joins neither the two tables nor these two
+            for outcome_id, digest in connection.execute(statement):
+                seen[outcome_id].append(digest)
     return seen
 
 
@@ -228,11 +223,11 @@ def _lock_bodies(connection: Connection, groups: Iterable[list[Telling]]) -> Non
         )
 
 
-def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Telling]]) -> dict[UUID, datetime]:
-    """Those that were not marked before, and when they ended."""
+def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Telling]]) -> set[UUID]:
+    """Those that were not marked before."""
     bodies = _bodies(groups)
     if not bodies:
-        return {}
+        return set()
     body = tuple_(outcomes.c.integration, outcomes.c.body_sha256)
     several = (
         select(outcomes.c.integration, outcomes.c.body_sha256)
@@ -244,9 +239,9 @@ def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Tell
         update(outcomes)
         .where(outcomes.c.body_sha256.in_(bodies), body.in_(several), ~outcomes.c.possible_duplicate)
         .values(possible_duplicate=True)
-        .returning(outcomes.c.id, outcomes.c.ended_at)
+        .returning(outcomes.c.id)
     )
-    return {row.id: row.ended_at for row in connection.execute(statement)}
+    return set(connection.execute(statement).scalars())
 
 
 # --- receipts

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +17,10 @@ from sqlalchemy import Connection, Select, delete, func, select, tuple_, union_a
 from app.model import Delivery, Identity, Outcome, Reading, Verdict
 from app.normalise import fold
 from app.store import changes
-from app.store.asking.conditions import where
-from app.store.asking.questions import Question, Records
 from app.store.bulk import insert_rows
 from app.store.database import Database
+from app.store.query.conditions import where
+from app.store.query.questions import Question, Records
 from app.store.readings import Telling, first_columns, judge
 from app.store.rows import delivery_from_row, delivery_row, outcome_from_row, outcome_row, outcome_values
 from app.store.schema import deliveries, outcomes
@@ -121,8 +120,7 @@ def _reprocess(
         _write_outcomes(connection, batch, new)
         _write_deliveries(connection, batch, verdicts)
         marked = _recount_bodies(connection, batch, new)
-        moments = (outcome.ended_at for known in (batch.old, new) for outcome in known.values())
-        changes.note(connection, {*batch.old, *new, *marked}, [*moments, *marked.values()])
+        changes.note(connection, {*batch.old, *new, *marked})
 
 
 # --- reading
@@ -245,13 +243,13 @@ def _write_deliveries(connection: Connection, batch: _Batch, verdicts: dict[UUID
             connection.execute(update(deliveries).where(deliveries.c.id == key).values(values))
 
 
-def _recount_bodies(connection: Connection, batch: _Batch, new: dict[UUID, Outcome]) -> dict[UUID, datetime]:
+def _recount_bodies(connection: Connection, batch: _Batch, new: dict[UUID, Outcome]) -> set[UUID]:
     """Of identity none, those with a body that another has too are possible duplicates; the others are not."""
     nameless = {key for known in (batch.old, new) for key, one in known.items() if one.identity is Identity.NONE}
     told = {key: reading.outcome and reading.outcome.id for key, reading in batch.readings.items()}
     bodies = {row["sha256"] for key, row in batch.rows.items() if nameless & {row["outcome_id"], told[key]}}
     if not bodies:
-        return {}
+        return set()
     body = tuple_(outcomes.c.integration, outcomes.c.body_sha256)
     counted = (
         select(outcomes.c.integration, outcomes.c.body_sha256)
@@ -261,11 +259,8 @@ def _recount_bodies(connection: Connection, batch: _Batch, new: dict[UUID, Outco
     )
     several = body.in_(counted)
     among = outcomes.c.body_sha256.in_(bodies)
-    changed: dict[UUID, datetime] = {}
+    changed: set[UUID] = set()
     for which, flag in ((several, True), (~several, False)):
         marking = update(outcomes).where(among, which, outcomes.c.possible_duplicate.is_not(flag))
-        rows = connection.execute(
-            marking.values(possible_duplicate=flag).returning(outcomes.c.id, outcomes.c.ended_at)
-        )
-        changed |= {row.id: row.ended_at for row in rows}
+        changed |= set(connection.execute(marking.values(possible_duplicate=flag).returning(outcomes.c.id)).scalars())
     return changed

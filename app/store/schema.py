@@ -16,6 +16,9 @@ from sqlalchemy import (
 
 from app.store.types import CodePointText, JsonText, UtcDateTime, Word
 
+# The fields of an outcome by which a call is looked up.
+IDENTIFYING = ("phone_number", "call_id", "message_reference", "reference")
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -134,6 +137,17 @@ outcomes = Table(
     Column("first_delivery_id", Uuid),
 )
 Index("ix_outcomes_newest", outcomes.c.ended_at, outcomes.c.id.desc())
+# What identifies a call, newest first. Nothing else is looked up by a value here: other questions are for the
+# analytical copy, and an index of each word would cost every callback.
+for _identifying in IDENTIFYING:
+    Index(
+        f"ix_outcomes_{_identifying}",
+        outcomes.c[_identifying],
+        outcomes.c.ended_at,
+        outcomes.c.id.desc(),
+        sqlite_where=outcomes.c[_identifying].is_not(None),
+        postgresql_where=outcomes.c[_identifying].is_not(None),
+    )
 Index(
     "ix_outcomes_same_body",
     outcomes.c.integration,
@@ -149,67 +163,6 @@ changes = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("changed_at", UtcDateTime, nullable=False),
     Column("outcome_ids", LargeBinary, nullable=False),  # 16 bytes each
-    Column("quarters", LargeBinary),  # that these ended in, before and after; null: written by an older program
-)
-
-# Figures of the outcomes kept ready, for `store/rolling.py` and `store/rolled.py`: how far they are, which of them do
-# not hold all that happened until then, what combinations of words there are, and the figures themselves.
-rollup_state = Table(
-    "rollup_state",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),  # there is one row
-    Column("round", BigInteger, nullable=False),  # counts writes, so that of two at once one gives up
-    Column("seen_end", BigInteger),  # a horizon of changes; null before the first
-    Column("seen_running", JsonText, nullable=False),
-    Column("filled_from", BigInteger),  # from this quarter on all are there; null: none yet
-)
-rollup_dirty = Table(
-    "rollup_dirty",
-    metadata,
-    Column("span", Integer, primary_key=True, autoincrement=False),
-    Column("quarter", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("touched_at", UtcDateTime, nullable=False),
-)
-rollup_kinds = Table(
-    "rollup_kinds",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("integration", CodePointText, nullable=False),
-    Column("product", Word, nullable=False),
-    Column("status", Word, nullable=False),
-    Column("disposition", Word, nullable=False),
-    Column("callee_type", Word),
-    Column("answered_by", Word),
-)
-rollups = Table(
-    "rollups",
-    metadata,
-    Column("span", Integer, primary_key=True, autoincrement=False),  # in quarters
-    Column(
-        "quarter", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False
-    ),  # its first
-    Column("count", BigInteger, nullable=False),
-    Column("answered", BigInteger, nullable=False),
-    Column("human", BigInteger, nullable=False),
-    Column("known", BigInteger, nullable=False),
-    Column("attempts", BigInteger, nullable=False),
-    Column("attempted", BigInteger, nullable=False),
-    Column("durations", LargeBinary, nullable=False),
-    Column("kinds", LargeBinary, nullable=False),
-    Column("batches", LargeBinary, nullable=False),
-    Column("kind_durations", LargeBinary, nullable=False),
-    Column("batch_durations", LargeBinary, nullable=False),
-)
-
-# Which values the outcomes of a quarter or day have, and when in it, for `store/following.py`.
-traces = Table(
-    "traces",
-    metadata,
-    Column("field", CodePointText, primary_key=True),
-    Column("span", Integer, primary_key=True, autoincrement=False),
-    Column("quarter", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("first", CodePointText, primary_key=True),
-    Column("entries", LargeBinary, nullable=False),
 )
 
 # Who saw phone numbers or bodies, took data out, or changed something.
@@ -227,25 +180,7 @@ audit = Table(
 )
 Index("ix_audit_newest", audit.c.at, audit.c.id.desc())
 
-# What was new in deliveries, for `store/drift.py`: each thing once, how often it was shown, and which deliveries
-# have been counted: those that showed something, and all of outcomes that several deliveries tell of.
-drift = Table(
-    "drift",
-    metadata,
-    Column("id", Uuid, primary_key=True),  # made of the five that follow
-    Column("kind", Word, nullable=False),
-    Column("product", Word, nullable=False),
-    Column("integration", CodePointText, nullable=False),
-    Column("field", CodePointText, nullable=False),
-    Column("value", CodePointText, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("first_at", UtcDateTime, nullable=False),
-    Column("last_at", UtcDateTime, nullable=False),
-    Column("delivery_id", Uuid, nullable=False),  # the first that showed it
-)
-drift_deliveries = Table("drift_deliveries", metadata, Column("delivery_id", Uuid, primary_key=True))
-
-# How far those have come who follow `changes`.
+# What `store/changes.py` keeps of the journal itself.
 positions = Table(
     "positions",
     metadata,

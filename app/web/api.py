@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
@@ -10,10 +12,10 @@ from werkzeug.datastructures import MultiDict
 
 from app.errors import NotFound
 from app.model import Scope
-from app.pace import in_turns
-from app.store.answers import counts, pages, records
-from app.store.answers.pages import Page
-from app.store.asking.questions import Question, Records
+from app.store import records
+from app.store.pages import Page
+from app.store.query.questions import Question, Records
+from app.turns import in_turns
 from app.web import cursors
 from app.web.asking import Blueprint, fails, needs
 from app.web.auditing import Logged
@@ -111,10 +113,11 @@ def list_audit(asked: Asked) -> Response:
 
 def _list(asked: Asked, kind: type[RecordSchema]) -> Response:
     permit(asked.question, reveal=g.reveal)
-    page = pages.page(parts().answers, asked.question, asked.fields)
+    answering = parts().answering
+    page = answering.page(asked.question, asked.fields)
     schema = _schema(kind, asked.fields)
     links = _links(page, asked.question, kind())
-    counted = counts.beside(page, parts().answers, asked.question, asked.count)._asdict()
+    counted = answering.count(page, asked.question, asked.count)._asdict()
     answer = jsonify({"data": [schema.record(row) for row in in_turns(page.rows)], **links, "count": counted})
     answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
     return answer
@@ -134,12 +137,12 @@ def _id(text: str) -> UUID:
 def _links(page: Page, question: Question, schema: RecordSchema) -> dict[str, str | None]:
     """The pages beside this one, null at the ends."""
 
-    def link(there: bool, at: int, backwards: bool) -> str | None:
-        if not (there and page.rows):
+    def link(there: bool, edge: Sequence[Any], backwards: bool) -> str | None:
+        if not (there and edge):
             return None
-        return _url(cursors.write(schema, question, page.rows[at], backwards=backwards))
+        return _url(cursors.write(schema, question, edge, backwards=backwards))
 
-    return {"next": link(page.more_after, -1, False), "prev": link(page.more_before, 0, True)}
+    return {"next": link(page.more_after, page.last, False), "prev": link(page.more_before, page.first, True)}
 
 
 def _url(cursor: str) -> str:

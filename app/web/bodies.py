@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.config import MAX_HELD_BYTES
-from app.web.errors import BodyTooLarge, Overloaded
+from app.errors import Overloaded
+from app.web.errors import BodyTooLarge
 
 CHUNK_BYTES = 65536
 HEAD_BYTES = 65536  # so that the largest body that is allowed has room with its headers

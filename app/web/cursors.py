@@ -5,25 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from marshmallow import Schema, ValidationError
 from marshmallow.fields import Field
 
-from app.store.asking.questions import Digest, Edge, Question
+from app.store.query.questions import LONG, Digest, Edge, Question
 from app.web.fields import Text
 
-LONG = 100  # characters of a text; with longer ones a URL would become longer than servers take
 _DIGEST = "digest"
 _SUM_BYTES = 6
 
 
-def write(schema: Schema, question: Question, row: Mapping[str, Any], *, backwards: bool) -> str:
-    """The mark of this row at an edge of a page of the question."""
-    shown = schema.dump(row)
-    texts = [_text(shown[order.field]) for order in question.whole_order]
-    told = [{_DIGEST: Digest.of(text).hex} if text and len(text) > LONG else text for text in texts]
+def write(schema: Schema, question: Question, values: Sequence[Any], *, backwards: bool) -> str:
+    """The mark of the row at an edge of a page of the question, by its values of the order's fields."""
+    told = [_told(schema, order.field, value) for order, value in zip(question.whole_order, values, strict=True)]
     content = json.dumps([backwards, _signature(question), told], ensure_ascii=False).encode()
     return base64.urlsafe_b64encode(_sum(content) + content).decode().rstrip("=")
 
@@ -39,6 +36,13 @@ def read(schema: Schema, question: Question, mark: str) -> Edge:
         return Edge(_values(schema, question, told), backwards)
     except (ValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ValidationError("not a cursor of this list in this order; take it from next or prev") from None
+
+
+def _told(schema: Schema, field: str, value: Any) -> Any:
+    if isinstance(value, Digest):
+        return {_DIGEST: value.hex}
+    text = _text(schema.fields[field].serialize(field, {field: value}))
+    return {_DIGEST: Digest.of(text).hex} if text and len(text) > LONG else text
 
 
 def _text(shown: Any) -> str | None:

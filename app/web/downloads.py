@@ -1,18 +1,20 @@
-"""Exports over HTTP. Each is made by a process of its own, whose bytes a worker only passes on."""
+"""Exports over HTTP, made by the process of the analytical copy or by one of their own: a worker passes bytes on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from flask import Response, g, request
 
-from app.exports import FORMATS
+from app.analytics.files import File
 from app.model import Scope
 from app.web.asking import Blueprint, needs
 from app.web.auditing import Logged
-from app.web.exports import REDIAL, SCHEMAS, Wanted, permit_all
-from app.web.makers import Maker
+from app.web.exports import CONTENT_TYPES, REDIAL, SCHEMAS, Wanted, columns, permit_all
+from app.web.jobs import Job, passed_on
 from app.web.parts import parts
+from app.web.schemas import OutcomeSchema
 
 HEADERS = {"X-Accel-Buffering": "no"}
 
@@ -26,30 +28,46 @@ def _offer(records: str, form: str, scope: Scope, says: str) -> None:
 
     @needs(scope, Logged.ALWAYS, gated=False)
     @blueprint.asks(SCHEMAS[records])
-    @blueprint.answers(_FILE, content_type=FORMATS[form].content_type.partition(";")[0])
+    @blueprint.answers(_FILE, content_type=CONTENT_TYPES[form].partition(";")[0])
     def export(wanted: Wanted) -> Response:
         permit_all(wanted, reveal=g.reveal)
-        return _made(records, form)
+        return _made_by_copy(wanted, records, form) if _is_made_by_copy(records, form) else _made_apart(records, form)
 
     export.__name__ = f"export_{records}_{form}"
     export.__doc__ = says
     blueprint.get(f"/{records}.{form}")(export)
 
 
-for _form in FORMATS:
+for _form in CONTENT_TYPES:
     _offer("outcomes", _form, Scope.READ, "All outcomes that the filters choose.")
     _offer("deliveries", _form, Scope.READ, "All deliveries that the filters choose.")
 _offer(REDIAL, "csv", Scope.REVEAL, "The numbers that the filters choose, each once, as a contact list of Plum's.")
 
 
-def _made(records: str, form: str) -> Response:
-    """What is wrong with the question, or with the first bytes, is known before anything is sent."""
+def _is_made_by_copy(records: str, form: str) -> bool:
+    return records == REDIAL or (records == "outcomes" and form != "xlsx")
+
+
+def _made_by_copy(wanted: Wanted, records: str, form: str) -> Response:
+    """A worker passes its bytes on."""
+    names = [column.name for column in columns(OutcomeSchema, wanted.fields, body=False)]
+    file = File(REDIAL if records == REDIAL else form, wanted.question, names, g.reveal, wanted.raw)
+    return _answer(passed_on(parts().answering.file(file)), records, form)
+
+
+def _made_apart(records: str, form: str) -> Response:
+    """By a process of its own. What is wrong with the first bytes is known before anything is sent."""
     parameters = list(request.args.items(multi=True))
-    order = {"records": records, "format": form, "parameters": parameters, "reveal": g.reveal}
-    maker = Maker(order, parts().settings.spool_dir)
-    blocks = maker.blocks(request.environ.get("gunicorn.socket"))
-    answer = Response(blocks, content_type=FORMATS[form].content_type, headers=HEADERS)
-    answer.call_on_close(maker.end)
+    job = Job(
+        {"records": records, "format": form, "parameters": parameters, "reveal": g.reveal}, parts().settings.spool_dir
+    )
+    answer = _answer(passed_on(job.blocks()), records, form)
+    answer.call_on_close(job.end)
+    return answer
+
+
+def _answer(blocks: Iterator[bytes], records: str, form: str) -> Response:
+    answer = Response(blocks, content_type=CONTENT_TYPES[form], headers=HEADERS)
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     answer.headers["Content-Disposition"] = f'attachment; filename="{records}-{moment}.{form}"'
     return answer

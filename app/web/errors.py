@@ -10,7 +10,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from app import metrics
-from app.errors import EdgeLost, NotFound, PlumError, StoreRefused, StoreUnavailable, TooBroad, TooSlow
+from app.errors import EdgeLost, NotFound, Overloaded, PlumError, StoreRefused, StoreUnavailable, TooBroad, TooSlow
 
 RETRY_AFTER = ("Retry-After", "5")
 
@@ -19,10 +19,6 @@ log = logging.getLogger(__name__)
 
 class BodyTooLarge(PlumError):
     """More bytes than `PLUM_MAX_BODY_BYTES`."""
-
-
-class Overloaded(PlumError):
-    """More at once than memory allows for."""
 
 
 class Unauthorised(PlumError):

@@ -11,7 +11,7 @@ from marshmallow.fields import Field
 from werkzeug.datastructures import MultiDict
 
 from app.exports.columns import Column, Kind
-from app.store.asking.questions import Question
+from app.store.query.questions import Question
 from app.web.errors import Forbidden
 from app.web.fields import Flag, Moment, Nested, Number, Text, one_of
 from app.web.filters import ListSchema, asked, permit
@@ -20,6 +20,12 @@ from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
 
 BODY = "body_base64"  # of deliveries, for who may see it: with it an export can be imported
 REDIAL = "redial"
+CONTENT_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "ndjson": "application/x-ndjson",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "parquet": "application/vnd.apache.parquet",
+}
 
 _KINDS: Mapping[type[Field[Any]], Kind] = {
     Number: Kind.NUMBER,

@@ -10,14 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from app.errors import PlumError
-from app.pace import in_turns
+from app.errors import Overloaded, PlumError
 from app.store import changes
-from app.store.answers.among import among
-from app.store.asking.questions import Question, Records
 from app.store.changes import Change, Horizon, Span
 from app.store.database import Database
-from app.web.errors import Overloaded
+from app.store.query.questions import Question, Records
+from app.store.records import among
+from app.turns import in_turns
 
 POLL_SECONDS = 0.5
 MAX_STREAMS = 300  # of a process: deliveries need connections too

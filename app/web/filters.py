@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Self
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load
 from werkzeug.datastructures import MultiDict
 
-from app.store.answers.counts import Kind
-from app.store.answers.summary import FIELDS
-from app.store.asking.questions import Condition, Operator, Order, Question
-from app.store.asking.wallclock import Bucket
+from app.analytics.answers import GROUPS
+from app.answering import Kind
+from app.store.query.questions import Condition, Operator, Order, Question
+from app.store.query.wallclock import Bucket
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.fields import Moment, Number, Text, Word, Zone, one_of
@@ -161,7 +161,7 @@ class SummarySchema(QuestionSchema):
 
     @classmethod
     def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
-        key = Text(validate=one_of([*Bucket, *FIELDS]))
+        key = Text(validate=one_of([*Bucket, *GROUPS]))
         says = _says("Group by these, at most one of them a bucket of local time")
         return super()._controls(record) | {"group_by": Several(key, validate=_one_bucket, metadata=says)}
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.web.errors import Overloaded
+from app.errors import Overloaded
 
 WAITING = 12
 WAIT_SECONDS = 2.0

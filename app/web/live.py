@@ -18,8 +18,8 @@ from marshmallow import EXCLUDE, Schema, fields, post_load
 from app.errors import StoreError
 from app.exports.cells import json_text, one_line
 from app.model import Scope
-from app.store.asking.questions import Question
 from app.store.changes import Span, renewed_at
+from app.store.query.questions import Question
 from app.web import marks
 from app.web.asking import Blueprint, bearer, needs
 from app.web.feed import EVERY, Batch, Behind, Feed, Stream, Tell

@@ -11,7 +11,6 @@ from flask import Response, g, jsonify
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load
 
 from app.model import DriftKind, Product, Scope
-from app.store.drift import list_drift
 from app.web.asking import Blueprint, needs
 from app.web.fields import Key, Moment, Number, Text, Word, Zone
 from app.web.masking import without_phones
@@ -30,10 +29,10 @@ class DriftSchema(Schema):
     integration = Text()
     field = Text()
     value = Text(metadata={"description": "The word, the JSON type or the problem; empty for (others)"})
-    count = Number(1, metadata={"description": "Deliveries that showed it"})
+    count = Number(1, metadata={"description": "Outcomes that show it"})
     first_at = Moment(metadata={"description": "When the first of them was received"})
     last_at = Moment()
-    delivery_id = Key(metadata={"description": "The first of them"})
+    delivery_id = Key(metadata={"description": "That made the first of them"})
 
     def record(self, row: Mapping[str, Any], *, reveal: bool, region: str) -> dict[str, Any]:
         """The row as analysts see it: a sender may put a phone number anywhere."""
@@ -87,5 +86,5 @@ class DriftQuestion(Schema):
 def show_drift(asked: DriftAsked) -> Response:
     """What nobody knew: words, fields and types, with first and last time, how often, and by which delivery first."""
     schema, region = DriftSchema(), parts().settings.default_region
-    rows = list_drift(parts().answers, asked.since, asked.among)
+    rows = parts().answering.drift(asked.since, asked.among)
     return jsonify({"data": [schema.record(row, reveal=g.reveal, region=region) for row in rows]})

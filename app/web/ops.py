@@ -33,18 +33,10 @@ def readyz() -> Response:
 def show_metrics() -> Response:
     """Prometheus' text format, all workers together."""
     _show_backlog(parts().spool)
-    _show_lag()
     metrics.WAL_BYTES.set(wal_bytes(parts().database))
     age = parts().heartbeat()
     metrics.HOUSEKEEPING_AGE_SECONDS.set(math.inf if age is None else age)
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
-
-
-def _show_lag() -> None:
-    """Now, whatever whoever makes roll-ups is doing."""
-    behind = parts().lag()
-    metrics.ROLLUP_LAG_SECONDS.set(behind.seconds)
-    metrics.ROLLUP_FILLED.set(behind.filled)
 
 
 def _show_backlog(spool: Spool) -> None:

@@ -9,12 +9,12 @@ from uuid import UUID
 
 from flask import current_app
 
+from app.answering import Answering
 from app.config import Settings
 from app.intake.spool import Spool
 from app.intake.writer import Writer
 from app.model import AuditEntry
 from app.store.database import Database
-from app.store.rollups.standing import Lag
 from app.web.auth import Keyring
 from app.web.feed import Feed
 from app.web.gate import Gate
@@ -25,14 +25,14 @@ from app.web.readiness import Report
 class Parts:
     settings: Settings
     database: Database  # where deliveries go
-    answers: Database  # where questions go
+    answers: Database  # where single records are looked up
+    answering: Answering  # all other questions
     beside: Database  # where all else goes that is written, and where live streams look
     keyring: Keyring
     writer: Writer
     spool: Spool
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
     readiness: Callable[[], Report]
-    lag: Callable[[], Lag]  # of the roll-ups
     heartbeat: Callable[[], float | None]  # for how long housekeeping has not gone on; None where it does not run
     feed: Feed
     gate: Gate

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from app import metrics
-from app.errors import NotFound, PlumError
+from app.errors import NotFound, Overloaded, PlumError
 from app.model import Integration, Receipt
 from app.web.bodies import Body, Held
 from app.web.deliveries import Address, delivery_from, kept_headers
-from app.web.errors import RETRY_AFTER, BodyTooLarge, Overloaded, status_of
+from app.web.errors import RETRY_AFTER, BodyTooLarge, status_of
 from app.web.parts import Parts
 
 PREFIXES = ("/result/", "/start/")

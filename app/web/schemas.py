@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, fields
 
+from app.answering import Kind
 from app.model import AnsweredBy, CalleeType, Disposition, Identity, Product, Status, Verdict, Via
-from app.store.answers.counts import Kind
-from app.store.asking.questions import Records
+from app.store.query.questions import Records
 from app.web.fields import E164, Digest, Flag, Key, Moment, Nested, Number, Text, Word
 from app.web.masking import masked
 

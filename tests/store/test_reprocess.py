@@ -14,8 +14,8 @@ from sqlalchemy import select
 
 from app.interpret import interpret
 from app.model import Delivery, Identity, Reading, Verdict
-from app.store.asking.conditions import where
-from app.store.asking.questions import Condition, Operator, Question, Records
+from app.store.query.conditions import where
+from app.store.query.questions import Condition, Operator, Question, Records
 from app.store.database import Database
 from app.store.readings import save
 from app.store.reprocess import Report, reprocess, reprocess_one

@@ -19,7 +19,7 @@ from app.factory import create_app
 from app.model import AuditEntry, Scope, Token, hashed
 from app.store import tokens
 from app.store.answers.pages import page
-from app.store.asking.questions import Question, Records
+from app.store.query.questions import Question, Records
 from app.store.audit import write
 from app.store.database import Database
 from app.web import cursors

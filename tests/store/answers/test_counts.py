@@ -13,7 +13,7 @@ from app.model import Delivery
 from app.store import schema_version
 from app.store.answers import counts
 from app.store.answers.counts import Count, Kind
-from app.store.asking.questions import Condition, Operator, Question, Records
+from app.store.query.questions import Condition, Operator, Question, Records
 from app.store.database import Database
 from app.store.readings import save
 from tests.store.oracle import add_odd_texts, all_rows, chosen

@@ -16,7 +16,7 @@ from app.interpret import interpret
 from app.model import Delivery
 from app.store.answers import pages, records
 from app.store.answers.pages import Page
-from app.store.asking.questions import Condition, Digest, Edge, Operator, Order, Question, Records
+from app.store.query.questions import Condition, Digest, Edge, Operator, Order, Question, Records
 from app.store.exports.texts import texts
 from app.store.readings import save
 from app.store.schema import outcomes

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from app.store.answers import pages
-from app.store.asking.questions import Condition, Edge, Operator, Order, Question, Records
+from app.store.query.questions import Condition, Edge, Operator, Order, Question, Records
 from app.store.rollups import rolling
 
 NEWEST = {Records.OUTCOMES: "ended_at", Records.DELIVERIES: "received_at"}

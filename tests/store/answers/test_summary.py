@@ -16,7 +16,7 @@ from app.model import Delivery
 from app.store.answers import summary
 from app.store.answers.facets import facets
 from app.store.answers.summary import FIELDS, summarise
-from app.store.asking.questions import Condition, Operator, Question, Records
+from app.store.query.questions import Condition, Operator, Question, Records
 from app.store.readings import save
 from tests.store.figures import ZONES, add_calls, expected, figures
 from tests.store.oracle import JSON_FIELDS, add_odd_texts, all_rows, chosen

@@ -16,7 +16,7 @@ from app.errors import TooSlow
 from app.interpret import interpret
 from app.model import Delivery
 from app.store.answers import facets
-from app.store.asking.questions import Question, Records
+from app.store.query.questions import Question, Records
 from app.store.readings import save
 from tests.store.oracle import all_rows
 

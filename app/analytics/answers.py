@@ -1,0 +1,149 @@
+"""The answers, one statement each: ids in any order, counts, facets and summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import tzinfo
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from duckdb import DuckDBPyConnection as Cursor
+from sqlalchemy import Column, ColumnElement, case, func, literal_column, select
+
+from app.analytics.sql import rows
+from app.errors import TooBroad
+from app.store.query.conditions import where
+from app.store.query.order import page_of, with_long_texts
+from app.store.query.questions import LONG, Digest, Question
+from app.store.query.wallclock import Bucket, Stretch, began_minutes, local_bucket, start, stretches
+from app.store.schema import outcomes
+from app.store.types import CodePointText
+
+MAX_VALUES = 100  # of a facet
+MAX_GROUPS = 100_000
+GROUPS = ("integration", "product", "batch", "status", "disposition", "callee_type", "answered_by")
+
+Row = dict[str, Any]
+Facet = tuple[Any, int]  # a value and its count
+
+
+class Found(NamedTuple):
+    """An outcome, and its values of the order's fields; a long text is told by its digest."""
+
+    id: UUID
+    values: list[Any]
+
+
+def find(cursor: Cursor, question: Question) -> list[Found]:
+    """The ids of one page, in the order walked, and of the row behind it where there is one. Raises `EdgeLost`."""
+    question = with_long_texts(question, lambda statement: next(iter(rows(cursor, statement)), None))
+    columns = [outcomes.c[order.field] for order in question.whole_order]
+    shown = [one for column in columns for one in (_short(column), _digest(column))]
+    found = rows(cursor, page_of(question, [outcomes.c.id, *shown], question.limit + 1))
+    return [Found(key, list(map(_value, values[::2], values[1::2]))) for key, *values in found]
+
+
+def _short(column: Column[Any]) -> ColumnElement[Any]:
+    return case((func.length(column) <= LONG, column)) if column.type is CodePointText else column
+
+
+def _digest(column: Column[Any]) -> ColumnElement[Any]:
+    is_text = column.type is CodePointText
+    return case((func.length(column) > LONG, func.sha256(column))) if is_text else literal_column("NULL")
+
+
+def _value(short: Any, digest: str | None) -> Any:
+    return short if digest is None else Digest(digest)
+
+
+def count(cursor: Cursor, question: Question) -> int:
+    """All outcomes of the question, whichever the page."""
+    [[counted]] = rows(cursor, select(func.count()).select_from(outcomes).where(*where(question)))
+    return int(counted)
+
+
+def facets(cursor: Cursor, question: Question, fields: Sequence[str]) -> dict[str, list[Facet]]:
+    """For each field its values, most frequent first, then by value, null last."""
+    return {field: _facet(cursor, question, outcomes.c[field]) for field in fields}
+
+
+def _facet(cursor: Cursor, question: Question, column: Column[Any]) -> list[Facet]:
+    statement = select(column, func.count()).where(*where(question)).group_by(column)
+    ordered = statement.order_by(func.count().desc(), column.asc().nulls_last())
+    return [(value, counted) for value, counted in rows(cursor, ordered.limit(MAX_VALUES))]
+
+
+def summarise(cursor: Cursor, question: Question, group_by: Sequence[str], zone: tzinfo) -> list[Row]:
+    """A row for each group, by the group's values, nulls last; one in all where nothing is grouped by.
+
+    `group_by` names fields and at most one bucket, whose value is its start in the zone. Unknown figures are None.
+    Raises `TooBroad` for more than 100,000 groups.
+    """
+    bucket = next((Bucket(name) for name in group_by if name in list(Bucket)), None)
+    clock = _clock(cursor, question, zone) if bucket else []
+    if bucket and not clock:
+        return []
+    keys = [_key(name, bucket, clock) for name in group_by]
+    began = [began_minutes(outcomes.c.ended_at, clock)] if bucket is Bucket.HOUR else []
+    positions: list[ColumnElement[Any]] = [literal_column(str(place + 1)) for place in range(len(keys) + len(began))]
+    statement = select(*keys, *began, *_FIGURES).where(*where(question)).group_by(*positions).limit(MAX_GROUPS + 1)
+    found = rows(cursor, statement)
+    if len(found) > MAX_GROUPS:
+        raise TooBroad(f"more than {MAX_GROUPS} groups; group by less, or ask for less time by since and until")
+    shown = [_shown(row, group_by, bucket, zone) for row in found]
+    return sorted(shown, key=lambda row: [(row[name] is None, row[name]) for name in group_by])
+
+
+def _clock(cursor: Cursor, question: Question, zone: tzinfo) -> list[Stretch]:
+    """The zone's offsets while these outcomes ended; none where there are none."""
+    moment = outcomes.c.ended_at
+    [[first, last]] = rows(cursor, select(func.min(moment), func.max(moment)).where(*where(question)))
+    return stretches(zone, first, last) if first else []
+
+
+def _key(name: str, bucket: Bucket | None, clock: Sequence[Stretch]) -> ColumnElement[Any]:
+    return local_bucket(outcomes.c.ended_at, bucket, clock) if bucket and name == bucket else outcomes.c[name]
+
+
+def _percentile(share: str) -> ColumnElement[Any]:
+    """By nearest rank. The share is a decimal, so that no rank falls beside by a rounding."""
+    return func.quantile_disc(outcomes.c.duration_seconds, literal_column(share))
+
+
+_FIGURES: list[ColumnElement[Any]] = [
+    func.count(),
+    func.count().filter(outcomes.c.disposition == "answered"),
+    func.count().filter(outcomes.c.answered_by == "human"),
+    func.count(outcomes.c.answered_by),
+    func.sum(outcomes.c.attempts),
+    func.sum(outcomes.c.duration_seconds),
+    func.count(outcomes.c.duration_seconds),
+    _percentile("0.5"),
+    _percentile("0.95"),
+]
+
+
+def _shown(row: Sequence[Any], group_by: Sequence[str], bucket: Bucket | None, zone: tzinfo) -> Row:
+    keys, figures = row[: len(group_by)], row[-len(_FIGURES) :]
+    began = row[len(group_by)] if bucket is Bucket.HOUR else None
+    counted, answered, human, known, attempts, seconds, timed, median, high = figures
+
+    def shown(name: str, value: Any) -> Any:
+        return start(value.replace(tzinfo=None), bucket, began, zone) if bucket and name == bucket else value
+
+    return {name: shown(name, value) for name, value in zip(group_by, keys, strict=True)} | {
+        "count": counted,
+        "answered": answered,
+        "human": human,
+        "answer_rate": answered / counted if counted else None,
+        "human_rate": human / known if known else None,
+        "attempts": _whole(attempts),
+        "duration_sum": _whole(seconds),
+        "duration_mean": int(seconds) / timed if timed else None,
+        "duration_p50": median,
+        "duration_p95": high,
+    }
+
+
+def _whole(sum_: Any) -> int | None:
+    return None if sum_ is None else int(sum_)

@@ -1,0 +1,92 @@
+"""Questions to the process that has the copy."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from app.analytics.files import File
+from app.analytics.server import Ask, Done, Failed, reachable, receive, send
+from app.errors import StoreUnavailable
+from app.store.changes import Horizon
+
+PATIENCE_SECONDS = 40.0  # a turn, coming as far as the asker's horizon, and the answer
+
+
+class Away(StoreUnavailable):
+    """No process has the copy."""
+
+
+class Remote:
+    """Another process's engine."""
+
+    def __init__(self, path: Path, store: str) -> None:
+        """`path` is its socket, `store` says whose outcomes are meant."""
+        self._path = path
+        self._store = store
+
+    def is_there(self) -> bool:
+        """Whether a process has the copy, and takes questions."""
+        try:
+            self._connected().close()
+        except Away:
+            return False
+        return True
+
+    def ask(self, what: str, arguments: tuple[Any, ...], horizon: Horizon) -> Any:
+        """Raises `Away`, and what the engine raises."""
+        with closing(self._connected()) as connection:
+            return self._exchanged(connection, Ask(self._store, what, arguments, horizon))
+
+    def file(self, file: File, horizon: Horizon) -> Iterator[bytes]:
+        """Returns once the first block is there; what follows is read as it is wanted."""
+        connection = self._connected()
+        try:
+            first = self._exchanged(connection, Ask(self._store, "file", (file,), horizon))
+        except BaseException:
+            connection.close()
+            raise
+        return self._blocks(connection, first)
+
+    def _blocks(self, connection: socket.socket, block: Any) -> Iterator[bytes]:
+        with closing(connection):
+            while not isinstance(block, Done):
+                yield block
+                block = self._received(connection)
+
+    def _connected(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(PATIENCE_SECONDS)
+        try:
+            with reachable(self._path) as address:
+                connection.connect(address)
+        except OSError as error:
+            connection.close()
+            raise _away(error) from error
+        return connection
+
+    def _exchanged(self, connection: socket.socket, ask: Ask) -> Any:
+        try:
+            send(connection, ask)
+        except OSError as error:
+            raise _away(error) from error
+        return self._received(connection)
+
+    def _received(self, connection: socket.socket) -> Any:
+        try:
+            answer = receive(connection)
+        except OSError as error:
+            raise _away(error) from error
+        if isinstance(answer, Failed):
+            raise answer.error
+        return answer
+
+
+def _away(error: OSError) -> Away:
+    return Away(
+        "the analytical copy is away; it is started again by itself, so ask again in a moment",
+        f"the process of the analytical copy does not answer: {error.strerror or type(error).__name__}",
+    )

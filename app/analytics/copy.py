@@ -1,0 +1,315 @@
+"""The file that holds the copy: its tables, and how rows and the position in the journal are written together.
+
+It is a cache: a file that is damaged, or of another version, is made again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import duckdb
+from sqlalchemy import Boolean, Integer, Uuid
+
+from app.errors import ConfigError, StoreUnavailable, TooSlow
+from app.store.changes import Horizon, Mark, Span
+from app.store.csv_rows import COLUMNS, CsvRow
+from app.store.types import UtcDateTime
+
+VERSION = 1  # of what the tables hold
+BUFFER_BYTES = 1 << 25  # for reading the file that is loaded; a line may take half of it, or the buffer is larger
+LEAST_FREE_BYTES = 100 << 20  # the rest of the disk is for deliveries
+QUESTION_SECONDS = 10.0
+
+# Shows a text to who may not see phones.
+Mask = Callable[[str | None], str | None]
+
+_TYPES = {Uuid: "UUID", Integer: "BIGINT", Boolean: "BOOLEAN", UtcDateTime: "TIMESTAMP"}
+# Beside these stand texts that are masked; null where they are empty.
+_MASKED = ("extra", "problems")
+# DuckDB goes on with none of these.
+_DAMAGES = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+
+log = logging.getLogger(__name__)
+
+
+class Damaged(StoreUnavailable):
+    """The file can no longer be used; it has to be made again."""
+
+
+class Taken(StoreUnavailable):
+    """Another process has the copy."""
+
+
+class State(NamedTuple):
+    """How far the copy is.
+
+    It holds what the journal held at `seen`, whose newest change was then `mark`, and of `span`, where there is one,
+    what lies before it. While it is filled, `filled_to` is the last outcome that it has, by time and id.
+    """
+
+    seen: Horizon
+    mark: Mark | None
+    span: Span | None = None
+    filled_to: tuple[datetime, UUID] | None = None
+    is_filled: bool = False
+
+
+class Copy:
+    """The open file; one process at a time has it."""
+
+    def __init__(self, path: Path, memory: str, masks: Mapping[str, Mask]) -> None:
+        """Raises `Taken`, and `ConfigError` for a path or an amount of memory that is of no use."""
+        self._path = path
+        self._masks = [masks[name] for name in _MASKED]
+        self._load_from = path.with_name(f"{path.name}.load")
+        self._lock = _locked(path)
+        self._memory = memory
+        self._connection = self._opened()
+        self._inode = path.stat().st_ino
+        self.state = self._read_state()
+
+    def is_there(self) -> bool:
+        """Whether the file is still the one that was opened."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def write(self, rows: Sequence[CsvRow], replaced: Collection[UUID], state: State) -> None:
+        """These rows in place of those with the ids in `replaced`, and how far the copy is then: one transaction."""
+        self._check_space()
+        longest = self._write_load(rows) if rows else 0
+        with self._transaction(state) as cursor:
+            if replaced:
+                gone = "DELETE FROM outcomes WHERE id IN (SELECT unnest($1::UUID[]))"
+                cursor.execute(gone, [[str(key) for key in replaced]])
+            if rows:
+                cursor.execute(_load(self._load_from, longest))
+
+    def clear(self, state: State) -> None:
+        """Without any row."""
+        with self._transaction(state) as cursor:
+            cursor.execute(f"CREATE OR REPLACE TABLE outcomes ({_DEFINITION})")
+
+    def count(self) -> int:
+        """All rows."""
+        with self.reading() as cursor:
+            return int(cursor.execute("SELECT count(*) FROM outcomes").fetchall()[0][0])
+
+    @contextmanager
+    def _transaction(self, state: State) -> Iterator[duckdb.DuckDBPyConnection]:
+        with _in_words(), _cursor(self._connection) as cursor:
+            cursor.execute("BEGIN")
+            yield cursor  # a cursor that is closed undoes what was not committed
+            cursor.execute("UPDATE state SET content = $1", [_written(state)])
+            cursor.execute("COMMIT")
+        self.state = state
+
+    def _check_space(self) -> None:
+        free = shutil.disk_usage(self._path.parent).free
+        if free < LEAST_FREE_BYTES:
+            wrong = "less than 100 MiB are free on the disk of the analytical copy; make room"
+            raise StoreUnavailable(wrong, f"{self._path}: {wrong}")
+
+    @contextmanager
+    def reading(self, seconds: float = QUESTION_SECONDS) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that sees the copy as it is at one moment. It is interrupted after `seconds`, or by
+        `interrupt()` from elsewhere. Raises `TooSlow`, `Damaged`.
+        """
+        with _in_words(seconds), _cursor(self._connection) as cursor:
+            timer = threading.Timer(seconds, cursor.interrupt)
+            timer.daemon = True
+            timer.start()
+            try:
+                cursor.execute("BEGIN")
+                yield cursor
+                cursor.execute("COMMIT")
+            finally:
+                timer.cancel()
+
+    def remove(self) -> None:
+        """Give the file up, so that whoever opens it next makes it again."""
+        for file in (self._path, self._path.with_name(f"{self._path.name}.wal")):
+            file.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        with suppress(duckdb.Error):
+            self._connection.close()
+        os.close(self._lock)
+
+    def _write_load(self, rows: Sequence[CsvRow]) -> int:
+        """The longest line's bytes."""
+        longest = 0
+        with self._load_from.open("wb") as file:
+            for row in rows:
+                masked = [mask(text) for mask, text in zip(self._masks, (row.extra, row.problems), strict=True)]
+                line = f"{row.text},{','.join(map(_quoted, masked))}\n".encode()
+                longest = max(longest, len(line))
+                file.write(line)
+        return longest
+
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        with suppress(OSError):
+            self._load_from.unlink()
+        try:
+            connection = self._connected()
+            if _version(connection) == VERSION:
+                return connection
+            connection.close()
+        except duckdb.ParserException as error:
+            raise ConfigError(f"PLUM_ANALYTICS_MEMORY should be an amount like 1GB, not {self._memory}") from error
+        except duckdb.Error as error:
+            log.warning("the analytical copy cannot be read, so it is made again: %s", _first_line(error))
+        self.remove()
+        connection = self._connected()
+        connection.execute(f"CREATE TABLE outcomes ({_DEFINITION})")
+        connection.execute("CREATE TABLE state (version INTEGER, content VARCHAR)")
+        connection.execute("INSERT INTO state VALUES ($1, NULL)", [VERSION])
+        return connection
+
+    def _connected(self) -> duckdb.DuckDBPyConnection:
+        connection = duckdb.connect(
+            self._path,
+            config={
+                "memory_limit": self._memory,
+                "threads": os.cpu_count() or 1,
+                "temp_directory": str(self._path.with_name(f"{self._path.name}.spill")),
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+        for setting in (
+            f"allowed_paths = ['{_escaped(self._load_from)}']",
+            "allowed_directories = ['/dev/fd']",  # pipes of files that are written
+            "enable_external_access = false",
+            "TimeZone = 'UTC'",
+            "lock_configuration = true",
+        ):
+            connection.execute(f"SET {setting}")
+        return connection
+
+    def _read_state(self) -> State | None:
+        """None where nothing has been filled in yet."""
+        row = self._connection.execute("SELECT content FROM state").fetchone()
+        return _read(row[0]) if row and row[0] else None
+
+
+def _type(column: Any) -> str:
+    return next((name for of, name in _TYPES.items() if isinstance(column.type, of)), "VARCHAR")
+
+
+_COLUMNS = {column.name: _type(column) for column in COLUMNS} | {f"{name}_masked": "VARCHAR" for name in _MASKED}
+_DEFINITION = ", ".join(f"{name} {type_}" for name, type_ in _COLUMNS.items())
+
+
+def _load(file: Path, longest: int) -> str:
+    types = ", ".join(f"'{name}': '{type_}'" for name, type_ in _COLUMNS.items())
+    buffer = max(BUFFER_BYTES, 4 * longest)
+    return (
+        f"INSERT INTO outcomes SELECT * FROM read_csv('{_escaped(file)}', columns = {{{types}}}, "  # noqa: S608
+        "auto_detect = false, header = false, delim = ',', quote = '\"', escape = '\"', nullstr = '', "
+        f"allow_quoted_nulls = false, new_line = '\\n', max_line_size = {buffer // 2}, buffer_size = {buffer})"
+    )
+
+
+def _escaped(file: Path) -> str:
+    return str(file).replace("'", "''")
+
+
+def _quoted(text: str | None) -> str:
+    return "" if text is None else '"' + text.replace('"', '""') + '"'
+
+
+def _locked(path: Path) -> int:
+    """A descriptor that holds the lock until it is closed, by whatever end of the process."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigError(f"PLUM_ANALYTICS_PATH: {path} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise Taken("the analytical copy is in use by another process", f"another process has {path}") from None
+    return lock
+
+
+@contextmanager
+def _cursor(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    cursor = connection.cursor()
+    try:
+        yield cursor
+    finally:
+        cursor.close()
+
+
+@contextmanager
+def _in_words(seconds: float | None = None) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise TooSlow(
+            f"this took longer than {seconds:g} s and was stopped; narrow it: less time between since and until, "
+            "more filters, or fewer fields to count or group by"
+        ) from error
+    except duckdb.OutOfMemoryException as error:
+        raise TooSlow(
+            "this takes more memory than PLUM_ANALYTICS_MEMORY; narrow it: less time between since and until, "
+            "or fewer fields to sort or group by"
+        ) from error
+    except (*_DAMAGES, duckdb.IOException) as error:
+        said = _first_line(error)
+        if isinstance(error, _DAMAGES) or "orrupt" in said:
+            raise Damaged(
+                "the analytical copy is damaged, and is made again", f"the analytical copy: {said}"
+            ) from error
+        wrong = "the analytical copy cannot be read or written"
+        raise StoreUnavailable(wrong, f"{wrong}: {said}") from error
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).strip().splitlines()[0][:200]
+
+
+def _version(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """None of a file that has just been made."""
+    if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'state'").fetchone():
+        return None
+    row = connection.execute("SELECT version FROM state").fetchone()
+    return row[0] if row else None
+
+
+def _written(state: State) -> str:
+    return json.dumps(state, default=str)
+
+
+def _read(written: str) -> State:
+    seen, mark, span, filled_to, is_filled = json.loads(written)
+    return State(
+        _horizon(seen),
+        Mark(mark[0], datetime.fromisoformat(mark[1])) if mark else None,
+        Span(_horizon(span[0]), _horizon(span[1]), *span[2:]) if span else None,
+        (datetime.fromisoformat(filled_to[0]), UUID(filled_to[1])) if filled_to else None,
+        is_filled,
+    )
+
+
+def _horizon(written: list[Any]) -> Horizon:
+    return Horizon(written[0], tuple(written[1]))
+
+
+def aware(moment: datetime) -> datetime:
+    """A time of the copy's, which holds UTC without saying so."""
+    return moment.replace(tzinfo=UTC)

@@ -1,0 +1,58 @@
+"""The copy with what keeps it up to date: questions are answered once it holds what their asker saw."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from app.analytics import answers, files
+from app.analytics.copy import Copy, Mask
+from app.analytics.drift import drift
+from app.analytics.files import File
+from app.analytics.follower import Follower
+from app.store.changes import Horizon
+from app.store.database import Database
+
+# Each takes a cursor of the copy, then what is asked.
+QUESTIONS: Mapping[str, Callable[..., Any]] = {
+    "find": answers.find,
+    "count": answers.count,
+    "facets": answers.facets,
+    "summarise": answers.summarise,
+    "drift": drift,
+}
+
+
+class Engine:
+    """Whoever has one has the copy; no other process can open it meanwhile."""
+
+    def __init__(self, database: Database, path: Path, memory: str, masks: Mapping[str, Mask]) -> None:
+        """Raises `Taken`, `ConfigError`."""
+        self._copy = Copy(path, memory, masks)
+        self._follower = Follower(database, self._copy)
+        self._step: Callable[[], None] | None = self._follower.step
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow until `stop` is set. Raises `Damaged`."""
+        self._step = None
+        self._follower.run(stop)
+
+    def ask(self, what: str, arguments: tuple[Any, ...], horizon: Horizon) -> Any:
+        """The answer to one of `QUESTIONS`. Raises `Behind`, `TooSlow`, `Damaged`, and what the question raises."""
+        self._follower.wait_for(horizon, self._step)
+        with self._copy.reading() as cursor:
+            return QUESTIONS[what](cursor, *arguments)
+
+    def file(self, file: File, horizon: Horizon) -> Iterator[bytes]:
+        """The file's blocks."""
+        self._follower.wait_for(horizon, self._step)
+        return files.written(self._copy, file)
+
+    def remove(self) -> None:
+        """Give up a file that is of no use any more."""
+        self._copy.remove()
+
+    def close(self) -> None:
+        self._copy.close()

@@ -1,0 +1,193 @@
+"""Keeps the copy up to date: it is filled once from the store, then follows the journal of changes.
+
+Rows and the position in the journal are written in one transaction of the copy's, so it may be ended anywhere. A
+journal that no longer holds the change that the copy saw last is another one, or was pruned past the copy: then the
+copy is filled again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from app import metrics
+from app.analytics.copy import Copy, Damaged, State
+from app.errors import PlumError, StoreUnavailable
+from app.store import changes
+from app.store.changes import Horizon, Mark, Span
+from app.store.csv_rows import csv_rows, csv_rows_behind
+from app.store.database import Database
+from app.store.schema import outcomes
+
+POLL_SECONDS = 0.5
+AFTER_FAULT_SECONDS = 1.0
+FILL_ROWS = 20_000
+FOLLOW_OUTCOMES = 2_000
+FOLLOW_CHANGES = 1_000
+COUNT_SECONDS = 60.0
+WAIT_SECONDS = 10.0  # for the copy to come as far as a question's horizon
+
+log = logging.getLogger(__name__)
+
+
+class Behind(StoreUnavailable):
+    """The copy is being filled, or cannot follow now; the text says how far it is."""
+
+
+class Follower:
+    """One thread runs it; questions of other threads wait for it."""
+
+    def __init__(self, database: Database, copy: Copy) -> None:
+        self._database = database
+        self._copy = copy
+        self._advanced = threading.Condition()
+        self._wanted = threading.Event()
+        self._filled = 0
+        self._of: int | None = None
+        self._has_begun = False
+        self._failure: PlumError | None = None
+        self._up_to_date_at = time.monotonic()
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set. Raises `Damaged` where the file has to be made again."""
+        while not stop.is_set():
+            if not self._copy.is_there():
+                raise Damaged("the analytical copy was deleted, and is made again")
+            self.step()
+            if self._failure or not self._is_working:
+                self._wanted.wait(AFTER_FAULT_SECONDS if self._failure else POLL_SECONDS)
+                self._wanted.clear()
+
+    def step(self) -> None:
+        """One batch, and word to whoever waits. Raises `Damaged`; any other failure is told to questions."""
+        try:
+            self._advance()
+            self._failure = None
+        except Damaged:
+            raise
+        except PlumError as error:
+            if self._failure is None:
+                log.warning("the analytical copy waits for the store: %s", error.detail)
+            self._failure = error
+        if not self._failure and not self._is_working:
+            self._up_to_date_at = time.monotonic()
+        metrics.ANALYTICS_LAG_SECONDS.set(time.monotonic() - self._up_to_date_at)
+        metrics.ANALYTICS_FILLED.set(self._is_filled)
+        with self._advanced:
+            self._advanced.notify_all()
+
+    def wait_for(self, horizon: Horizon, step: Callable[[], None] | None = None) -> None:
+        """Until the copy holds what the journal held at this horizon. Raises `Behind`.
+
+        `step` brings it on where no thread does.
+        """
+        ends = time.monotonic() + WAIT_SECONDS
+        while not self._has_reached(horizon):
+            if not self._is_filled and step is None:
+                raise self._filling()
+            if self._failure or (time.monotonic() > ends and step is None):
+                raise self._late()
+            if step:
+                step()
+                continue
+            self._wanted.set()
+            with self._advanced:
+                self._advanced.wait(POLL_SECONDS)
+
+    @property
+    def _is_filled(self) -> bool:
+        return self._copy.state is not None and self._copy.state.is_filled
+
+    @property
+    def _is_working(self) -> bool:
+        """Whether there is more to do at once."""
+        state = self._copy.state
+        return state is None or not state.is_filled or state.span is not None
+
+    def _has_reached(self, horizon: Horizon) -> bool:
+        """Each change that was seen at `horizon` is in the copy."""
+        state = self._copy.state
+        if state is None or not state.is_filled:
+            return False
+        running = {one for one in state.seen.running if one < horizon.end}
+        return state.seen.end >= horizon.end and running <= set(horizon.running)
+
+    def _filling(self) -> Behind:
+        told = f" ({self._filled:,} of about {self._of:,} outcomes)" if self._of else ""
+        return Behind(f"the analytical copy is being filled{told}; ask again in a moment")
+
+    def _late(self) -> Behind:
+        behind = f"the analytical copy is {time.monotonic() - self._up_to_date_at:.0f} s behind the store"
+        if self._failure is None:
+            return Behind(f"{behind}; ask again in a moment")
+        return Behind(f"{behind}: {self._failure}", f"{behind}: {self._failure.detail}")
+
+    # --- one batch
+
+    def _advance(self) -> None:
+        state, now = self._copy.state, changes.horizon(self._database)
+        if state is None or not self._is_of_this_journal(state, now):
+            self._begin(now)
+        elif state.is_filled:
+            self._follow(state, now)
+        else:
+            self._fill(state)
+
+    def _is_of_this_journal(self, state: State, now: Horizon) -> bool:
+        """Where nothing had been written when the copy was filled, only who filled it knows its journal again."""
+        if state.mark is None:
+            return self._has_begun
+        return now.end >= state.seen.end and changes.has(self._database, state.mark)
+
+    def _begin(self, now: Horizon) -> None:
+        """All that the journal holds beyond this horizon is followed once the filling is done."""
+        if self._copy.state is not None:
+            log.warning("the analytical copy is of another journal, or too old for this one; it is filled again")
+        self._copy.clear(State(now, changes.last(self._database, now)))
+        self._has_begun = True
+        self._of = None
+
+    def _fill(self, state: State) -> None:
+        if self._of is None:
+            self._filled = self._copy.count()
+            self._of = self._outcomes()
+        rows = csv_rows_behind(self._database, state.filled_to, FILL_ROWS)
+        if len(rows) < FILL_ROWS:
+            self._copy.write(rows, (), state._replace(filled_to=None, is_filled=True))
+            log.info("the analytical copy is filled")
+            return
+        self._copy.write(rows, (), state._replace(filled_to=(rows[-1].ended_at, rows[-1].id)))
+        self._filled += len(rows)
+
+    def _outcomes(self) -> int:
+        with self._database.reading(COUNT_SECONDS) as connection:
+            return connection.execute(select(func.count()).select_from(outcomes)).scalar_one()
+
+    def _follow(self, state: State, now: Horizon) -> None:
+        span = state.span or Span(state.seen, now)
+        if span.seen == span.upto:
+            return
+        ids, newest, left = self._changed(span, state.mark)
+        done = State(span.upto, newest, is_filled=True)
+        if not ids and not state.span:
+            self._copy.state = done  # it need not be kept: whoever opens the file next finds as little
+            return
+        there = done if left is None else State(state.seen, newest, left, is_filled=True)
+        self._copy.write(csv_rows(self._database, ids), ids, there)
+
+    def _changed(self, span: Span, newest: Mark | None) -> tuple[set[UUID], Mark | None, Span | None]:
+        """Some of the outcomes that changed within the span, the newest change, and what is left of the span."""
+        ids: set[UUID] = set()
+        while len(ids) < FOLLOW_OUTCOMES:
+            found = changes.page(self._database, span, FOLLOW_CHANGES, FOLLOW_OUTCOMES)
+            if not found:
+                return ids, newest, None
+            ids.update(key for change in found for key in change.outcome_ids)
+            newest = max(filter(None, (newest, Mark(found[-1].id, found[-1].changed_at))))
+            span = span._replace(id=found[-1].id + 1, sent=0)
+        return ids, newest, span

@@ -1,0 +1,66 @@
+"""Parquet of any rows: CSV goes through DuckDB, from one pipe to another. https://parquet.apache.org/docs/file-format/"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+import duckdb
+
+from app.exports.columns import Column, Kind
+
+# A row group is in memory whole.
+GROUP_ROWS = 2_000
+BLOCK_BYTES = 1 << 18
+
+_TYPES: Mapping[Kind, str] = {Kind.NUMBER: "BIGINT", Kind.FLAG: "BOOLEAN", Kind.MOMENT: "TIMESTAMPTZ"}
+
+
+def blocks(lines: Iterable[bytes], columns: Sequence[Column], line_bytes: int) -> Iterator[bytes]:
+    """The file. `lines` are of CSV without a header and without guards, none longer than `line_bytes`."""
+    source, feed = os.pipe()
+    reader, writer = os.pipe()
+    failures: list[BaseException] = []
+
+    def feeding() -> None:
+        try:
+            with os.fdopen(feed, "wb") as pipe, suppress(BrokenPipeError):
+                pipe.writelines(lines)
+        except BaseException as error:  # noqa: BLE001  raised again in the thread that reads
+            failures.append(error)
+
+    def converting() -> None:
+        try:
+            _convert(source, writer, columns, line_bytes)
+        except duckdb.Error as error:
+            failures.append(error)
+        finally:
+            os.close(writer)
+            os.close(source)
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (feeding, converting)]
+    for thread in threads:
+        thread.start()
+    try:
+        while block := os.read(reader, BLOCK_BYTES):
+            yield block
+    finally:
+        os.close(reader)
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _convert(source: int, target: int, columns: Sequence[Column], line_bytes: int) -> None:
+    types = ", ".join(f"'{name}': '{_TYPES.get(kind, 'VARCHAR')}'" for name, kind in columns)
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(
+            f"COPY (SELECT * FROM read_csv('/dev/fd/{source}', columns = {{{types}}}, auto_detect = false, "  # noqa: S608
+            "header = false, delim = ',', quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, "
+            f"parallel = false, max_line_size = {line_bytes}, buffer_size = {2 * line_bytes})) "
+            f"TO '/dev/fd/{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP_ROWS})"
+        )

@@ -1,0 +1,179 @@
+"""The process that has the copy answers questions over a Unix socket, which the service's user alone can open.
+
+Both ends are this program, run by one user: who can write to the socket could as well write to the process's memory,
+so what passes is pickled.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import select
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.analytics.copy import Damaged
+from app.analytics.engine import Engine
+from app.analytics.files import File
+from app.errors import Overloaded, PlumError, StoreUnavailable
+from app.store.changes import Horizon
+
+AT_ONCE = 4  # questions; each has all processors
+FILES_AT_ONCE = 4
+TURN_SECONDS = 5.0
+SEND_SECONDS = 90.0  # for a reader that stalls: longer than the web worker gives its client
+
+_LENGTH = struct.Struct(">Q")
+
+log = logging.getLogger(__name__)
+
+
+class Ask(NamedTuple):
+    """A question by its name, or a file; `store` is whose outcomes are meant."""
+
+    store: str
+    what: str
+    arguments: tuple[Any, ...]
+    horizon: Horizon
+
+
+class Failed(NamedTuple):
+    """In place of an answer, or of the rest of a file."""
+
+    error: PlumError
+
+
+class Done(NamedTuple):
+    """Behind the last block of a file."""
+
+
+class Server:
+    """Listens at `path`; each connection brings one question."""
+
+    def __init__(self, engine: Engine, path: Path, store: str) -> None:
+        self._engine = engine
+        self._store = store
+        self._path = path
+        self._questions = threading.Semaphore(AT_ONCE)
+        self._files = threading.Semaphore(FILES_AT_ONCE)
+        self._listening = socket.socket(socket.AF_UNIX)
+        self.damage: Damaged | None = None
+        self._stop = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set, or the copy is found damaged, which `damage` then says."""
+        self._stop = stop
+        with reachable(self._path) as address:
+            with suppress(FileNotFoundError):
+                os.unlink(address)
+            before = os.umask(0o177)
+            try:
+                self._listening.bind(address)
+            finally:
+                os.umask(before)
+        self._listening.listen(64)
+        self._listening.settimeout(0.5)
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                connection, _ = self._listening.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+        self._listening.close()
+        self._path.unlink(missing_ok=True)
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(SEND_SECONDS)
+            try:
+                self._answer(connection, receive(connection))
+            except OSError:  # whoever asked is gone
+                return
+
+    def _answer(self, connection: socket.socket, ask: Ask) -> None:
+        try:
+            if ask.store != self._store:
+                raise StoreUnavailable("another installation uses this PLUM_ANALYTICS_PATH; give each its own")
+            if ask.what == "file":
+                self._send_file(connection, *ask.arguments, horizon=ask.horizon)
+            else:
+                with _turn(self._questions, "questions are being answered", TURN_SECONDS):
+                    send(connection, self._engine.ask(ask.what, ask.arguments, ask.horizon))
+        except OSError:
+            raise
+        except PlumError as error:
+            if isinstance(error, Damaged):
+                self.damage = error
+                self._stop.set()
+            send(connection, Failed(_bare(error)))
+        except Exception as error:
+            log.error("a question of %s failed", ask.what, exc_info=error)
+            send(connection, Failed(PlumError("an unexpected failure; the log has its trace")))
+
+    def _send_file(self, connection: socket.socket, file: File, *, horizon: Horizon) -> None:
+        with _turn(self._files, "exports are being made", 0):
+            blocks = self._engine.file(file, horizon)
+            try:
+                for block in blocks:
+                    send(connection, block)
+                    if _is_gone(connection):
+                        return
+            finally:
+                blocks.close()  # type: ignore[attr-defined]
+            send(connection, Done())
+
+
+def _bare(error: PlumError) -> PlumError:
+    """Without what it was raised from, which may not pass."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def _is_gone(connection: socket.socket) -> bool:
+    readable, _, _ = select.select([connection], [], [], 0)
+    return bool(readable)
+
+
+@contextmanager
+def _turn(places: threading.Semaphore, what: str, seconds: float) -> Iterator[None]:
+    if not places.acquire(timeout=seconds or None, blocking=seconds > 0):
+        raise Overloaded(f"as many {what} as can be at once; try again in a moment")
+    try:
+        yield
+    finally:
+        places.release()
+
+
+@contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """The path in few characters: a socket's address has room for a hundred."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def send(connection: socket.socket, message: Any) -> None:
+    content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    connection.sendall(_LENGTH.pack(len(content)) + content)
+
+
+def receive(connection: socket.socket) -> Any:
+    """Raises `OSError` where the other end is gone."""
+    [length] = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    return pickle.loads(_exactly(connection, length))  # noqa: S301
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    content = bytearray()
+    while len(content) < length:
+        block = connection.recv(min(length - len(content), 1 << 20))
+        if not block:
+            raise ConnectionResetError
+        content += block
+    return bytes(content)

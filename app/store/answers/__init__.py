@@ -1,1 +1,0 @@
-"""The answers: pages, single records, counts, facets and summaries."""

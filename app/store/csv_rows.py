@@ -1,0 +1,85 @@
+"""Outcomes as rows of CSV, formatted by the database: the quick way into another engine.
+
+Every text stands in quotes, null is an empty cell without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Boolean, ColumnElement, Integer, Select, Uuid, and_, func, literal_column, or_, select
+
+from app.store.database import Database
+from app.store.query.conditions import bound
+from app.store.query.questions import Records
+from app.store.schema import outcomes
+from app.store.types import UtcDateTime
+
+# What the copy holds of an outcome: all that is shown, and the delivery that told of it first.
+COLUMNS = [*Records.OUTCOMES.columns, outcomes.c.first_delivery_id]
+SECONDS = 60.0  # for one batch
+
+_QUOTED = "coalesce('\"' || replace({0}, '\"', '\"\"') || '\"', '')"
+_AS_IT_IS = "coalesce(CAST({0} AS TEXT), '')"
+_UTC = "coalesce(CAST(timezone('UTC', {0}) AS TEXT), '')"
+_PLAIN = (Integer, Boolean, Uuid)
+
+
+class CsvRow(NamedTuple):
+    """`extra` and `problems` are None where they are empty, which they are of most calls."""
+
+    id: UUID
+    ended_at: datetime
+    text: str
+    extra: str | None
+    problems: str | None
+
+
+def csv_rows(database: Database, ids: Collection[UUID]) -> list[CsvRow]:
+    """Those of these outcomes that there are."""
+    return _fetched(database, _select(database).where(outcomes.c.id.in_(ids)))
+
+
+def csv_rows_behind(database: Database, edge: tuple[datetime, UUID] | None, limit: int) -> list[CsvRow]:
+    """The next so many by the time they ended, behind the one that ended then and has this id."""
+    moment, key = outcomes.c.ended_at, outcomes.c.id
+    statement = _select(database).order_by(moment, key.desc()).limit(limit)
+    if edge:
+        at, last = bound(moment, edge[0]), bound(key, edge[1])
+        statement = statement.where(moment >= at, or_(moment > at, and_(moment == at, key < last)))
+    return _fetched(database, statement)
+
+
+def _fetched(database: Database, statement: Select[Any]) -> list[CsvRow]:
+    with database.reading(SECONDS, alone=True) as connection:
+        return [CsvRow(*row) for row in connection.execute(statement)]
+
+
+def _select(database: Database) -> Select[Any]:
+    return select(
+        outcomes.c.id,
+        outcomes.c.ended_at,
+        _text(database.is_sqlite),
+        _unless("{}", "extra"),
+        _unless("[]", "problems"),
+    )
+
+
+@cache
+def _text(is_sqlite: bool) -> ColumnElement[str]:
+    cells = [_template(column.type, is_sqlite).format(f"outcomes.{column.name}") for column in COLUMNS]
+    return literal_column(" || ',' || ".join(cells))
+
+
+def _template(type_: Any, is_sqlite: bool) -> str:
+    if isinstance(type_, UtcDateTime):
+        return _AS_IT_IS if is_sqlite else _UTC
+    return _AS_IT_IS if isinstance(type_, _PLAIN) else _QUOTED
+
+
+def _unless(empty: str, name: str) -> ColumnElement[str | None]:
+    return func.nullif(literal_column(f"outcomes.{name}"), empty)

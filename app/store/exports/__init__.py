@@ -1,1 +1,0 @@
-"""All rows of a question, however many: for files."""

@@ -1,0 +1,143 @@
+"""Conditions as SQL that means the same on every engine.
+
+Text compares by code point and with case, so `LIKE` is of no use: SQLite's knows no case, and its wildcards would
+have to be escaped. A prefix is a range, which an index can serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    FromClause,
+    Text,
+    and_,
+    literal,
+    or_,
+    select,
+    true,
+    type_coerce,
+    union_all,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
+
+from app.store.query.questions import Condition, Operator, Question, is_json
+from app.store.schema import deliveries, outcomes
+
+_LAST = chr(0x10FFFF)
+EMPTY = ("[]", "{}")
+
+
+class _Position(GenericFunction[int]):
+    """Where a text stands within another, from 1; 0 where it does not."""
+
+    inherit_cache = True
+    name = "position_within"
+
+
+@compiles(_Position, "postgresql")
+def _postgresql_position(element: _Position, compiler: Any, **kw: Any) -> str:
+    return f"strpos({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(_Position, "sqlite")
+def _sqlite_position(element: _Position, compiler: Any, **kw: Any) -> str:
+    return f"instr({compiler.process(element.clauses, **kw)})"
+
+
+def where(question: Question, source: FromClause | None = None) -> list[ColumnElement[bool]]:
+    """What a row must fulfil to be asked for, whichever the page; of the table, or of a source with its columns."""
+    columns: Any = (question.records.table if source is None else source).c
+    return [_condition(columns[one.field], one) for one in question.conditions]
+
+
+def _condition(column: Column[Any], condition: Condition) -> ColumnElement[bool]:
+    return _OPERATORS[condition.operator](column, list(dict.fromkeys(condition.values)))
+
+
+def _equal(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
+    if column is deliveries.c.outcome_id:
+        return _of_outcomes(values)
+    return column == bound(column, values[0]) if len(values) == 1 else column.in_(values)
+
+
+def _of_outcomes(ids: list[UUID]) -> ColumnElement[bool]:
+    """Of deliveries: that they tell of these outcomes. The first of each is named in its outcome's row."""
+    first = select(outcomes.c.first_delivery_id).where(outcomes.c.id.in_(ids))
+    later = select(deliveries.c.id).where(deliveries.c.outcome_id.in_(ids), deliveries.c.later)
+    return deliveries.c.id.in_(union_all(first, later))
+
+
+def _not(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
+    other = column.not_in(values)
+    return or_(other, column.is_(None)) if column.nullable else other
+
+
+def _beyond_any(
+    compare: Callable[[ColumnElement[Any], Any], ColumnElement[bool]], easiest: Callable[[Iterable[Any]], Any]
+) -> Callable[[Column[Any], list[Any]], ColumnElement[bool]]:
+    """Beyond any of the values is beyond the one that is easiest passed."""
+    return lambda column, values: compare(column, bound(column, easiest(values)))
+
+
+def _prefix(column: Column[Any], values: list[str]) -> ColumnElement[bool]:
+    return or_(*(_begins(column, value) for value in values))
+
+
+def _begins(column: Column[Any], prefix: str) -> ColumnElement[bool]:
+    after = _after_all_with(prefix)
+    reached = column >= bound(column, prefix)
+    return and_(reached, column < bound(column, after)) if after else reached
+
+
+def _after_all_with(prefix: str) -> str | None:
+    """The least text behind all that begin so; None where there is none."""
+    kept = prefix.rstrip(_LAST)
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)  # surrogates are no characters
+
+
+def _contains(column: Column[Any], values: list[str]) -> ColumnElement[bool]:
+    return or_(*(_Position(type_coerce(column, Text), literal(value, Text)) > 0 for value in values))
+
+
+def _null(column: Column[Any], values: list[bool]) -> ColumnElement[bool]:
+    if len(values) == 2:
+        return true()
+    text = type_coerce(column, Text)
+    if values[0]:
+        return text.in_(EMPTY) if is_json(column) else column.is_(None)
+    return text.not_in(EMPTY) if is_json(column) else column.is_not(None)
+
+
+_OPERATORS: dict[Operator, Callable[[Column[Any], list[Any]], ColumnElement[bool]]] = {
+    Operator.EQUAL: _equal,
+    Operator.NOT: _not,
+    Operator.GT: _beyond_any(lambda column, value: column > value, min),
+    Operator.GTE: _beyond_any(lambda column, value: column >= value, min),
+    Operator.LT: _beyond_any(lambda column, value: column < value, max),
+    Operator.LTE: _beyond_any(lambda column, value: column <= value, max),
+    Operator.PREFIX: _prefix,
+    Operator.CONTAINS: _contains,
+    Operator.NULL: _null,
+}
+
+
+def bound(column: Column[Any], value: Any) -> ColumnElement[Any]:
+    """The value as a parameter of the column's type: SQLAlchemy would write True and False out."""
+    return literal(value, column.type)
+
+
+def same(columns: Sequence[Column[Any]], values: Sequence[Any]) -> list[ColumnElement[bool]]:
+    """Where each column has its value, null being one like others."""
+    return [
+        column.is_(None) if value is None else column == bound(column, value)
+        for column, value in zip(columns, values, strict=True)
+    ]

@@ -1,0 +1,118 @@
+"""Wall clocks: how long each offset of a zone holds, and buckets of local time as SQL.
+
+The engine is told the offsets: its own time zones take five times as long. Buckets are of the wall clock: an hour
+that occurs twice is two, and one that the clock leaves early by half an hour, and enters again, is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, case, func, literal
+
+from app.store.query.conditions import bound
+
+_HOUR = timedelta(hours=1)
+_STEP = timedelta(days=3)  # no zone has changed its clock twice within this, nor plans to
+_MINUTE = timedelta(minutes=1)
+_FULL_HOUR = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Bucket(StrEnum):
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Until then the wall clock is UTC plus `offset`, and the hours that it shows began at UTC plus `began`.
+
+    The two differ where the clock comes into the midst of an hour: that hour began before the change, or with it.
+    """
+
+    until: datetime
+    offset: timedelta
+    began: timedelta
+
+
+def stretches(zone: tzinfo, first: datetime, last: datetime) -> list[Stretch]:
+    """Those that the time from `first` to `last` falls into. The last one's `until` says nothing."""
+    found = []
+    offset = _offset(zone, first)
+    for change in _changes(zone, first, last):
+        found.append(Stretch(change, offset, offset))
+        before, offset = offset, _offset(zone, change)
+        passed = (change + offset - _FULL_HOUR) % _HOUR
+        if passed:  # the clock now shows an hour that it does not begin
+            entered = before if _hour(change - _MINUTE, before) == _hour(change, offset) else offset - passed
+            found.append(Stretch(change + _HOUR - passed, offset, entered))
+    return [*found, Stretch(last, offset, offset)]
+
+
+def _hour(moment: datetime, offset: timedelta) -> int:
+    """Which hour the clock shows."""
+    return (moment + offset - _FULL_HOUR) // _HOUR
+
+
+def _changes(zone: tzinfo, first: datetime, last: datetime) -> Iterator[datetime]:
+    """The moments at which the offset changes."""
+    at = first
+    while at < last:
+        following = at + _STEP
+        if _offset(zone, at) != _offset(zone, following):
+            yield _change(zone, at, following)
+        at = following
+
+
+def _change(zone: tzinfo, before: datetime, after: datetime) -> datetime:
+    """The first moment, to the minute, with the offset of `after`."""
+    before, after = (moment.replace(second=0, microsecond=0) for moment in (before, after))
+    while after - before > _MINUTE:
+        middle = before + (after - before) // (2 * _MINUTE) * _MINUTE
+        before, after = (middle, after) if _offset(zone, middle) == _offset(zone, before) else (before, middle)
+    return after
+
+
+def _offset(zone: tzinfo, moment: datetime) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta()
+
+
+def local_bucket(moment: Column[datetime], bucket: Bucket, clock: Sequence[Stretch]) -> ColumnElement[Any]:
+    """The wall clock's time at which the moment's bucket begins, as SQL; `start` makes a moment of it."""
+    offset = _by_stretch(moment, clock, lambda one: literal(one.offset))
+    return func.date_trunc(bucket.value, moment + offset)
+
+
+def began_minutes(moment: Column[datetime], clock: Sequence[Stretch]) -> ColumnElement[int]:
+    """The offset with which the moment's hour began, in minutes, as SQL: it tells the two of the same name apart."""
+    return _by_stretch(moment, clock, lambda one: literal(one.began // _MINUTE))
+
+
+def start(wall: datetime, bucket: Bucket, began: int | None, zone: tzinfo) -> datetime:
+    """The moment at which a bucket begins, with its offset in the zone.
+
+    A midnight that the clock leaves out is when it went on. The offset is fixed, since Python holds times of one zone
+    for the same if only their offsets differ.
+    """
+    if bucket is Bucket.HOUR:
+        moment = wall.replace(tzinfo=UTC) - timedelta(minutes=began or 0)
+    else:
+        moment = wall.replace(tzinfo=zone).astimezone(UTC)
+    return moment.astimezone(timezone(_offset(zone, moment)))
+
+
+def _by_stretch(
+    moment: Column[datetime], clock: Sequence[Stretch], value: Callable[[Stretch], ColumnElement[Any]]
+) -> ColumnElement[Any]:
+    """The value of the stretch that the moment falls into, found by halves."""
+    if len(clock) == 1:
+        return value(clock[0])
+    half = len(clock) // 2
+    early, late = _by_stretch(moment, clock[:half], value), _by_stretch(moment, clock[half:], value)
+    return case((moment < bound(moment, clock[half - 1].until), early), else_=late)

@@ -1,0 +1,57 @@
+"""Records by their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from app.errors import NotFound
+from app.model import Delivery
+from app.store.database import Database
+from app.store.query.conditions import where
+from app.store.query.order import ordering
+from app.store.query.questions import Question, Records
+from app.store.rows import delivery_from_row
+from app.turns import in_turns
+
+ROWS_AT_ONCE = 25  # which may be large, and are made objects of
+
+
+def get_record(database: Database, records: Records, key: UUID) -> dict[str, Any]:
+    """One record's row. Raises `NotFound`."""
+    return _one(database, records, key, records.columns)
+
+
+def get_delivery(database: Database, key: UUID) -> Delivery:
+    """The delivery itself, body and all. Raises `NotFound`."""
+    return delivery_from_row(_one(database, Records.DELIVERIES, key, Records.DELIVERIES.table.c))
+
+
+def _one(database: Database, records: Records, key: UUID, columns: Any) -> dict[str, Any]:
+    with database.reading() as connection:
+        row = connection.execute(select(*columns).where(records.table.c.id == key)).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no {records.singular} {key}")
+    return dict(row)
+
+
+def among(database: Database, question: Question, ids: Collection[UUID]) -> dict[UUID, dict[str, Any]]:
+    """Of these records those that the question asks for, by id; its order and limit do not matter."""
+    table = question.records.table
+    statement = select(*question.records.columns).where(table.c.id.in_(ids), *where(question))
+    with database.reading() as connection:
+        found = in_turns(connection.execute(statement).mappings().partitions(ROWS_AT_ONCE))
+        return {row["id"]: dict(row) for rows in found for row in rows}
+
+
+def each(database: Database, question: Question, fields: Sequence[str], seconds: float) -> Iterator[dict[str, Any]]:
+    """All rows in the question's order, as they are at one moment; some at a time are in memory."""
+    columns = [question.records.table.c[name] for name in fields]
+    statement = select(*columns).where(*where(question)).order_by(*ordering(question))
+    with database.reading(seconds, alone=True) as connection:
+        found = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(statement)
+        for row in found.mappings():
+            yield dict(row)
