@@ -39,6 +39,7 @@ _TYPES = {Uuid: "UUID", Integer: "BIGINT", Boolean: "BOOLEAN", UtcDateTime: "TIM
 _MASKED = ("extra", "problems")
 # DuckDB goes on with none of these.
 _DAMAGES = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+_SIGNS_OF_DAMAGE = ("orrupt", "Could not read enough bytes")
 
 log = logging.getLogger(__name__)
 
@@ -269,14 +270,20 @@ def _in_words(seconds: float | None = None) -> Iterator[None]:
             "this takes more memory than PLUM_ANALYTICS_MEMORY; narrow it: less time between since and until, "
             "or fewer fields to sort or group by"
         ) from error
-    except (*_DAMAGES, duckdb.IOException) as error:
-        said = _first_line(error)
-        if isinstance(error, _DAMAGES) or "orrupt" in said:
-            raise Damaged(
-                "the analytical copy is damaged, and is made again", f"the analytical copy: {said}"
-            ) from error
+    except duckdb.Error as error:
+        raise _told(error) from None  # what it says of a row may hold a phone number
+
+
+def _told(error: duckdb.Error) -> StoreUnavailable:
+    said = _first_line(error)
+    if isinstance(error, _DAMAGES) or any(sign in said for sign in _SIGNS_OF_DAMAGE):
+        wrong = "the analytical copy is damaged, and is made again"
+        return Damaged(wrong, f"{wrong}: {said}")
+    if isinstance(error, duckdb.IOException):
         wrong = "the analytical copy cannot be read or written"
-        raise StoreUnavailable(wrong, f"{wrong}: {said}") from error
+        return StoreUnavailable(wrong, f"{wrong}: {said}")
+    wrong = "the analytical copy fails in an unforeseen way"
+    return StoreUnavailable(wrong, f"{wrong}: {type(error).__name__}")
 
 
 def _first_line(error: duckdb.Error) -> str:

@@ -87,17 +87,22 @@ class Follower:
         `step` brings it on where no thread does.
         """
         ends = time.monotonic() + WAIT_SECONDS
-        while not self._has_reached(horizon):
-            if not self._is_filled and step is None:
+        while step or not self._has_reached(horizon):
+            if step:
+                step()
+            elif self._is_filled:
+                self._wait()
+            else:
                 raise self._filling()
             if self._failure or (time.monotonic() > ends and step is None):
                 raise self._late()
-            if step:
-                step()
-                continue
-            self._wanted.set()
-            with self._advanced:
-                self._advanced.wait(POLL_SECONDS)
+            if step and self._has_reached(horizon):
+                return
+
+    def _wait(self) -> None:
+        self._wanted.set()
+        with self._advanced:
+            self._advanced.wait(POLL_SECONDS)
 
     @property
     def _is_filled(self) -> bool:

@@ -1,8 +1,8 @@
-"""Order and pages against a brute-force oracle, forward and back, on both engines."""
+"""Order and pages against a brute-force oracle, forward and back, from the store and by ids from its copy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
@@ -11,30 +11,47 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import update
 
+from app.answering import Answering, is_answered_by_store
 from app.errors import EdgeLost, NotFound
 from app.interpret import interpret
 from app.model import Delivery
-from app.store.answers import pages, records
-from app.store.answers.pages import Page
+from app.store import changes, pages, records
+from app.store.changes import horizon
+from app.store.pages import Page
 from app.store.query.questions import Condition, Digest, Edge, Operator, Order, Question, Records
-from app.store.exports.texts import texts
 from app.store.readings import save
 from app.store.schema import outcomes
 from app.store.types import to_json
 from tests.store.oracle import JSON_FIELDS, add_odd_texts, all_rows, chosen, ids
 
+Ask = Callable[..., Page]
+
 SORTABLE = [column.name for column in Records.OUTCOMES.columns if column.name not in JSON_FIELDS]
 
 
-def walk(database, question: Question, *, backwards: bool = False) -> Iterator[Page]:
+@pytest.fixture(params=["store", "copy"])
+def ask(request, database, answering) -> Ask:
+    """A page from the store alone, or by the ids that its copy finds."""
+    if request.param == "store":
+        return lambda question, fields=None: pages.page(database, question, fields)
+    return lambda question, fields=None: pages.page_of_ids(
+        database, question, find(database, answering, question), fields
+    )
+
+
+def find(database, answering: Answering, question: Question):
+    return answering._copy.ask("find", (question,), horizon(database))
+
+
+def walk(ask: Ask, question: Question, *, backwards: bool = False) -> Iterator[Page]:
     """The pages from here to the end of their direction, which must be as full as they can be."""
     while True:
-        page = pages.page(database, question)
+        page = ask(question)
         yield page
         if not (page.more_before if backwards else page.more_after):
             return
         assert len(page.rows) == question.limit or weight(page.rows) > pages.PAGE_BYTES
-        question = replace(question, edge=edge_of(question, page.rows[0 if backwards else -1], backwards))
+        question = replace(question, edge=Edge(page.first if backwards else page.last, backwards))
 
 
 def weight(rows: list[dict]) -> int:
@@ -51,7 +68,7 @@ def some_order(random: Random) -> list[Order]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_pages_hold_each_row_once_and_in_order_forward_and_back(database, seed) -> None:
+def test_pages_hold_each_row_once_and_in_order_forward_and_back(database, ask, seed) -> None:
     add_odd_texts(database)
     rows, random = all_rows(database), Random(seed)
     conditions = [Condition("status", Operator.NOT, ["completed"])] if seed % 2 else []
@@ -59,12 +76,12 @@ def test_pages_hold_each_row_once_and_in_order_forward_and_back(database, seed) 
         records=Records.OUTCOMES, conditions=conditions, order=some_order(random), limit=random.choice([97, 400])
     )
     wanted = chosen(rows, question)
-    found = list(walk(database, question))
+    found = list(walk(ask, question))
     assert ids(row for page in found for row in page.rows) == ids(wanted)
     assert [page.more_before for page in found] == [False, *[True] * (len(found) - 1)]
     if len(found) > 1:
         last = replace(question, edge=edge_of(question, found[-1].rows[0], backwards=True))
-        back = list(walk(database, last, backwards=True))[::-1]
+        back = list(walk(ask, last, backwards=True))[::-1]
         assert ids(row for page in back for row in page.rows) == ids(row for page in found[:-1] for row in page.rows)
         assert back[-1].more_after
 
@@ -72,7 +89,9 @@ def test_pages_hold_each_row_once_and_in_order_forward_and_back(database, seed) 
 @pytest.mark.parametrize("order", [[Order("ended_at", True)], [Order("batch"), Order("call_id", True)]])
 @pytest.mark.parametrize("conditions", [[], [Condition("status", Operator.EQUAL, ["completed"])]])
 @pytest.mark.parametrize("limit", [4, 50])
-def test_a_page_of_large_rows_ends_early_and_none_is_lost(database, monkeypatch, order, conditions, limit) -> None:
+def test_a_page_of_large_rows_ends_early_and_none_is_lost(
+    database, ask, monkeypatch, order, conditions, limit
+) -> None:
     monkeypatch.setattr(pages, "PAGE_BYTES", 20_000)
     save(database, [interpret(late(number, "é" * size)) for number, size in enumerate([10, 3000, 15_000, 70] * 10)])
     ours = [*conditions, Condition("integration", Operator.EQUAL, ["late"])]
@@ -80,12 +99,12 @@ def test_a_page_of_large_rows_ends_early_and_none_is_lost(database, monkeypatch,
     wanted = shown(chosen(all_rows(database), question))
     fetch, fetched = pages._found, []
     monkeypatch.setattr(pages, "_found", lambda *asked: fetched.append(fetch(*asked)) or fetched[-1])
-    found = list(walk(database, question))
+    found = list(walk(ask, question))
     assert max(map(weight, fetched)) < 2.6 * pages.PAGE_BYTES  # with a last row of 30,000 bytes
     assert shown(row for page in found for row in page.rows) == wanted
     assert all(weight(page.rows[:-1]) <= pages.PAGE_BYTES for page in found)
     last = replace(question, edge=edge_of(question, found[-1].rows[0], backwards=True))
-    back = list(walk(database, last, backwards=True))
+    back = list(walk(ask, last, backwards=True))
     assert shown(row for page in back[::-1] for row in page.rows) == wanted[: -len(found[-1].rows)]
     assert all(weight(page.rows[1:]) <= pages.PAGE_BYTES for page in back)
 
@@ -94,7 +113,7 @@ def shown(rows: Iterable[dict]) -> list[dict]:
     return [{column.name: row[column.name] for column in Records.OUTCOMES.columns} for row in rows]
 
 
-def test_every_field_orders_with_nulls_last_both_ways(database) -> None:
+def test_every_field_orders_with_nulls_last_both_ways(database, ask) -> None:
     add_odd_texts(database)
     rows = all_rows(database)
     for order in [Order(field, descending) for field in SORTABLE for descending in (False, True)]:
@@ -103,20 +122,20 @@ def test_every_field_orders_with_nulls_last_both_ways(database) -> None:
         first_null = next((at for at, row in enumerate(wanted) if row[order.field] is None), 2)
         for at in {0, max(first_null - 1, 0), first_null, len(wanted) - 1}:
             for backwards in (False, True):
-                beside = pages.page(database, replace(question, edge=edge_of(question, wanted[at], backwards)))
+                beside = ask(replace(question, edge=edge_of(question, wanted[at], backwards)))
                 expected = wanted[max(at - 5, 0) : at] if backwards else wanted[at + 1 : at + 6]
                 assert ids(beside.rows) == ids(expected), (order, at, backwards)
 
 
 @pytest.mark.parametrize("order", [[Order("ended_at", True)], [Order("batch"), Order("attempts", True)]])
 @pytest.mark.parametrize("backwards", [False, True])
-def test_rows_written_meanwhile_neither_repeat_nor_push_out_others(database, order, backwards) -> None:
+def test_rows_written_meanwhile_neither_repeat_nor_push_out_others(database, ask, order, backwards) -> None:
     add_odd_texts(database)
     question = Question(records=Records.OUTCOMES, order=order, limit=7)
     before = chosen(all_rows(database), question)
     edge = edge_of(question, before[-1], True) if backwards else None
     seen = []
-    for number, page in enumerate(walk(database, replace(question, edge=edge), backwards=backwards)):
+    for number, page in enumerate(walk(ask, replace(question, edge=edge), backwards=backwards)):
         seen = ids(page.rows) + seen if backwards else seen + ids(page.rows)
         save(database, [interpret(late(number))])
         if number == 20:
@@ -135,46 +154,71 @@ def late(number: int, odd: str = "") -> Delivery:
     return Delivery(id=uuid4(), integration="late", received_at=moment, body=body, batch=random.choice(["a", "z"]))
 
 
-def test_a_digest_in_place_of_a_text_marks_the_same_edge(database) -> None:
+def test_a_digest_in_place_of_a_text_marks_the_same_edge(database, ask) -> None:
     add_odd_texts(database)
     question = Question(records=Records.OUTCOMES, order=[Order("batch"), Order("call_id", True)], limit=5)
-    for page in walk(database, question):
+    for page in walk(ask, question):
         whole = edge_of(question, page.rows[-1])
         told = [Digest.of(value) if isinstance(value, str) else value for value in whole.values]
-        pages_of = [
-            pages.page(database, replace(question, edge=replace(whole, values=one))) for one in (whole.values, told)
-        ]
+        pages_of = [ask(replace(question, edge=replace(whole, values=one))) for one in (whole.values, told)]
         assert pages_of[0] == pages_of[1]
 
 
 @pytest.mark.parametrize("now", [{"batch": "other"}, {"batch": None}, {"attempts": 77}, {"id": UUID(int=1)}])
-def test_an_edge_whose_row_is_gone_or_has_changed_is_said_to_be_lost(database, now) -> None:
+def test_an_edge_whose_row_is_gone_or_has_changed_is_said_to_be_lost(database, ask, now) -> None:
     save(database, [interpret(late(number)) for number in range(3)])
     question = Question(records=Records.OUTCOMES, order=[Order("batch"), Order("attempts")], limit=1)
-    edge = edge_of(question, pages.page(database, question).rows[0])
+    edge = edge_of(question, ask(question).rows[0])
     short = replace(edge, values=[Digest.of(edge.values[0]), *edge.values[1:]])
     with database.writing() as connection:
         connection.execute(update(outcomes).where(outcomes.c.id == edge.values[-1]).values(**now))
+        changes.note(connection, {edge.values[-1], now.get("id", edge.values[-1])})
     with pytest.raises(EdgeLost, match="begin with the first page"):
-        pages.page(database, replace(question, edge=short))
+        ask(replace(question, edge=short))
 
 
-def test_asked_for_some_fields_a_page_has_these_and_what_its_edges_need(database) -> None:
+def test_asked_for_some_fields_a_page_has_these_and_what_its_edges_need(database, ask) -> None:
     add_odd_texts(database)
     question = Question(records=Records.OUTCOMES, order=[Order("batch")])
-    assert set(pages.page(database, question, ["status"]).rows[0]) == {"status", "batch", "id"}
+    assert set(ask(question, ["status"]).rows[0]) == {"status", "batch", "id"}
 
 
-@pytest.mark.parametrize("kind", [Records.OUTCOMES, Records.DELIVERIES])
-def test_an_export_gets_all_rows_in_order_whatever_is_written_meanwhile(database, kind) -> None:
+def test_all_deliveries_come_in_order_whatever_is_written_meanwhile(database) -> None:
     add_odd_texts(database)
-    question = Question(records=kind, order=[Order("batch", True)], limit=3)
-    wanted = [str(row["id"]) for row in chosen(all_rows(database, kind), question)]
-    found: list[str | None] = []
-    for number, [keys] in enumerate(texts(database, question, ["id"], 60)):
-        found += keys
-        save(database, [interpret(late(1000 + number))])
+    question = Question(records=Records.DELIVERIES, order=[Order("batch", True)])
+    wanted = ids(chosen(all_rows(database, Records.DELIVERIES), question))
+    found = []
+    for number, row in enumerate(records.each(database, question, ["id"], 60)):
+        found.append(row["id"])
+        if number % 40 == 0:
+            save(database, [interpret(late(1000 + number))])
     assert found == wanted
+
+
+ASKED = {
+    "the newest": ([], [Order("ended_at", True)], True),
+    "between two times": (
+        [Condition("ended_at", Operator.GTE, [datetime(2026, 1, 1, tzinfo=UTC)])],
+        [Order("ended_at")],
+        True,
+    ),
+    "one number": (
+        [Condition("phone_number", Operator.EQUAL, ["+1"]), Condition("batch", Operator.NULL, [True])],
+        [],
+        True,
+    ),
+    "some ids": ([Condition("id", Operator.EQUAL, [UUID(int=1)] * 20)], [Order("batch")], True),
+    "many ids": ([Condition("id", Operator.EQUAL, [UUID(int=1)] * 21)], [Order("ended_at", True)], False),
+    "no number": ([Condition("phone_number", Operator.NOT, ["+1"])], [Order("ended_at", True)], False),
+    "a word": ([Condition("status", Operator.EQUAL, ["failed"])], [Order("ended_at", True)], False),
+    "another order": ([], [Order("batch")], False),
+}
+
+
+@pytest.mark.parametrize("conditions, order, by_store", ASKED.values(), ids=ASKED)
+def test_the_store_answers_what_its_indexes_name(conditions, order, by_store) -> None:
+    assert is_answered_by_store(Question(records=Records.OUTCOMES, conditions=conditions, order=order)) == by_store
+    assert is_answered_by_store(Question(records=Records.DELIVERIES, conditions=[], order=order))
 
 
 def test_what_is_not_there_is_not_found(database) -> None:

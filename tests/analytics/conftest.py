@@ -1,0 +1,30 @@
+"""Stores of both engines, each with an analytical copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.analytics.engine import Engine
+from app.answering import Answering
+from app.store.database import Database
+from app.web.masking import masks
+from tests.store.conftest import crowded, database, full_postgresql, full_sqlite, fullness  # noqa: F401
+
+
+def opened(database: Database, directory: Path) -> Engine:
+    return Engine(database, directory / "analytics.duckdb", "200MB", masks("US"))
+
+
+@pytest.fixture
+def engine(database: Database, tmp_path: Path) -> Iterator[Engine]:  # noqa: F811
+    made = opened(database, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def answering(database: Database, engine: Engine) -> Answering:  # noqa: F811
+    return Answering(database, database, engine)
