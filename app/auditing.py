@@ -18,7 +18,7 @@ from app.web.deliveries import delivery_id
 def log_command(settings: Settings, database: Database, what: str, asked: Iterable[tuple[str, str]] = ()) -> None:
     """Raises `StoreUnavailable`; then the command must not go on."""
     now = datetime.now(UTC)
-    shown = unrevealing(asked, settings.default_region)
+    shown = unrevealing(asked)
     audit.write(database, AuditEntry(delivery_id(now), now, f"command line ({_user()})", what, shown))
 
 

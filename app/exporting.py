@@ -60,7 +60,7 @@ def export(settings: Settings, database: Database, order: Order, write: Write, a
         return
     body = order.records == "deliveries" and order.format == "ndjson" and order.reveal
     shown = columns(RECORDS[order.records], found.fields, body=body)
-    hidden = {} if order.reveal else masks(settings.default_region)
+    hidden = {} if order.reveal else masks()
     if order.format == "csv" and _is_plain(shown):
         blocks = _lines(database, found, shown, hidden, advance)
     else:

@@ -85,8 +85,8 @@ def drift(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     if reveal:
         log_command(settings, Database(settings.database_url), "drift --reveal", pairs_of(filters))
     rows = list_drift(questions_database(settings), wanted.since, wanted.among)
-    schema, region = DriftSchema(), settings.default_region
-    print_rows([schema.record(row, reveal=reveal, region=region) for row in rows], as_json=as_json)
+    schema = DriftSchema()
+    print_rows([schema.record(row, reveal=reveal) for row in rows], as_json=as_json)
 
 
 def _rounded(row: dict[str, Any], exactly: bool) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _print_page(
         log_command(settings, Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
     answers = questions_database(settings)
     page = pages.page(answers, wanted.question, wanted.fields)
-    schema = kind(reveal=reveal, region=settings.default_region, only=wanted.fields)
+    schema = kind(reveal=reveal, only=wanted.fields)
     records = [schema.record(row) for row in page.rows]
     if as_json:
         print_json(records)

@@ -14,7 +14,7 @@ from app.model import DriftKind, Product, Scope
 from app.store.drift import list_drift
 from app.web.asking import Blueprint, needs
 from app.web.fields import Key, Moment, Number, Text, Word, Zone
-from app.web.masking import without_phones
+from app.web.masking import mask_digits
 from app.web.parameters import Once, Several
 from app.web.parts import parts
 
@@ -35,11 +35,11 @@ class DriftSchema(Schema):
     last_at = Moment()
     delivery_id = Key(metadata={"description": "The first of them"})
 
-    def record(self, row: Mapping[str, Any], *, reveal: bool, region: str) -> dict[str, Any]:
+    def record(self, row: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
         """The row as analysts see it: a sender may put a phone number anywhere."""
         shown: dict[str, Any] = self.dump(row)
         if not reveal:
-            shown |= {name: without_phones(shown[name], region) for name in ("field", "value")}
+            shown |= {name: mask_digits(shown[name]) for name in ("field", "value")}
         return shown
 
 
@@ -86,6 +86,6 @@ class DriftQuestion(Schema):
 @blueprint.answers(DriftAnswer)
 def show_drift(asked: DriftAsked) -> Response:
     """What nobody knew: words, fields and types, with first and last time, how often, and by which delivery first."""
-    schema, region = DriftSchema(), parts().settings.default_region
+    schema = DriftSchema()
     rows = list_drift(parts().answers, asked.since, asked.among)
-    return jsonify({"data": [schema.record(row, reveal=g.reveal, region=region) for row in rows]})
+    return jsonify({"data": [schema.record(row, reveal=g.reveal) for row in rows]})

@@ -98,7 +98,7 @@ def all_ways(
     asked = wanted(records, MultiDict(parameters), reveal=reveal)
     shown = columns(RECORDS[records], asked.fields, body=False)
     names = [one.name for one in shown]
-    hidden = {} if reveal else masks("US")
+    hidden = {} if reveal else masks()
     fast = lines(database, asked.question, names, asked.raw, hidden, 60)
     by_columns = csv.blocks(batches(database, asked.question, names, hidden), shown, asked.raw)
     schema = RECORDS[records](reveal=reveal, only=names)
@@ -180,7 +180,7 @@ def test_records_by_columns_are_what_lists_show(database, records, reveal) -> No
     schema = RECORDS[records](reveal=reveal)
     names = list(schema.fields)
     shown = [schema.record(row) for row in pages.page(database, replace(asked.question, limit=ALL)).rows]
-    found = batches(database, asked.question, names, {} if reveal else masks("US"))
+    found = batches(database, asked.question, names, {} if reveal else masks())
     lines = b"".join(ndjson.blocks(found, columns(RECORDS[records], None, body=False), False)).decode()
     assert lines == "".join(f"{json_text(record)}\n" for record in shown)
 
