@@ -56,7 +56,7 @@ def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     settings = from_environment()
     wanted = _asked(filters, SummarySchema.about(OutcomeSchema), reveal)
     if reveal:
-        log_command(settings, Database(settings.database_url), "summary --reveal", pairs_of(filters))
+        log_command(Database(settings.database_url), "summary --reveal", pairs_of(filters))
     answers = questions_database(settings)
     rows = summarise(answers, wanted.question, wanted.group_by, wanted.zone)
     print_rows([_rounded(shown_figures(row), as_json) for row in rows], as_json=as_json)
@@ -83,7 +83,7 @@ def drift(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     settings = from_environment()
     wanted = asked(MultiDict(pairs_of(filters)), DriftQuestion())
     if reveal:
-        log_command(settings, Database(settings.database_url), "drift --reveal", pairs_of(filters))
+        log_command(Database(settings.database_url), "drift --reveal", pairs_of(filters))
     rows = list_drift(questions_database(settings), wanted.since, wanted.among)
     schema = DriftSchema()
     print_rows([schema.record(row, reveal=reveal) for row in rows], as_json=as_json)
@@ -102,7 +102,7 @@ def _print_page(
     settings = from_environment()
     wanted = _asked(filters, ListSchema.about(kind), reveal)
     if reveal:
-        log_command(settings, Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
+        log_command(Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
     answers = questions_database(settings)
     page = pages.page(answers, wanted.question, wanted.fields)
     schema = kind(reveal=reveal, only=wanted.fields)
