@@ -7,7 +7,6 @@ import pwd
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from app.config import Settings
 from app.model import AuditEntry
 from app.store import audit
 from app.store.database import Database
@@ -15,11 +14,10 @@ from app.web.auditing import unrevealing
 from app.web.deliveries import delivery_id
 
 
-def log_command(settings: Settings, database: Database, what: str, asked: Iterable[tuple[str, str]] = ()) -> None:
+def log_command(database: Database, what: str, asked: Iterable[tuple[str, str]] = ()) -> None:
     """Raises `StoreUnavailable`; then the command must not go on."""
     now = datetime.now(UTC)
-    shown = unrevealing(asked, settings.default_region)
-    audit.write(database, AuditEntry(delivery_id(now), now, f"command line ({_user()})", what, shown))
+    audit.write(database, AuditEntry(delivery_id(now), now, f"command line ({_user()})", what, unrevealing(asked)))
 
 
 def _user() -> str:

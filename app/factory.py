@@ -113,8 +113,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
 def create_engine(settings: Settings) -> Engine:
     """The analytical copy, for the one process that has it. Raises `Taken`."""
     database = Database(settings.database_url, connections=FOR_COPYING)
-    masks = masking.masks(settings.default_region)
-    return Engine(database, settings.analytics_path, settings.analytics_memory, masks)
+    return Engine(database, settings.analytics_path, settings.analytics_memory, masking.masks())
 
 
 def create_answering(settings: Settings, store: Database) -> Answering:

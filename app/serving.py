@@ -74,7 +74,7 @@ def welcome(settings: Settings, database: Database) -> str:
         return f"Serving {public_url(settings)} with what is there; for a new URL: plum-outcomes integration add NAME"
     now = datetime.now(UTC)
     for what in ("integration add", "token add"):
-        log_command(settings, database, what, [("name", "first")])
+        log_command(database, what, [("name", "first")])
     key = integrations.add_integration(database, "first", None, now)
     url = result_url(settings, key)
     token = tokens.add_token(database, "first", Scope.REVEAL, now)

@@ -55,7 +55,7 @@ OWNERS = {
     "alembic": {"store"},
     "psycopg": {"store"},
     "prometheus_client": {"metrics", "metric_memory"},
-    "phonenumbers": {"values", "config", "web"},
+    "phonenumbers": {"values", "config"},
     "defusedxml": {"products"},
     "brotli": {"products"},
     "click": {"cli", "commands", "terminal"},

@@ -35,7 +35,7 @@ def add_integration(name: str, product: str, *, as_json: bool) -> None:
     """Make an integration and print its result_url, this once."""
     declared = None if product == "auto" else Product(product)
     with opened() as (settings, database):
-        log_command(settings, database, "integration add", [("name", _name(name)), ("product", product)])
+        log_command(database, "integration add", [("name", _name(name)), ("product", product)])
         key = integrations.add_integration(database, name, declared, datetime.now(UTC))
     _print_integration(settings, name, declared, key, as_json)
 
@@ -57,7 +57,7 @@ def list_integrations(*, as_json: bool) -> None:
 def rotate_integration(name: str, grace: timedelta, *, as_json: bool) -> None:
     """Give an integration a new URL."""
     with opened() as (settings, database):
-        log_command(settings, database, "integration rotate", [("name", name), ("grace", str(grace))])
+        log_command(database, "integration rotate", [("name", name), ("grace", str(grace))])
         rotated, key = integrations.rotate_integration(database, name, grace, datetime.now(UTC))
     _print_integration(settings, name, rotated.product, key, as_json)
 
@@ -67,8 +67,8 @@ def rotate_integration(name: str, grace: timedelta, *, as_json: bool) -> None:
 @example("integration disable reminders")
 def disable_integration(name: str) -> None:
     """Answer 404 under its URLs from now on; what it sent stays."""
-    with opened() as (settings, database):
-        log_command(settings, database, "integration disable", [("name", name)])
+    with opened() as (_, database):
+        log_command(database, "integration disable", [("name", name)])
         integrations.disable_integration(database, name, datetime.now(UTC))
     say(f"{name} is disabled")
 
@@ -78,8 +78,8 @@ def disable_integration(name: str) -> None:
 @example("integration enable reminders")
 def enable_integration(name: str) -> None:
     """Take results again under its URLs, as far as those have not expired."""
-    with opened() as (settings, database):
-        log_command(settings, database, "integration enable", [("name", name)])
+    with opened() as (_, database):
+        log_command(database, "integration enable", [("name", name)])
         integrations.enable_integration(database, name)
     say(f"{name} is enabled")
 
@@ -96,8 +96,8 @@ def token() -> None:
 @example("token add dashboard --scope read")
 def add_token(name: str, scope: str, *, as_json: bool) -> None:
     """Make a token and print it, this once."""
-    with opened() as (settings, database):
-        log_command(settings, database, "token add", [("name", _name(name)), ("scope", scope)])
+    with opened() as (_, database):
+        log_command(database, "token add", [("name", _name(name)), ("scope", scope)])
         secret = tokens.add_token(database, name, Scope(scope), datetime.now(UTC))
     if as_json:
         print_json({"name": name, "scope": scope, "token": secret})
@@ -119,8 +119,8 @@ def list_tokens(*, as_json: bool) -> None:
 @example("token revoke dashboard")
 def revoke_token(name: str) -> None:
     """Let a token open nothing from now on."""
-    with opened() as (settings, database):
-        log_command(settings, database, "token revoke", [("name", name)])
+    with opened() as (_, database):
+        log_command(database, "token revoke", [("name", name)])
         tokens.revoke_token(database, name, datetime.now(UTC))
     say(f"{name} is revoked")
 

@@ -47,7 +47,7 @@ def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, del
     settings = from_environment()
     if reveal:
         wanted(order.records, MultiDict(order.parameters), reveal=True)  # nothing is logged that was not understood
-        log_command(settings, Database(settings.database_url), "export --reveal", _told(order))
+        log_command(Database(settings.database_url), "export --reveal", _told(order))
     database = questions_database(settings)
     with (
         _whole(out) as file,

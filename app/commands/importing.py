@@ -38,7 +38,7 @@ def import_command(files: tuple[str, ...], *, as_json: bool) -> None:
         raise click.UsageError(f"{missing[0]} cannot be read")
     settings = from_environment()
     database = Database(settings.database_url)
-    log_command(settings, database, "import", [("files", str(len(files)))])
+    log_command(database, "import", [("files", str(len(files)))])
     complaints = _Complaints()
     bringing = Import(
         factory.recorder(database, settings),

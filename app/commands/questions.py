@@ -54,7 +54,7 @@ def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     settings = from_environment()
     wanted = _asked(filters, SummarySchema.about(OutcomeSchema), reveal)
     if reveal:
-        log_command(settings, Database(settings.database_url), "summary --reveal", pairs_of(filters))
+        log_command(Database(settings.database_url), "summary --reveal", pairs_of(filters))
     answering = create_answering(settings, questions_database(settings))
     rows = answering.summarise(wanted.question, wanted.group_by, wanted.zone)
     print_rows([_rounded(shown_figures(row), as_json) for row in rows], as_json=as_json)
@@ -81,10 +81,10 @@ def drift(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     settings = from_environment()
     wanted = asked(MultiDict(pairs_of(filters)), DriftQuestion())
     if reveal:
-        log_command(settings, Database(settings.database_url), "drift --reveal", pairs_of(filters))
+        log_command(Database(settings.database_url), "drift --reveal", pairs_of(filters))
     rows = create_answering(settings, questions_database(settings)).drift(wanted.since, wanted.among)
-    schema, region = DriftSchema(), settings.default_region
-    print_rows([schema.record(row, reveal=reveal, region=region) for row in rows], as_json=as_json)
+    schema = DriftSchema()
+    print_rows([schema.record(row, reveal=reveal) for row in rows], as_json=as_json)
 
 
 def _rounded(row: dict[str, Any], exactly: bool) -> dict[str, Any]:
@@ -100,10 +100,10 @@ def _print_page(
     settings = from_environment()
     wanted = _asked(filters, ListSchema.about(kind), reveal)
     if reveal:
-        log_command(settings, Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
+        log_command(Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
     answering = create_answering(settings, questions_database(settings))
     page = answering.page(wanted.question, wanted.fields)
-    schema = kind(reveal=reveal, region=settings.default_region, only=wanted.fields)
+    schema = kind(reveal=reveal, only=wanted.fields)
     records = [schema.record(row) for row in page.rows]
     if as_json:
         print_json(records)

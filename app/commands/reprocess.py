@@ -39,7 +39,7 @@ def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: 
     database = Database(settings.database_url)
     schema_version.check(database)
     if not dry_run:
-        log_command(settings, database, "reprocess", pairs_of(filters))
+        log_command(database, "reprocess", pairs_of(filters))
     report = Report(last=after)
     bar = click.progressbar(
         length=0, label="reading again", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True

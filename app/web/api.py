@@ -124,7 +124,7 @@ def _list(asked: Asked, kind: type[RecordSchema]) -> Response:
 
 
 def _schema(kind: type[RecordSchema], fields: list[str] | None = None) -> RecordSchema:
-    return kind(reveal=g.reveal, region=parts().settings.default_region, only=fields)
+    return kind(reveal=g.reveal, only=fields)
 
 
 def _id(text: str) -> UUID:

@@ -15,7 +15,7 @@ from app.exports.cells import HIDDEN
 from app.model import AuditEntry, Token
 from app.values import storable
 from app.web.deliveries import delivery_id
-from app.web.masking import PHONE_FIELDS, without_phones
+from app.web.masking import PHONE_FIELDS, mask_digits
 from app.web.origin import peer
 from app.web.parts import now, parts
 
@@ -54,16 +54,16 @@ def logged(when: Logged, token: Token, view: Callable[[], Response], path: dict[
     return answer
 
 
-def unrevealing(parameters: Iterable[tuple[str, str]], region: str) -> Asked:
+def unrevealing(parameters: Iterable[tuple[str, str]]) -> Asked:
     """A question's parameters without what may be a phone number, or hold one."""
-    return [(name, _unrevealing(name, value, region)) for name, value in parameters]
+    return [(name, _unrevealing(name, value)) for name, value in parameters]
 
 
-def _unrevealing(name: str, value: str, region: str) -> str:
+def _unrevealing(name: str, value: str) -> str:
     if _LEFT_OUT.fullmatch(name):
         return HIDDEN
     text = storable(value) or ""
-    return text if _NO_PHONE.fullmatch(name) else without_phones(text, region)
+    return text if _NO_PHONE.fullmatch(name) else mask_digits(text)
 
 
 def _write(token: Token, path: dict[str, Any], status: int | None) -> None:
@@ -73,7 +73,7 @@ def _write(token: Token, path: dict[str, Any], status: int | None) -> None:
         at=at,
         who=token.name,
         what=request.endpoint or "",
-        asked=unrevealing(request.args.items(multi=True), settings.default_region),
+        asked=unrevealing(request.args.items(multi=True)),
         record_id=next(filter(None, map(_uuid, path.values())), None),
         remote_addr=storable(peer(request.environ, settings.trusted_proxies)),
         status=status,

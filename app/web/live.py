@@ -137,7 +137,7 @@ def _may_go_on() -> Callable[[], bool]:
 
 def _teller(feed: Feed, question: Question) -> Tell:
     """Makes a batch's events, some at a time; those of a stream without filters are made once for all."""
-    schema = OutcomeSchema(reveal=g.reveal, region=parts().settings.default_region)
+    schema = OutcomeSchema(reveal=g.reveal)
 
     def shown(row: Mapping[str, Any]) -> str:
         return one_line(json_text(schema.record(row)))

@@ -13,7 +13,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, post_load
 from app.model import DriftKind, Product, Scope
 from app.web.asking import Blueprint, needs
 from app.web.fields import Key, Moment, Number, Text, Word, Zone
-from app.web.masking import without_phones
+from app.web.masking import mask_digits
 from app.web.parameters import Once, Several
 from app.web.parts import parts
 
@@ -34,11 +34,11 @@ class DriftSchema(Schema):
     last_at = Moment()
     delivery_id = Key(metadata={"description": "That made the first of them"})
 
-    def record(self, row: Mapping[str, Any], *, reveal: bool, region: str) -> dict[str, Any]:
+    def record(self, row: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
         """The row as analysts see it: a sender may put a phone number anywhere."""
         shown: dict[str, Any] = self.dump(row)
         if not reveal:
-            shown |= {name: without_phones(shown[name], region) for name in ("field", "value")}
+            shown |= {name: mask_digits(shown[name]) for name in ("field", "value")}
         return shown
 
 
@@ -85,6 +85,6 @@ class DriftQuestion(Schema):
 @blueprint.answers(DriftAnswer)
 def show_drift(asked: DriftAsked) -> Response:
     """What nobody knew: words, fields and types, with first and last time, how often, and by which delivery first."""
-    schema, region = DriftSchema(), parts().settings.default_region
+    schema = DriftSchema()
     rows = parts().answering.drift(asked.since, asked.among)
-    return jsonify({"data": [schema.record(row, reveal=g.reveal, region=region) for row in rows]})
+    return jsonify({"data": [schema.record(row, reveal=g.reveal) for row in rows]})

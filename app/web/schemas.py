@@ -23,15 +23,14 @@ def _objects(**properties: Any) -> dict[str, Any]:
 
 
 class RecordSchema(Schema):
-    """A record from a row. `region` is where national phone numbers belong, for telling them when masking."""
+    """A record from a row."""
 
     records: ClassVar[Records]
     moment: ClassVar[str]  # what since and until, and the order where none is asked for, go by
 
-    def __init__(self, *, reveal: bool = False, region: str = "US", **options: Any) -> None:
+    def __init__(self, *, reveal: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.reveal = reveal
-        self.region = region
 
     def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The row as analysts see it.
@@ -39,7 +38,7 @@ class RecordSchema(Schema):
         The same as `dump`, most of whose time goes into finding values where a mapping has them at hand.
         """
         shown = {name: field._serialize(row[name], name, row) for name, field in self.dump_fields.items()}
-        return shown if self.reveal else masked(shown, self.region)
+        return shown if self.reveal else masked(shown)
 
 
 class OutcomeSchema(RecordSchema):

@@ -15,7 +15,7 @@ from tests.store.conftest import crowded, database, full_postgresql, full_sqlite
 
 
 def opened(database: Database, directory: Path) -> Engine:
-    return Engine(database, directory / "analytics.duckdb", "200MB", masks("US"))
+    return Engine(database, directory / "analytics.duckdb", "200MB", masks())
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_what_is_changed_removed_or_said_again_is_so_in_the_copy(database, engin
 def test_masked_texts_stand_beside_those_that_hold_numbers(database, engine) -> None:
     save(database, [interpret(call(1, note="617-555-1234", attempts="6175551234"))])
     copied(database, engine)
-    mask = masks("US")
+    mask = masks()
     with engine._copy.reading() as cursor:
         found = cursor.execute(
             "SELECT extra, extra_masked, problems, problems_masked FROM outcomes WHERE integration = 'ours'"
@@ -273,7 +273,7 @@ from pathlib import Path
 from app.analytics.engine import Engine
 from app.store.database import Database
 from app.web.masking import masks
-engine = Engine(Database(sys.argv[1]), Path(sys.argv[2]), "200MB", masks("US"))
+engine = Engine(Database(sys.argv[1]), Path(sys.argv[2]), "200MB", masks())
 print("open", flush=True)
 engine.run(threading.Event())
 """
@@ -288,7 +288,7 @@ def test_a_process_that_is_killed_anywhere_leaves_a_copy_that_goes_on(database, 
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "open\n"
             with pytest.raises(Taken, match="in use"):
-                Copy(file, "200MB", masks("US"))
+                Copy(file, "200MB", masks())
             ends = time.monotonic() + random.uniform(0, 0.5)
             while time.monotonic() < ends:
                 write(database, 20, seed=random.randrange(100))
