@@ -32,9 +32,6 @@ CHORES = {
     "prune_changes": lambda: None,
     "truncate_wal": lambda: None,
     "renew_journal": lambda: False,
-    "drift": lambda: False,
-    "count_drift": lambda: 0,
-    "roll_up": lambda stop: None,
 }
 
 
@@ -323,46 +320,6 @@ def test_changes_of_long_ago_are_forgotten_now_and_then(spool, monkeypatch) -> N
     house._tidy()
     house._tidy()
     assert pruned == [1, 1, 1]
-
-
-def test_the_journal_is_pruned_only_once_drift_has_seen_it(spool, monkeypatch) -> None:
-    monkeypatch.setattr(housekeeping, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(housekeeping, "DRIFT_SECONDS", 0.0)
-    steps, seen, stop = iter([True, True, True, False]), [], threading.Event()
-
-    def step() -> bool:
-        seen.append("step")
-        return next(steps)
-
-    def prune() -> None:
-        seen.append("prune")
-        stop.set()
-
-    keeping(spool, list, drift=step, prune_changes=prune).run(stop)
-    assert seen == ["step"] * 4 + ["prune"]
-
-
-def test_a_fault_in_drift_costs_neither_draining_nor_pruning(spool, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(housekeeping, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(housekeeping, "PRUNE_SECONDS", 0.0)
-    stored, stop, tries = [], threading.Event(), []
-
-    def record(group):
-        stored.extend(group)
-        return [Receipt(one.id, Verdict.APPLIED) for one in group]
-
-    def fail() -> bool:
-        tries.append(1)
-        spool.append([delivery()])
-        raise ZeroDivisionError
-
-    def prune() -> None:
-        if stored:
-            stop.set()
-
-    keeping(spool, record, drift=fail, prune_changes=prune).run(stop)
-    assert len(stored) == len(tries) == 1
-    assert "what is new in deliveries cannot be counted" in caplog.text
 
 
 def test_a_spool_directory_that_is_removed_is_kept_again_by_who_kept_it(spool) -> None:

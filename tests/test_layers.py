@@ -15,29 +15,30 @@ STORE_ROOT = ROOT / "store"
 LAYERS = [
     ["cli"],
     ["commands"],
+    ["exporting"],
     ["factory"],
     ["doctor"],
-    ["serving", "exporting"],
+    ["serving"],
     ["auditing"],
-    ["web", "housekeeping", "roller"],
+    ["web", "housekeeping"],
+    ["answering"],
+    ["analytics"],
     ["intake", "store", "plum"],
-    ["interpret", "drift"],
+    ["interpret"],
     ["normalise", "products"],
     ["values", "exports"],
     ["metrics", "config", "logs"],
-    ["terminal", "pace", "metric_memory", "server"],
+    ["terminal", "turns", "metric_memory", "server"],
     ["model", "errors"],
 ]
 
 # Within the store, likewise.
 STORE = [
-    ["exports"],
-    ["answers"],
-    ["rollups", "reprocess", "drift"],
+    ["pages", "records", "csv_rows", "reprocess"],
     ["readings"],
-    ["changes", "integrations", "tokens", "audit", "known", "arrivals", "schema_version"],
-    ["bulk"],
-    ["asking", "rows"],
+    ["changes", "integrations", "tokens", "audit", "known", "schema_version"],
+    ["bulk", "weights"],
+    ["query", "rows"],
     ["database", "schema"],
     ["failures", "postgresql", "sqlite"],
     ["aside", "deadline", "types"],
@@ -51,7 +52,8 @@ OWNERS = {
     "flask_smorest": {"web"},
     "apispec": {"web"},
     "webargs": {"web"},
-    "sqlalchemy": {"store"},
+    "sqlalchemy": {"store", "analytics"},
+    "duckdb": {"analytics"},
     "alembic": {"store"},
     "psycopg": {"store"},
     "prometheus_client": {"metrics", "metric_memory"},
@@ -61,7 +63,6 @@ OWNERS = {
     "click": {"cli", "commands", "terminal"},
     "gunicorn": {"server"},
     "gevent": {"store", "server"},
-    "pyarrow": {"exports"},
 }
 
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,8 @@ from app.errors import StoreUnavailable
 from app.store.changes import Horizon
 
 PATIENCE_SECONDS = 40.0  # a turn, coming as far as the asker's horizon, and the answer
+STARTING_SECONDS = 5.0  # for the process to be there, as after a start
+RETRY_SECONDS = 0.1
 
 
 class Away(StoreUnavailable):
@@ -27,12 +30,13 @@ class Remote:
         """`path` is its socket, `store` says whose outcomes are meant."""
         self._path = path
         self._store = store
+        self._away_since: float | None = None
 
     def is_there(self) -> bool:
         """Whether a process has the copy, and takes questions."""
         try:
-            self._connected().close()
-        except Away:
+            self._connect().close()
+        except OSError:
             return False
         return True
 
@@ -58,14 +62,29 @@ class Remote:
                 block = self._received(connection)
 
     def _connected(self) -> socket.socket:
+        """Who asks while the process starts waits for it; once it is known to be away, nobody does."""
+        while True:
+            try:
+                connection = self._connect()
+            except OSError as error:
+                self._away_since = self._away_since or time.monotonic()
+                if time.monotonic() - self._away_since > STARTING_SECONDS:
+                    raise _away(error) from error
+                time.sleep(RETRY_SECONDS)
+            else:
+                self._away_since = None
+                return connection
+
+    def _connect(self) -> socket.socket:
+        """Raises `OSError`."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(PATIENCE_SECONDS)
         try:
             with reachable(self._path) as address:
                 connection.connect(address)
-        except OSError as error:
+        except OSError:
             connection.close()
-            raise _away(error) from error
+            raise
         return connection
 
     def _exchanged(self, connection: socket.socket, ask: Ask) -> Any:

@@ -30,6 +30,7 @@ FILL_ROWS = 20_000
 FOLLOW_OUTCOMES = 2_000
 FOLLOW_CHANGES = 1_000
 COUNT_SECONDS = 60.0
+BEGINNING_SECONDS = 3.0  # of filling, in which a small store is done, so that its first questions are answered
 WAIT_SECONDS = 10.0  # for the copy to come as far as a question's horizon
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Follower:
         self._filled = 0
         self._of: int | None = None
         self._has_begun = False
+        self._began_at = time.monotonic()
         self._failure: PlumError | None = None
         self._up_to_date_at = time.monotonic()
 
@@ -90,7 +92,7 @@ class Follower:
         while step or not self._has_reached(horizon):
             if step:
                 step()
-            elif self._is_filled:
+            elif self._is_filled or time.monotonic() < self._began_at + BEGINNING_SECONDS:
                 self._wait()
             else:
                 raise self._filling()
@@ -154,7 +156,7 @@ class Follower:
         if self._copy.state is not None:
             log.warning("the analytical copy is of another journal, or too old for this one; it is filled again")
         self._copy.clear(State(now, changes.last(self._database, now)))
-        self._has_begun = True
+        self._has_begun, self._began_at = True, time.monotonic()
         self._of = None
 
     def _fill(self, state: State) -> None:

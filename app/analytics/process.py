@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def run(open_engine: Callable[[], Engine], socket: Path, store: str, stop: threading.Event) -> None:
-    """Until `stop` is set. Raises `Damaged` once it has removed a copy that is of no use; the next one makes it again."""
+    """Until `stop` is set. Raises `Damaged` once it has removed a copy of no use, for the next to make again."""
     engine = _opened(open_engine, stop)
     if engine is None:
         return

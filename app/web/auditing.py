@@ -15,7 +15,7 @@ from app.exports.cells import HIDDEN
 from app.model import AuditEntry, Token
 from app.values import storable
 from app.web.deliveries import delivery_id
-from app.web.masking import PHONE_FIELDS, mask_digits
+from app.web.masking import PHONE_FIELDS, mask_digits, mask_query
 from app.web.origin import peer
 from app.web.parts import now, parts
 
@@ -63,7 +63,7 @@ def _unrevealing(name: str, value: str) -> str:
     if _LEFT_OUT.fullmatch(name):
         return HIDDEN
     text = storable(value) or ""
-    return text if _NO_PHONE.fullmatch(name) else mask_digits(text)
+    return text if _NO_PHONE.fullmatch(name) else mask_digits(mask_query(text))
 
 
 def _write(token: Token, path: dict[str, Any], status: int | None) -> None:

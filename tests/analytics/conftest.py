@@ -14,8 +14,8 @@ from app.web.masking import masks
 from tests.store.conftest import crowded, database, full_postgresql, full_sqlite, fullness  # noqa: F401
 
 
-def opened(database: Database, directory: Path) -> Engine:
-    return Engine(database, directory / "analytics.duckdb", "200MB", masks())
+def opened(store: Database, directory: Path) -> Engine:
+    return Engine(store, directory / "analytics.duckdb", "200MB", masks())
 
 
 @pytest.fixture

@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from app.exports import FORMATS, xlsx
-from app.exports.cells import cells
-from app.exports.columns import Column, Kind
-from tests.exports.by_columns import by_columns
+from app.analytics import parquet as parquet_file
+from app.errors import StoreUnavailable
+from app.exports import csv as csv_file
+from app.exports import ndjson, xlsx
+from app.exports.cells import guarded, json_text
+from app.exports.columns import Column, Kind, Texts
 
 COLUMNS = [
     Column("text", Kind.TEXT),
@@ -55,9 +57,21 @@ records = st.lists(
 
 
 def made(name: str, some: list[dict], raw: bool = False) -> bytes:
-    """Handed over in batches of one or two."""
-    batches = [by_columns(some[start : start + 2], COLUMNS) for start in range(0, len(some), 2)]
-    return b"".join(FORMATS[name].blocks(batches, COLUMNS, raw))
+    rows = [texts_of(record) for record in some]
+    match name:
+        case "csv":
+            found = [csv_file.header([name for name, _ in COLUMNS]), *csv_file.lines(rows, COLUMNS, raw)]
+        case "ndjson":
+            found = ndjson.lines(some)
+        case "xlsx":
+            found = xlsx.blocks(rows, COLUMNS)
+        case "parquet":
+            found = parquet_file.blocks(csv_file.lines(rows, COLUMNS, raw=True), COLUMNS, 1 << 22)
+    return b"".join(found)
+
+
+def texts_of(record: dict) -> Texts:
+    return [value if value is None or isinstance(value, str) else json_text(value) for value in record.values()]
 
 
 @given(records)
@@ -82,15 +96,32 @@ def test_in_guarded_csv_no_cell_can_become_a_formula_and_only_guarded_cells_diff
 
 
 def test_each_character_that_starts_a_formula_is_guarded_and_no_number_is() -> None:
-    assert cells([f"{first}1" for first in "=+-@\t\r'1"], Kind.TEXT, raw=False) == [
-        "'=1", "'+1", "'-1", "'@1", "'\t1", "\"'\r1\"", "'1", "11",
-    ]  # fmt: skip
-    assert cells(["-1"], Kind.NUMBER, raw=False) == ["-1"]
+    assert [guarded(f"{first}1") for first in "=+-@\t\r'1"] == [
+        "'=1",
+        "'+1",
+        "'-1",
+        "'@1",
+        "'\t1",
+        "'\r1",
+        "'1",
+        "11",
+    ]
+    assert list(csv_file.lines([["-1"]], [Column("n", Kind.NUMBER)])) == [b"-1\n"]
 
 
-def test_csv_lines_end_with_crlf_and_quotes_stand_only_where_needed() -> None:
+def test_csv_quotes_stand_only_where_needed_and_tell_an_empty_text_from_null() -> None:
     record = {"text": 'say "a, b"', "number": 0, "flag": False, "at": None, "json": []}
-    assert made("csv", [record]) == b'text,number,flag,at,json\r\n"say ""a, b""",0,false,,[]\r\n'
+    assert made("csv", [record]) == b'text,number,flag,at,json\n"say ""a, b""",0,false,,[]\n'
+    assert list(csv_file.lines([["", None]], COLUMNS[:2])) == [b'"",\n']
+    assert list(csv_file.lines([[None]], COLUMNS[:1])) == [b'""\n']
+
+
+@given(records, st.integers(1, 50))
+def test_csv_is_read_again_wherever_its_blocks_end(some, size) -> None:
+    rows = [[text or "" for text in texts_of(record)] for record in some]
+    text = b"".join(csv_file.lines(rows, COLUMNS, raw=True))
+    blocks = [text[start : start + size] for start in range(0, len(text), size)]
+    assert list(csv_file.read(blocks)) == rows
 
 
 @given(records)
@@ -174,18 +205,17 @@ def test_parquet_reads_back_with_types(some) -> None:
     assert [row | {"json": json.loads(row["json"])} for row in table.to_pylist()] == expected
 
 
-def test_parquet_of_many_batches_holds_all_rows_in_several_groups(monkeypatch) -> None:
-    monkeypatch.setattr("app.exports.parquet.GROUP_ROWS", 3)
-    some = [{"text": None, "number": n, "flag": True, "at": None, "json": {}} for n in range(10)]
+def test_parquet_of_many_rows_holds_them_in_several_groups() -> None:
+    some = [{"text": None, "number": n, "flag": True, "at": None, "json": {}} for n in range(10_000)]
     file = parquet.ParquetFile(io.BytesIO(made("parquet", some)))
-    assert file.num_row_groups == 3
-    assert file.read()["number"].to_pylist() == list(range(10))
+    assert file.num_row_groups > 1
+    assert file.read()["number"].to_pylist() == list(range(10_000))
 
 
-def test_parquet_of_large_rows_has_groups_of_few(monkeypatch) -> None:
-    monkeypatch.setattr("app.exports.parquet.GROUP_BYTES", 10_000)
-    some = [{"text": "x" * 3000, "number": n, "flag": True, "at": None, "json": {}} for n in range(20)]
-    file = parquet.ParquetFile(io.BytesIO(made("parquet", some)))
-    groups = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
-    assert groups == [4] * 5
-    assert file.read()["number"].to_pylist() == list(range(20))
+def test_a_parquet_file_whose_rows_break_off_fails() -> None:
+    def broken():
+        yield b"1\n"
+        raise StoreUnavailable("gone")
+
+    with pytest.raises(StoreUnavailable, match="gone"):
+        list(parquet_file.blocks(broken(), COLUMNS[1:2], 1 << 22))

@@ -14,8 +14,8 @@ from sqlalchemy import select
 
 from app.interpret import interpret
 from app.model import Delivery
-from app.store.query.questions import Condition, Operator, Order, Question, Records
 from app.store.database import Database
+from app.store.query.questions import Condition, Operator, Order, Question, Records
 from app.store.readings import save
 
 JSON_FIELDS = {"events", "extra", "problems", "headers"}

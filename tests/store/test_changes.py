@@ -6,17 +6,14 @@ import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import text
 
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import changes, drift
+from app.store import changes
 from app.store.changes import Horizon, Span
 from app.store.database import Database
 from app.store.readings import save
-from app.store.rollups import rolling, standing
-from app.store.schema import changes as notes
-from app.store.schema import positions, rollup_state
 
 NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
 
@@ -102,7 +99,7 @@ def test_a_transaction_that_commits_late_is_neither_missed_nor_waited_for(crowde
     start = changes.horizon(crowded)
     late = uuid4()
     with crowded.writing() as held:
-        changes.note(held, [late], [])
+        changes.note(held, [late])
         [quick] = save(crowded, [call("quick")])
         middle = changes.horizon(crowded)
         assert between(crowded, start, middle) == [quick.outcome_id]
@@ -115,8 +112,8 @@ def test_two_notes_of_one_transaction_are_both_kept(crowded) -> None:
     start = changes.horizon(crowded)
     first, second = uuid4(), uuid4()
     with crowded.writing() as connection:
-        changes.note(connection, [first], [])
-        changes.note(connection, [second], [])
+        changes.note(connection, [first])
+        changes.note(connection, [second])
     assert between(crowded, start) == [first, second]
 
 
@@ -130,7 +127,7 @@ def test_of_many_that_write_at_once_each_change_is_told_once(crowded) -> None:
             written.extend(receipt.outcome_id for receipt in save(crowded, [call(f"{writer}-{number}")]))
 
     with crowded.writing() as held:
-        changes.note(held, [held_open := uuid4()], [])
+        changes.note(held, [held_open := uuid4()])
         threads = [threading.Thread(target=write, args=(writer,)) for writer in range(6)]
         for thread in threads:
             thread.start()
@@ -148,52 +145,44 @@ def test_of_many_that_write_at_once_each_change_is_told_once(crowded) -> None:
 # --- another server
 
 
-def ahead(database: Database) -> Horizon:
+def ahead(database: Database) -> None:
     """As if all that is known were of a server that has come much further, as after a dump and its restore."""
     with database.writing() as connection:
         connection.execute(text("UPDATE changes SET id = id + 1000000000"))
-        connection.execute(text("UPDATE rollup_state SET seen_end = seen_end + 1000000000"))
-        for name, position in connection.execute(select(positions.c.name, positions.c.position)).all():
-            position[1][0] += 1_000_000_000
-            position[2][0] += 1_000_000_000
-            connection.execute(update(positions).where(positions.c.name == name).values(position=position))
-    return changes.horizon(database)
 
 
-def test_on_another_server_the_journal_and_all_its_followers_begin_anew(crowded) -> None:
+def test_on_another_server_the_journal_begins_anew(crowded) -> None:
     assert not changes.renew(crowded, NOW)
     assert changes.renewed_at(crowded) == 0
-    save(crowded, [call("before"), reading(b"result=Odd&call_id=odd")])
-    follow(crowded)
-    known = drift.list_drift(crowded)
+    save(crowded, [call("before")])
+    mark = changes.last(crowded, changes.horizon(crowded))
+    assert changes.has(crowded, mark)
     ahead(crowded)
     assert changes.renew(crowded, NOW)
     assert not changes.renew(crowded, NOW)
     assert changes.renewed_at(crowded) == NOW.timestamp()
-    save(crowded, [call("after"), reading(b"result=Other&call_id=other")])
-    follow(crowded)
-    found = drift.list_drift(crowded)
-    assert known[0] in found
-    assert [row["count"] for row in found] == [1] * (len(known) * 2)
-    with crowded.reading() as connection:
-        assert connection.execute(select(rollup_state.c.seen_end)).scalar_one() < 1_000_000_000
-    assert standing.lag(crowded, datetime.now(UTC)).seconds == 0
-    changes.prune(crowded, datetime.now(UTC) + timedelta(hours=1))
-    with crowded.reading() as connection:
-        assert connection.execute(select(func.count()).select_from(notes)).scalar_one() == 1
+    assert not changes.has(crowded, mark)
+    start = changes.horizon(crowded)
+    [after] = save(crowded, [call("after")])
+    assert between(crowded, start) == [after.outcome_id]
 
 
 def test_a_journal_of_this_server_is_kept_whatever_is_under_way(crowded) -> None:
     save(crowded, [call("a")])
-    follow(crowded)
     with crowded.writing() as held:
-        changes.note(held, [uuid4()], [])
+        changes.note(held, [uuid4()])
         assert not changes.renew(crowded, NOW)
     assert not changes.renew(crowded, NOW)
 
 
-def follow(database: Database) -> None:
-    while drift.advance(database, interpret):
-        pass
-    while rolling.refresh(database, datetime.now(UTC), timedelta(0)):
-        pass
+def test_the_newest_change_is_known_again_until_it_is_another(database) -> None:
+    """By its number and moment: numbers begin anew where a backup is restored."""
+    save(database, [call("a")])
+    mark = changes.last(database, changes.horizon(database))
+    save(database, [call("b")])
+    assert changes.has(database, mark)
+    assert changes.last(database, changes.horizon(database)).id > mark.id
+    assert not changes.has(database, mark._replace(changed_at=NOW))
+    changes.prune(database, datetime.now(UTC) + timedelta(hours=1))
+    assert not changes.has(database, mark)
+    assert changes.has(database, changes.last(database, changes.horizon(database)))

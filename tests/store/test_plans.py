@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
-from app.store.answers import pages
+from app.store import pages
 from app.store.query.questions import Condition, Edge, Operator, Order, Question, Records
-from app.store.rollups import rolling
+from app.store.schema import IDENTIFYING
 
 NEWEST = {Records.OUTCOMES: "ended_at", Records.DELIVERIES: "received_at"}
 
@@ -75,20 +74,14 @@ def test_since_and_until_come_from_the_index(database, bound) -> None:
     assert "ix_outcomes_newest" in plan_of(database, lambda: pages.page(database, since))
 
 
-@pytest.mark.parametrize("operator", [Operator.EQUAL, Operator.PREFIX])
-def test_what_few_have_comes_from_the_key_of_traces_and_the_index_of_time(database, operator, monkeypatch) -> None:
-    monkeypatch.setattr(pages, "_quickly", lambda *_: None)  # as if there were millions
-    while rolling.refresh(database, datetime.now(UTC), timedelta()):
-        pass
-    newest = [Order("ended_at", descending=True)]
-    some = pages.page(database, Question(records=Records.OUTCOMES, order=newest)).rows[50]["phone_number_raw"]
+@pytest.mark.parametrize("field", IDENTIFYING)
+def test_what_identifies_a_call_comes_from_its_index_newest_first(database, field) -> None:
     question = Question(
-        records=Records.OUTCOMES, order=newest, conditions=[Condition("phone_number_raw", operator, [some])]
+        records=Records.OUTCOMES,
+        order=[Order("ended_at", descending=True)],
+        conditions=[Condition(field, Operator.EQUAL, ["a"])],
     )
-    of_traces = plans_of(database, lambda: pages.page(database, question), "traces")
-    key = "sqlite_autoindex_traces_1" if database.is_sqlite else "pk_traces"
-    assert len(of_traces) > 1
-    assert all(key in plan and "SCAN" not in plan.replace("INDEX", "") for plan in of_traces), of_traces
-    *_, of_page = plans_of(database, lambda: pages.page(database, question), "outcomes")
-    assert "ix_outcomes_newest" in of_page, of_page
-    assert "SCAN outcomes" not in of_page, of_page
+    plan = plan_of(database, lambda: pages.page(database, question))
+    assert f"ix_outcomes_{field}" in plan, plan
+    assert "Sort" not in plan, plan
+    assert "TEMP B-TREE" not in plan, plan

@@ -15,10 +15,9 @@ from sqlalchemy import inspect, select
 from app.errors import SchemaOutdated, StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import schema_version
-from app.store.answers import counts, pages
-from app.store.query.questions import Condition, Operator, Question, Records
+from app.store import pages, schema_version
 from app.store.database import Database
+from app.store.query.questions import Condition, Operator, Question, Records
 from app.store.readings import save
 from app.store.schema import metadata, outcomes
 
@@ -96,7 +95,7 @@ def test_two_that_migrate_at_once_wait_for_one_another(database_url) -> None:
 def test_a_store_without_schema_says_what_to_run(database_url) -> None:
     database = Database(database_url)
     with pytest.raises(StoreUnavailable, match="plum-outcomes migrate"):
-        counts.count(database, Question(records=Records.OUTCOMES))
+        pages.count(database, Question(records=Records.OUTCOMES))
     database.close()
 
 

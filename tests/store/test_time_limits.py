@@ -15,8 +15,6 @@ from sqlalchemy import text
 from app.errors import TooSlow
 from app.interpret import interpret
 from app.model import Delivery
-from app.store.answers import facets
-from app.store.query.questions import Question, Records
 from app.store.readings import save
 from tests.store.oracle import all_rows
 
@@ -33,12 +31,6 @@ def test_a_question_that_takes_too_long_is_stopped_and_told_how_to_narrow_it(dat
     late = Delivery(id=uuid4(), integration="a", received_at=datetime.now(UTC), body=b"result=Completed&call_id=1")
     save(database, [interpret(late)])
     assert len(all_rows(database)) == before + 1
-
-
-def test_all_fields_of_facets_together_have_the_time_limit(database, monkeypatch) -> None:
-    monkeypatch.setattr(facets, "STATEMENT_SECONDS", -1)
-    with pytest.raises(TooSlow, match="fewer fields"):
-        facets.facets(database, Question(records=Records.OUTCOMES), ["attempts", "call_id"])
 
 
 def test_a_question_that_is_stopped_keeps_nothing_of_who_asked(database, engine_name) -> None:

@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 
 from app.config import from_environment
 from app.errors import TooSlow
-from app.factory import create_app
 from app.model import Scope
-from app.store import schema_version
-from app.store.answers import pages
+from app.store import pages, schema_version
 from app.store.database import Database
 from app.store.tokens import add_token
 from app.web.filters import FacetsSchema, ListSchema, SummarySchema
 from app.web.schemas import DeliverySchema, OutcomeSchema
 from tests.store.oracle import add_odd_texts
+from tests.web.conftest import running
 
 SCHEMAS = {
     "outcomes": ListSchema.about(OutcomeSchema),
@@ -61,13 +60,10 @@ def client(request, tmp_path_factory) -> Iterator[FlaskClient]:
     add_odd_texts(database)
     tokens = {scope: add_token(database, scope.value, scope, datetime.now(UTC)) for scope in Scope}
     environment = {"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(directory), "PLUM_PUBLIC_URL": PUBLIC}
-    app = create_app(from_environment(environment))
-    made = app.test_client()
-    made.tokens = {scope: {"Authorization": f"Bearer {token}"} for scope, token in tokens.items()}
-    yield made
-    app.extensions["plum"].answers.close()
-    app.extensions["plum"].beside.close()
-    app.extensions["plum"].database.close()
+    with running(from_environment(environment)) as app:
+        made = app.test_client()
+        made.tokens = {scope: {"Authorization": f"Bearer {token}"} for scope, token in tokens.items()}
+        yield made
     database.close()
 
 

@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 
 from app.config import from_environment
 from app.errors import StoreUnavailable
-from app.factory import create_app
 from app.model import AuditEntry, Scope, Token, hashed
 from app.store import tokens
-from app.store.answers.pages import page
-from app.store.query.questions import Question, Records
 from app.store.audit import write
 from app.store.database import Database
+from app.store.pages import page
+from app.store.query.questions import Question, Records
 from app.web import cursors
 from app.web.auditing import unrevealing
 from app.web.auth import Keyring, Secrets
@@ -32,6 +31,7 @@ from app.web.masking import mask_digits
 from app.web.parameters import Filter
 from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema
 from tests.conftest import wait_until
+from tests.web.conftest import running
 
 SCHEMAS = [ListSchema.about(OutcomeSchema), ListSchema.about(DeliverySchema), *EXPORTS.values()]
 TEXTS = sorted(
@@ -59,7 +59,7 @@ def test_nothing_that_is_looked_for_in_phones_or_within_texts_is_kept(name, valu
 
 def test_a_cursor_by_phone_holds_a_phone_and_is_left_out() -> None:
     wanted = ListSchema.about(OutcomeSchema).load({"sort": ["phone_number"]}).question
-    mark = cursors.write(OutcomeSchema(), wanted, {"phone_number": "+16175551234", "id": uuid4()}, backwards=False)
+    mark = cursors.write(OutcomeSchema(), wanted, ["+16175551234", uuid4()], backwards=False)
     asked = [("cursor", mark), ("sort", "phone_number")]
     assert unrevealing(asked) == [("cursor", "•••"), ("sort", "phone_number")]
 
@@ -94,11 +94,10 @@ def database(store_url) -> Iterator[Database]:
 
 @pytest.fixture
 def app(database, store_url, tmp_path) -> Iterator[Flask]:
-    made = create_app(from_environment({"PLUM_DATABASE_URL": store_url, "PLUM_SPOOL_DIR": str(tmp_path)}))
-    yield made
-    plum = made.extensions["plum"]
-    for one in (plum.database, plum.answers, plum.beside):
-        one.close()
+    with running(
+        from_environment({"PLUM_DATABASE_URL": store_url, "PLUM_SPOOL_DIR": str(tmp_path / "spool")})
+    ) as made:
+        yield made
 
 
 def entries(database: Database) -> list[dict[str, Any]]:

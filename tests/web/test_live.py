@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -16,6 +17,8 @@ from app.web.errors import Invalid
 from app.web.feed import EVERY, Batch, Behind, Recent, Stream
 from app.web.schemas import OutcomeSchema
 
+NOW = datetime(2026, 3, 8, tzinfo=UTC)
+
 
 def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
     """A client that comes again after days brings the last one, which must not be older than what is kept."""
@@ -25,7 +28,7 @@ def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
     stream = Stream(Horizon(5), recent)
     told = live._told(SimpleNamespace(read=lambda span: ()), stream, [], lambda batch, at: ("", 0), lambda: True)
     assert _mark(next(told)) == _mark(next(told)) == Span(Horizon(5), Horizon(5))
-    batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, [uuid4(), uuid4()])], {})
+    batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, NOW, [uuid4(), uuid4()])], {})
     recent.put(batch)
     assert _mark(next(told)) == batch.rest == _mark(next(told))
 
@@ -33,7 +36,7 @@ def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
 def test_an_event_is_one_line_whatever_stands_in_its_record() -> None:
     row = dict.fromkeys(OutcomeSchema().fields) | {"call_id": "a\u2028b\u2029c\x85d"}
     key = uuid4()
-    batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, [key])], {key: row})
+    batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, NOW, [key])], {key: row})
     with Flask("test").app_context():
         g.reveal = True
         told, rest = live._teller(SimpleNamespace(), EVERY)(batch, 0)
@@ -53,7 +56,9 @@ def _tell(batch: Batch, at: int) -> tuple[str, int]:
 
 def _batch(text: str) -> Batch:
     key = uuid4()
-    return Batch(Span(Horizon(5), Horizon(9)), [Change(7, [key])], {key: {"id": key, "batch": text, "attempts": 1}})
+    return Batch(
+        Span(Horizon(5), Horizon(9)), [Change(7, NOW, [key])], {key: {"id": key, "batch": text, "attempts": 1}}
+    )
 
 
 def test_streams_share_the_newest_batches_which_are_bounded_by_their_size() -> None:

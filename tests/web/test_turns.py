@@ -5,20 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from app.pace import TURN_SECONDS
 from app.store.changes import Change, Horizon, Span
+from app.turns import TURN_SECONDS
 from app.web.feed import Batch
+
+NOW = datetime(2026, 3, 8, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("seconds, turns", [(0.0, 0), (2 * TURN_SECONDS, 3)])
 def test_others_have_their_turn_after_each_large_record_of_a_stream(monkeypatch, seconds, turns) -> None:
     keys = [uuid4() for _ in range(3)]
-    batch = Batch(Span(Horizon(0), Horizon(1)), [Change(1, keys)], {key: {"id": key} for key in keys})
+    batch = Batch(Span(Horizon(0), Horizon(1)), [Change(1, NOW, keys)], {key: {"id": key} for key in keys})
     given: list[float] = []
     monkeypatch.setattr(time, "sleep", given.append)
     batch.events(False, lambda row: "" if threading.Event().wait(seconds) else "text")
@@ -27,7 +30,7 @@ def test_others_have_their_turn_after_each_large_record_of_a_stream(monkeypatch,
 
 def test_streams_that_have_their_turn_meanwhile_do_not_make_the_same_texts_again() -> None:
     keys = [uuid4() for _ in range(3)]
-    batch = Batch(Span(Horizon(0), Horizon(1)), [Change(1, keys)], {key: {"id": key} for key in keys})
+    batch = Batch(Span(Horizon(0), Horizon(1)), [Change(1, NOW, keys)], {key: {"id": key} for key in keys})
     made: list[Any] = []
 
     def text(row: Mapping[str, Any]) -> str:
