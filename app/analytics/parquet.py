@@ -61,6 +61,6 @@ def _convert(source: int, target: int, columns: Sequence[Column], line_bytes: in
         connection.execute(
             f"COPY (SELECT * FROM read_csv('/dev/fd/{source}', columns = {{{types}}}, auto_detect = false, "  # noqa: S608
             "header = false, delim = ',', quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, "
-            f"parallel = false, max_line_size = {line_bytes}, buffer_size = {2 * line_bytes})) "
+            f"new_line = '\\n', parallel = false, max_line_size = {line_bytes}, buffer_size = {2 * line_bytes})) "
             f"TO '/dev/fd/{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP_ROWS})"
         )

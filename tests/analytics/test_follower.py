@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from uuid import uuid4
 
 import duckdb
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import delete, select, text, update
 
 from app.analytics import copy, follower
@@ -40,6 +43,9 @@ from tests.store.oracle import add_odd_texts
 
 EVERYTHING = Question(records=Records.OUTCOMES)
 NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
+ODD = st.sampled_from(
+    ["", '"', '""', ",", "\n", "\r", "\r\n", 'a",\r\n"b', "\\N", "\\", "NULL", " a ", "\x01", "\ufeff", "'"]
+)
 
 
 def call(number: int, **fields: str) -> Delivery:
@@ -117,6 +123,20 @@ def test_masked_texts_stand_beside_those_that_hold_numbers(database, engine) -> 
 def test_a_value_as_large_as_a_body_can_make_it_is_copied_whole(database, engine) -> None:
     save(database, [interpret(call(1, note="é" * 3_000_000)), interpret(call(2))])
     assert_same(database, engine)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")) | ODD, min_size=4))
+def test_any_text_is_copied_as_it_is(database, engine, texts) -> None:
+    fields = ("result", "message_reference", "phone_number", "note")
+    body = json.dumps({"call_id": str(uuid4()), **dict(zip(fields, texts, strict=False))}).encode()
+    delivery = Delivery(id=uuid4(), integration="ours", received_at=NOW, body=body, batch=texts[0] or None)
+    [receipt] = save(database, [interpret(delivery)])
+    engine._follower.wait_for(changes.horizon(database), engine._step)
+    one = select(*COLUMNS).where(outcomes.c.id == receipt.outcome_id)
+    with engine._copy.reading() as cursor, database.reading() as connection:
+        [ours], [theirs] = rows(cursor, one), connection.execute(one).all()
+    assert list(map(_plain, ours)) == list(map(_plain, theirs))
 
 
 @pytest.mark.parametrize("pages", [1, 3])

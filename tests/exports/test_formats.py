@@ -71,7 +71,8 @@ def made(name: str, some: list[dict], raw: bool = False) -> bytes:
 
 
 def texts_of(record: dict) -> Texts:
-    return [value if value is None or isinstance(value, str) else json_text(value) for value in record.values()]
+    values = [record[name] for name, _ in COLUMNS]
+    return [value if value is None or isinstance(value, str) else json_text(value) for value in values]
 
 
 @given(records)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from app.store.query.questions import Condition, Operator, Order
+from app.store.query.questions import Condition, Operator, Order, Question
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.filters import Asked, ListSchema, asked, permit
@@ -199,13 +199,18 @@ ROW = {
 }  # fmt: skip
 
 
+def marked(question: Question, row: dict, backwards: bool = False) -> str:
+    values = [row[order.field] for order in question.whole_order]
+    return cursors.write(OutcomeSchema(), question, values, backwards=backwards)
+
+
 @pytest.mark.parametrize(
     "sort", ["ended_at", "-ended_at", "batch,-attempts", "possible_duplicate,status,-id", "call_id"]
 )
 @pytest.mark.parametrize("backwards", [False, True])
 def test_a_cursor_holds_the_row_that_it_marks(sort, backwards) -> None:
     question = ask(("sort", sort)).question
-    mark = cursors.write(OutcomeSchema(), question, ROW, backwards=backwards)
+    mark = marked(question, ROW, backwards)
     edge = ask(("sort", sort), ("cursor", mark)).question.edge
     assert edge
     assert list(edge.values) == [ROW[order.field] for order in question.whole_order]
@@ -214,7 +219,7 @@ def test_a_cursor_holds_the_row_that_it_marks(sort, backwards) -> None:
 
 @pytest.mark.parametrize("sort", ["ended_at", "-ended_at,batch", "-id"])
 def test_a_cursor_belongs_to_its_order(sort) -> None:
-    mark = cursors.write(OutcomeSchema(), ask().question, ROW, backwards=False)
+    mark = marked(ask().question, ROW)
     with pytest.raises(Invalid):
         ask(("cursor", mark), ("sort", sort))
 
@@ -238,12 +243,12 @@ def test_a_cursor_that_anyone_else_wrote_is_none_of_ours(backwards, ended_at, ke
 @pytest.mark.parametrize("length", [7, 100_000])
 def test_a_cursor_is_short_however_long_its_texts(length) -> None:
     question = ask(("sort", "message_reference")).question
-    mark = cursors.write(OutcomeSchema(), question, ROW | {"message_reference": "é" * length}, backwards=False)
+    mark = marked(question, ROW | {"message_reference": "é" * length})
     assert len(mark) < 400
 
 
 def test_a_cursor_that_was_changed_is_none_of_ours() -> None:
-    mark = cursors.write(OutcomeSchema(), ask().question, ROW, backwards=False)
+    mark = marked(ask().question, ROW)
     for at in range(len(mark)):
         other = "A" if mark[at] != "A" else "B"
         for changed in (mark[:at] + other + mark[at + 1 :], mark[:at], mark[:at] + mark[at + 1 :]):
