@@ -5,31 +5,37 @@ comes from the analytical copy, which finds ids, counts, groups, sorts and write
 |---|---|
 | single records, deliveries, the audit log | store |
 | outcomes in order of `ended_at`, all or between two times | store |
-| outcomes with one id, number, call id, message reference or reference, or any of some | store |
+| outcomes with one id, or one number, call id, message reference or reference, in order of `ended_at` | store |
 | other lists of outcomes | ids from the copy, their rows from the store |
+| the same by an id, number, call id or reference while the copy is away | store |
 | counts, facets, summaries, drift, exports of outcomes, redial | copy |
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, tzinfo
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from app.analytics.answers import Found
 from app.analytics.files import File
+from app.errors import CopyUnavailable
 from app.store import changes, pages
 from app.store.changes import Horizon
 from app.store.database import Database
 from app.store.pages import Page
-from app.store.query.questions import Operator, Question, Records
+from app.store.query.questions import Condition, Operator, Question, Records
 from app.store.schema import IDENTIFYING
 
 Row = dict[str, Any]
 Facet = tuple[Any, int]
 
-_INDEXED = {"id", *IDENTIFYING}
-_FEW = 20  # values of an indexed field; beyond it the store would sort what it finds
+# What a question is asked within.
+Turn = Callable[[], AbstractContextManager[None]]
+
+_FEW = 1000
 
 
 class Kind(StrEnum):
@@ -59,16 +65,40 @@ class Answering:
     `store` may be a replica; `journal` is never one, for it says what the copy has to hold.
     """
 
-    def __init__(self, store: Database, journal: Database, copy: Copy) -> None:
+    def __init__(
+        self,
+        store: Database,
+        journal: Database,
+        copy: Copy,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`turn` bounds how many questions wait for the copy at a time."""
         self._store = store
         self._journal = journal
         self._copy = copy
+        self._turn = turn
 
     def page(self, question: Question, fields: Sequence[str] | None = None) -> Page:
         """One page of records, with these fields or all."""
+        return self.rows(question, self.find(question), fields)
+
+    def find(self, question: Question) -> list[Found] | None:
+        """The page's ids, where it takes the copy to find them."""
         if is_answered_by_store(question):
+            return None
+        try:
+            found: list[Found] = self._ask("find", question)
+        except CopyUnavailable:
+            if not is_looked_up(question):
+                raise
+            return None
+        return found
+
+    def rows(self, question: Question, found: list[Found] | None, fields: Sequence[str] | None = None) -> Page:
+        """The page, of the outcomes found or as the store finds them."""
+        if found is None:
             return pages.page(self._store, question, fields)
-        return pages.page_of_ids(self._store, question, self._ask("find", question), fields)
+        return pages.page_of_ids(self._store, question, found, fields)
 
     def count(self, page: Page, question: Question, kind: Kind) -> Count:
         """The count that is asked for with a page: of the whole question."""
@@ -100,17 +130,26 @@ class Answering:
         return self._copy.file(file, changes.horizon(self._journal))
 
     def _ask(self, what: str, *arguments: Any) -> Any:
-        return self._copy.ask(what, arguments, changes.horizon(self._journal))
+        with self._turn():
+            return self._copy.ask(what, arguments, changes.horizon(self._journal))
 
 
 def is_answered_by_store(question: Question) -> bool:
-    """Whether an index of the store leads to the rows."""
+    """Whether the rows stand in an index of the store one after the other, or are few."""
     if question.records is not Records.OUTCOMES:
         return True
-    compared = {condition.field for condition in question.conditions}
-    if question.whole_order[0].field == "ended_at" and compared <= {"ended_at"}:
+    others = [condition for condition in question.conditions if condition.field != "ended_at"]
+    is_in_time = question.whole_order[0].field == "ended_at"
+    if is_in_time and (not others or (len(others) == 1 and _names_one(others[0]))):
         return True
-    return any(
-        condition.field in _INDEXED and condition.operator is Operator.EQUAL and len(condition.values) <= _FEW
-        for condition in question.conditions
-    )
+    return any(one.field == "id" and one.operator is Operator.EQUAL and len(one.values) <= _FEW for one in others)
+
+
+def is_looked_up(question: Question) -> bool:
+    """Whether an index of the store leads to the rows, which may be many."""
+    return any(one.field in IDENTIFYING and one.operator is Operator.EQUAL for one in question.conditions)
+
+
+def _names_one(condition: Condition) -> bool:
+    is_equal = condition.operator is Operator.EQUAL
+    return is_equal and condition.field in IDENTIFYING and len(set(condition.values)) == 1

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.analytics.client import Remote
+from app.analytics.server import socket_of
 from app.config import Settings, from_environment
 from app.errors import PlumError
 from app.serving import result_url, start_url
@@ -44,6 +46,7 @@ def examine(environment: Mapping[str, str]) -> list[Check]:
 def _checks(settings: Settings, database: Database) -> Iterator[Check]:
     yield _addresses(settings)
     yield _spool(settings.spool_dir)
+    yield _analytics(settings)
     store = _asked("store", lambda: _store(database))
     yield store
     if not store.ok:
@@ -53,6 +56,19 @@ def _checks(settings: Settings, database: Database) -> Iterator[Check]:
     if schema.ok:
         yield _integrations(database)
         yield _tokens(database)
+
+
+def _analytics(settings: Settings) -> Check:
+    path = settings.analytics_path
+    if Remote(socket_of(path), settings.database_url).is_there():
+        return Check("analytics", True, f"the analytical copy at {path} is served")
+    if not os.access(_nearest(path.parent), os.W_OK):
+        return Check("analytics", False, f"{path.parent} cannot be written; set PLUM_ANALYTICS_PATH")
+    return Check("analytics", True, f"the analytical copy at {path} is made and served once the service runs")
+
+
+def _nearest(directory: Path) -> Path:
+    return next(one for one in (directory, *directory.absolute().parents) if one.exists())
 
 
 def _addresses(settings: Settings) -> Check:

@@ -26,6 +26,10 @@ class StoreUnavailable(StoreError):
     """The store refuses or does not answer now, and may later."""
 
 
+class CopyUnavailable(StoreUnavailable):
+    """The analytical copy is away, is being filled or cannot follow now; the text says how far it is."""
+
+
 class TooSlow(StoreUnavailable):
     """The store did not answer a question in its time; the text says how to narrow it."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from flask import Flask
 
 from app import logs, metrics
 from app.analytics.client import Remote
 from app.analytics.engine import Engine
+from app.analytics.server import socket_of
 from app.answering import Answering
 from app.config import Settings, from_environment
 from app.errors import StoreUnavailable
@@ -46,6 +46,7 @@ FOR_DELIVERIES, BESIDE, FOR_AUTHENTICATION = 2, 2, 1
 FOR_ALL_ELSE = FOR_DELIVERIES + BESIDE + FOR_AUTHENTICATION  # than questions
 HEALTH_SECONDS = 0.1  # between two looks at how all is, however many ask
 FOR_COPYING = 2
+FOR_THE_COPY = 4  # questions of a worker at a time
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -76,7 +77,12 @@ def create_app(settings: Settings | None = None) -> Flask:
             settings,
             database,
             answers,
-            Answering(answers, beside, Remote(socket_of(settings), settings.database_url)),
+            Answering(
+                answers,
+                beside,
+                Remote(socket_of(settings.analytics_path), settings.database_url),
+                Gate(FOR_THE_COPY).passed,
+            ),
             beside,
             keyring,
             writer,
@@ -118,14 +124,14 @@ def create_engine(settings: Settings) -> Engine:
 
 def create_answering(settings: Settings, store: Database) -> Answering:
     """For who asks from the command line: the running service's copy, else the file itself. Raises `Taken`."""
-    remote = Remote(socket_of(settings), settings.database_url)
-    copy = remote if remote.is_there() else create_engine(settings)
+    running = remote(settings)
+    copy = running if running.is_there() else create_engine(settings)
     return Answering(store, Database(settings.database_url, connections=1), copy)
 
 
-def socket_of(settings: Settings) -> Path:
-    """Where the process that has the copy is asked."""
-    return settings.analytics_path.with_name(f"{settings.analytics_path.name}.sock")
+def remote(settings: Settings) -> Remote:
+    """The copy that the service's own process has."""
+    return Remote(socket_of(settings.analytics_path), settings.database_url)
 
 
 def reader(settings: Settings) -> Callable[[Delivery], Reading]:

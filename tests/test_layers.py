@@ -41,7 +41,7 @@ STORE = [
     ["query", "rows"],
     ["database", "schema"],
     ["failures", "postgresql", "sqlite"],
-    ["aside", "deadline", "types"],
+    ["aside", "limits", "types"],
 ]
 
 # Outside dependencies, and the parts that alone may import them.

@@ -11,16 +11,12 @@ from typing import Any
 
 from app.analytics.files import File
 from app.analytics.server import Ask, Done, Failed, reachable, receive, send
-from app.errors import StoreUnavailable
+from app.errors import CopyUnavailable
 from app.store.changes import Horizon
 
 PATIENCE_SECONDS = 40.0  # a turn, coming as far as the asker's horizon, and the answer
 STARTING_SECONDS = 5.0  # for the process to be there, as after a start
 RETRY_SECONDS = 0.1
-
-
-class Away(StoreUnavailable):
-    """No process has the copy."""
 
 
 class Remote:
@@ -41,7 +37,7 @@ class Remote:
         return True
 
     def ask(self, what: str, arguments: tuple[Any, ...], horizon: Horizon) -> Any:
-        """Raises `Away`, and what the engine raises."""
+        """Raises `CopyUnavailable`, and what the engine raises."""
         with closing(self._connected()) as connection:
             return self._exchanged(connection, Ask(self._store, what, arguments, horizon))
 
@@ -104,8 +100,8 @@ class Remote:
         return answer
 
 
-def _away(error: OSError) -> Away:
-    return Away(
+def _away(error: OSError) -> CopyUnavailable:
+    return CopyUnavailable(
         "the analytical copy is away; it is started again by itself, so ask again in a moment",
         f"the process of the analytical copy does not answer: {error.strerror or type(error).__name__}",
     )

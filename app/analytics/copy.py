@@ -76,9 +76,9 @@ class Copy:
         self._load_from = path.with_name(f"{path.name}.load")
         self._lock = _locked(path)
         self._memory = memory
+        self.state: State | None = None
         self._connection = self._opened()
         self._inode = path.stat().st_ino
-        self.state = self._read_state()
 
     def is_there(self) -> bool:
         """Whether the file is still the one that was opened."""
@@ -97,6 +97,7 @@ class Copy:
                 cursor.execute(gone, [[str(key) for key in replaced]])
             if rows:
                 cursor.execute(_load(self._load_from, longest))
+                self._load_from.unlink()
 
     def clear(self, state: State) -> None:
         """Without any row."""
@@ -166,6 +167,7 @@ class Copy:
         try:
             connection = self._connected()
             if _version(connection) == VERSION:
+                self.state = _read_state(connection)
                 return connection
             connection.close()
         except duckdb.ParserException as error:
@@ -199,11 +201,6 @@ class Copy:
         ):
             connection.execute(f"SET {setting}")
         return connection
-
-    def _read_state(self) -> State | None:
-        """None where nothing has been filled in yet."""
-        row = self._connection.execute("SELECT content FROM state").fetchone()
-        return _read(row[0]) if row and row[0] else None
 
 
 def _type(column: Any) -> str:
@@ -296,6 +293,12 @@ def _version(connection: duckdb.DuckDBPyConnection) -> int | None:
         return None
     row = connection.execute("SELECT version FROM state").fetchone()
     return row[0] if row else None
+
+
+def _read_state(connection: duckdb.DuckDBPyConnection) -> State | None:
+    """None where nothing has been filled in yet."""
+    row = connection.execute("SELECT content FROM state").fetchone()
+    return _read(row[0]) if row and row[0] else None
 
 
 def _written(state: State) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.analytics import answers, files
-from app.analytics.copy import Copy, Mask
+from app.analytics.copy import QUESTION_SECONDS, Copy, Mask
 from app.analytics.drift import drift
 from app.analytics.files import File
 from app.analytics.follower import Follower
@@ -39,10 +39,10 @@ class Engine:
         self._step = None
         self._follower.run(stop)
 
-    def ask(self, what: str, arguments: tuple[Any, ...], horizon: Horizon) -> Any:
-        """The answer to one of `QUESTIONS`. Raises `Behind`, `TooSlow`, `Damaged`, and what the question raises."""
+    def ask(self, what: str, arguments: tuple[Any, ...], horizon: Horizon, seconds: float = QUESTION_SECONDS) -> Any:
+        """The answer to one of `QUESTIONS`. Raises `CopyUnavailable`, `TooSlow`, `Damaged` and its own."""
         self._follower.wait_for(horizon, self._step)
-        with self._copy.reading() as cursor:
+        with self._copy.reading(seconds) as cursor:
             return QUESTIONS[what](cursor, *arguments)
 
     def file(self, file: File, horizon: Horizon) -> Iterator[bytes]:

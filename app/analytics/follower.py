@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from app import metrics
 from app.analytics.copy import Copy, Damaged, State
-from app.errors import PlumError, StoreUnavailable
+from app.errors import CopyUnavailable, PlumError
 from app.store import changes
 from app.store.changes import Horizon, Mark, Span
 from app.store.csv_rows import csv_rows, csv_rows_behind
@@ -34,10 +34,6 @@ BEGINNING_SECONDS = 3.0  # of filling, in which a small store is done, so that i
 WAIT_SECONDS = 10.0  # for the copy to come as far as a question's horizon
 
 log = logging.getLogger(__name__)
-
-
-class Behind(StoreUnavailable):
-    """The copy is being filled, or cannot follow now; the text says how far it is."""
 
 
 class Follower:
@@ -84,7 +80,7 @@ class Follower:
             self._advanced.notify_all()
 
     def wait_for(self, horizon: Horizon, step: Callable[[], None] | None = None) -> None:
-        """Until the copy holds what the journal held at this horizon. Raises `Behind`.
+        """Until the copy holds what the journal held at this horizon. Raises `CopyUnavailable`.
 
         `step` brings it on where no thread does.
         """
@@ -124,15 +120,15 @@ class Follower:
         running = {one for one in state.seen.running if one < horizon.end}
         return state.seen.end >= horizon.end and running <= set(horizon.running)
 
-    def _filling(self) -> Behind:
+    def _filling(self) -> CopyUnavailable:
         told = f" ({self._filled:,} of about {self._of:,} outcomes)" if self._of else ""
-        return Behind(f"the analytical copy is being filled{told}; ask again in a moment")
+        return CopyUnavailable(f"the analytical copy is being filled{told}; ask again in a moment")
 
-    def _late(self) -> Behind:
+    def _late(self) -> CopyUnavailable:
         behind = f"the analytical copy is {time.monotonic() - self._up_to_date_at:.0f} s behind the store"
         if self._failure is None:
-            return Behind(f"{behind}; ask again in a moment")
-        return Behind(f"{behind}: {self._failure}", f"{behind}: {self._failure.detail}")
+            return CopyUnavailable(f"{behind}; ask again in a moment")
+        return CopyUnavailable(f"{behind}: {self._failure}", f"{behind}: {self._failure.detail}")
 
     # --- one batch
 

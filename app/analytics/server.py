@@ -148,6 +148,11 @@ def _turn(places: threading.Semaphore, what: str, seconds: float) -> Iterator[No
         places.release()
 
 
+def socket_of(copy: Path) -> Path:
+    """Where the process that has this copy is asked."""
+    return copy.with_name(f"{copy.name}.sock")
+
+
 @contextmanager
 def reachable(path: Path) -> Iterator[str]:
     """The path in few characters: a socket's address has room for a hundred."""

@@ -16,6 +16,7 @@ import click
 from app import doctor as checks
 from app import factory, logs, serving
 from app.analytics import process
+from app.analytics.server import socket_of
 from app.commands.opening import opened
 from app.config import from_environment
 from app.store import changes, schema_version
@@ -80,7 +81,7 @@ def analytics(while_parent: int | None) -> None:
     settings = from_environment()
     logging.config.dictConfig(logs.config(settings.log_format))
     os.nice(NICENESS)
-    open_engine, socket = partial(factory.create_engine, settings), factory.socket_of(settings)
+    open_engine, socket = partial(factory.create_engine, settings), socket_of(settings.analytics_path)
     _run(partial(process.run, open_engine, socket, settings.database_url), while_parent)
 
 

@@ -14,8 +14,8 @@ from sqlalchemy.engine import make_url
 from app.config import Settings
 from app.errors import ConfigError, StoreUnavailable
 from app.store import postgresql, sqlite
-from app.store.deadline import STATEMENT_SECONDS
 from app.store.failures import in_time, own_errors, where
+from app.store.limits import STATEMENT_SECONDS
 
 CONNECTIONS = 8
 MIN_FREE_BYTES = 1 << 20
@@ -42,24 +42,18 @@ class Database:
         return where(self.engine.url)
 
     @contextmanager
-    def reading(
-        self, seconds: float = STATEMENT_SECONDS, *, at_one_moment: bool = False, alone: bool = False
-    ) -> Iterator[Connection]:
+    def reading(self, seconds: float = STATEMENT_SECONDS, *, alone: bool = False) -> Iterator[Connection]:
         """A connection for questions, each statement and each batch of rows within `seconds`.
 
-        On SQLite all statements see the store as it was at one moment; on PostgreSQL only where that is asked for.
-        `alone` keeps PostgreSQL from starting workers beside it, which a brief look would not live to see, and an
-        export is to leave to others. Raises `TooSlow`, `StoreUnavailable` or `StoreRefused`.
+        `alone` keeps PostgreSQL from starting workers beside it, which an export is to leave to others.
+        Raises `TooSlow`, `StoreUnavailable` or `StoreRefused`.
         """
         with own_errors(self.engine.url), in_time(seconds), self.engine.connect() as connection:
             connection = connection.execution_options(asking=seconds)
             with connection.begin():
                 if not self.is_sqlite:
-                    settings = {
-                        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ": at_one_moment,
-                        "SET LOCAL max_parallel_workers_per_gather = 0": alone,
-                    }
-                    postgresql.begin(connection, seconds, *(one for one, wanted in settings.items() if wanted))
+                    settings = ["SET LOCAL max_parallel_workers_per_gather = 0"] if alone else []
+                    postgresql.begin(connection, seconds, *settings)
                 yield connection
 
     @contextmanager

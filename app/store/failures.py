@@ -59,7 +59,7 @@ def in_time(seconds: float) -> Iterator[None]:
         clear_frames(error.__traceback__)
         raise TooSlow(
             f"this took longer than {seconds:g} s and was stopped; narrow it: less time between since and until, "
-            "more filters, fewer fields to count or group by, or count=estimated"
+            "more filters, or fewer fields to count or group by"
         ) from error
 
 

@@ -84,7 +84,8 @@ class ProblemSchema(Schema):
 def needs(scope: Scope, when: Logged = Logged.REVEALED, *, gated: bool = True) -> Callable[[_View], _View]:
     """Only for tokens of this scope or a wider one, and logged; `g.reveal` says whether phones may be shown.
 
-    Only so many views run at a time but for those that are not `gated`, which have bounds of their own.
+    Only so many views run at a time but for those that are not `gated`, which have bounds of their own: they stream,
+    or may wait for the analytical copy.
     """
 
     def decorate(view: _View) -> _View:

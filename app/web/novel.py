@@ -80,7 +80,7 @@ class DriftQuestion(Schema):
 
 
 @blueprint.get("/drift")
-@needs(Scope.READ)
+@needs(Scope.READ, gated=False)
 @blueprint.asks(DriftQuestion())
 @blueprint.answers(DriftAnswer)
 def show_drift(asked: DriftAsked) -> Response:

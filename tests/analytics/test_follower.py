@@ -22,7 +22,7 @@ from sqlalchemy import delete, select, text, update
 
 from app.analytics import copy, follower
 from app.analytics.copy import Copy, Damaged, Taken
-from app.analytics.follower import Behind
+from app.analytics.follower import CopyUnavailable
 from app.analytics.sql import rows
 from app.answering import Answering
 from app.errors import StoreUnavailable
@@ -369,7 +369,7 @@ def test_a_copy_that_is_being_filled_says_how_far_it_is(database, tmp_path, monk
     monkeypatch.setattr(follower, "BEGINNING_SECONDS", 0)
     for _ in range(2):
         engine._follower.step()
-    with pytest.raises(Behind, match=r"being filled \(20 of about [0-9,]+ outcomes\)"):
+    with pytest.raises(CopyUnavailable, match=r"being filled \(20 of about [0-9,]+ outcomes\)"):
         engine.ask("count", (EVERYTHING,), changes.horizon(database))
     engine.close()
 
@@ -380,7 +380,7 @@ def test_while_the_store_is_away_questions_say_so_and_then_go_on(database, engin
     horizon = changes.horizon(database)
     with monkeypatch.context() as patch:
         patch.setattr(changes, "horizon", lambda database: _fail())
-        with pytest.raises(Behind, match="behind the store: it is away"):
+        with pytest.raises(CopyUnavailable, match="behind the store: it is away"):
             engine.ask("count", (EVERYTHING,), horizon)
     assert_same(database, engine)
 
@@ -394,7 +394,7 @@ def test_a_full_disk_stops_the_copy_in_words(database, engine, monkeypatch) -> N
     write(database, 20)
     with monkeypatch.context() as patch:
         patch.setattr(copy, "LEAST_FREE_BYTES", 1 << 60)
-        with pytest.raises(Behind, match="make room"):
+        with pytest.raises(CopyUnavailable, match="make room"):
             engine.ask("count", (EVERYTHING,), changes.horizon(database))
     assert_same(database, engine)
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from app.answering import Answering, is_answered_by_store
-from app.errors import EdgeLost, NotFound
+from app.errors import CopyUnavailable, EdgeLost, NotFound
 from app.interpret import interpret
 from app.model import Delivery
 from app.store import changes, pages, records
@@ -195,22 +195,19 @@ def test_all_deliveries_come_in_order_whatever_is_written_meanwhile(database) ->
     assert found == wanted
 
 
+NEWEST = [Order("ended_at", True)]
+SINCE = Condition("ended_at", Operator.GTE, [datetime(2026, 1, 1, tzinfo=UTC)])
+NUMBER = Condition("phone_number", Operator.EQUAL, ["+1"])
 ASKED = {
-    "the newest": ([], [Order("ended_at", True)], True),
-    "between two times": (
-        [Condition("ended_at", Operator.GTE, [datetime(2026, 1, 1, tzinfo=UTC)])],
-        [Order("ended_at")],
-        True,
-    ),
-    "one number": (
-        [Condition("phone_number", Operator.EQUAL, ["+1"]), Condition("batch", Operator.NULL, [True])],
-        [],
-        True,
-    ),
+    "the newest": ([], NEWEST, True),
+    "between two times": ([SINCE], [Order("ended_at")], True),
+    "one number": ([NUMBER, SINCE], NEWEST, True),
     "some ids": ([Condition("id", Operator.EQUAL, [UUID(int=1)] * 20)], [Order("batch")], True),
-    "many ids": ([Condition("id", Operator.EQUAL, [UUID(int=1)] * 21)], [Order("ended_at", True)], False),
-    "no number": ([Condition("phone_number", Operator.NOT, ["+1"])], [Order("ended_at", True)], False),
-    "a word": ([Condition("status", Operator.EQUAL, ["failed"])], [Order("ended_at", True)], False),
+    "some numbers": ([Condition("phone_number", Operator.EQUAL, ["+1", "+2"])], NEWEST, False),
+    "one number in another order": ([NUMBER], [Order("batch")], False),
+    "one number and more": ([NUMBER, Condition("batch", Operator.NULL, [True])], NEWEST, False),
+    "no number": ([Condition("phone_number", Operator.NOT, ["+1"])], NEWEST, False),
+    "a word": ([Condition("status", Operator.EQUAL, ["failed"])], NEWEST, False),
     "another order": ([], [Order("batch")], False),
 }
 
@@ -219,6 +216,22 @@ ASKED = {
 def test_the_store_answers_what_its_indexes_name(conditions, order, by_store) -> None:
     assert is_answered_by_store(Question(records=Records.OUTCOMES, conditions=conditions, order=order)) == by_store
     assert is_answered_by_store(Question(records=Records.DELIVERIES, conditions=[], order=order))
+
+
+def test_while_the_copy_is_away_the_store_looks_up_what_identifies_a_call(database) -> None:
+    add_odd_texts(database)
+
+    class Away:
+        def ask(self, *_: object) -> None:
+            raise CopyUnavailable("being filled")
+
+    answering = Answering(database, database, Away())
+    looked_up = Question(records=Records.OUTCOMES, conditions=ASKED["one number and more"][0], order=[Order("batch")])
+    number = next(row["phone_number"] for row in all_rows(database) if row["phone_number"])
+    known = replace(looked_up, conditions=[replace(NUMBER, values=[number, "+1"])])
+    assert ids(answering.page(known).rows) == ids(chosen(all_rows(database), known))[:100]
+    with pytest.raises(CopyUnavailable):
+        answering.page(replace(known, conditions=[]))
 
 
 def test_what_is_not_there_is_not_found(database) -> None:

@@ -10,14 +10,17 @@ from functools import partial
 from flask import Flask
 
 from app.analytics import process
+from app.analytics.server import socket_of
 from app.config import Settings
-from app.factory import create_app, create_engine, socket_of
+from app.factory import create_app, create_engine
 
 
 @contextmanager
 def running(settings: Settings) -> Iterator[Flask]:
     stop = threading.Event()
-    keep = partial(process.run, partial(create_engine, settings), socket_of(settings), settings.database_url, stop)
+    keep = partial(
+        process.run, partial(create_engine, settings), socket_of(settings.analytics_path), settings.database_url, stop
+    )
     thread = threading.Thread(target=keep)
     thread.start()
     app = create_app(settings)
