@@ -7,15 +7,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Blueprint, Flask, Response, current_app, send_from_directory
 from flask_smorest import Api
-from marshmallow import fields
 
 from app.errors import NotFound
 from app.web.asking import PROBLEM, ProblemSchema
-from app.web.fields import TIME_IN_FILTERS, Moment, Zone, zones
-from app.web.parameters import Filter, Once, Parameter, Several
+from app.web.documented import Plugin
 
 pages = Blueprint("document", __name__, url_prefix="/api")
 
@@ -37,11 +34,8 @@ class _Api(Api):  # type: ignore[misc]
 
 def publish(app: Flask, *blueprints: Any) -> None:
     """Serve these blueprints, and a document that lists them."""
-    api = _Api(app, spec_kwargs=_ABOUT)
-    api.ma_plugin.converter.add_attribute_function(_parameter_schema)
-    api.ma_plugin.converter.add_parameter_attribute_function(_parameter_style)
+    api = _Api(app, spec_kwargs={"marshmallow_plugin": Plugin(), **_ABOUT})
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
-    api.spec.components.schema("TimeZone", {"type": "string", "enum": sorted(zones())})
     problem = {"schema": {"$ref": f"#/components/schemas/{PROBLEM}"}}
     response = {"description": "What is wrong, and what is allowed", "content": {"application/problem+json": problem}}
     api.spec.components.response(PROBLEM, response)
@@ -84,27 +78,3 @@ def show_asset(name: str) -> Response:
     if name == "start.js":
         return send_from_directory(_OURS, name)
     raise NotFound(f"there is no {name}")
-
-
-def _parameter_schema(self: OpenAPIConverter, field: fields.Field[Any], ret: Any) -> dict[str, Any]:
-    """How a parameter's values look."""
-    if not isinstance(field, Parameter):
-        return {}
-    one = _value_schema(self, field.inner)
-    return one if isinstance(field, Once) else {"type": "array", "items": one, "minItems": 1}
-
-
-def _value_schema(converter: OpenAPIConverter, inner: fields.Field[Any]) -> dict[str, Any]:
-    if isinstance(inner, Zone):
-        return {"$ref": "#/components/schemas/TimeZone"}
-    if isinstance(inner, Moment):
-        return TIME_IN_FILTERS
-    found: dict[str, Any] = converter.field2property(inner)
-    return found
-
-
-def _parameter_style(self: OpenAPIConverter, field: fields.Field[Any], ret: Any) -> dict[str, Any]:
-    """Between commas, but for values that are always taken whole."""
-    if not isinstance(field, Filter | Several):
-        return {}
-    return {"style": "form", "explode": isinstance(field, Filter) and field.is_whole}

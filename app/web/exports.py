@@ -27,6 +27,9 @@ CONTENT_TYPES = {
     "parquet": "application/vnd.apache.parquet",
 }
 
+_COLUMNS = {"description": "Only these columns, in this order"}
+_RAW = {"description": "CSV: text cells exact, without the guard against formulas", "example": True}
+
 _KINDS: Mapping[type[Field[Any]], Kind] = {
     Number: Kind.NUMBER,
     fields.Boolean: Kind.FLAG,
@@ -51,12 +54,8 @@ class ExportSchema(ListSchema):
     def _controls(cls, record: RecordSchema) -> dict[str, Field[Any]]:
         names = [*record.fields, BODY] if isinstance(record, DeliverySchema) else list(record.fields)
         controls = super()._controls(record) | {
-            "fields": Several(
-                Text(validate=one_of(names)), metadata={"description": "Only these columns, in this order"}
-            ),
-            "raw": Once(
-                Flag(), metadata={"description": "CSV: text cells exact, without the guard against formulas"}
-            ),
+            "fields": Several(Text(validate=one_of(names)), metadata=_COLUMNS | {"example": ["id", record.moment]}),
+            "raw": Once(Flag(), metadata=_RAW),
         }
         return {name: field for name, field in controls.items() if name not in ("limit", "cursor", "count")}
 

@@ -19,12 +19,12 @@ from marshmallow.validate import OneOf, Range
 from app.values import MAX_NUMBER, storable
 
 _UNESCAPED_PLUS = re.compile(r" (\d\d:?\d\d)$")
-# What a filter takes as a time; a record's own are always in UTC.
+# What a filter takes as a time, with an offset or without; a record's own are always in UTC.
 _DATE = r"[1-9]\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2\d))"
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?"
+TIME_PATTERN = f"{_DATE}([T ]{_CLOCK}(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)?)?"
 TIME_IN_FILTERS = {
-    "type": "string",
-    "anyOf": [{"format": "date-time"}, {"pattern": f"^{_DATE}([T ]{_CLOCK})?$"}],
+    "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": f"^{TIME_PATTERN}$"}],
     "examples": ["2026-03-08", "2026-03-08T14:30:00", "2026-03-08T14:30:00Z"],
 }
 
@@ -49,6 +49,7 @@ class Word(fields.String):
 
     def __init__(self, words: type[StrEnum], **kwargs: Any) -> None:
         super().__init__(validate=one_of([word.value for word in words]), **kwargs)
+        self.words = words
 
 
 class Number(fields.Integer):

@@ -59,9 +59,11 @@ class QuestionSchema(Schema):
     def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
         """The parameters beside the filters."""
         return {
-            "since": Once(Moment(), metadata=_says(f"`{record.moment}` is then or later")),
-            "until": Once(Moment(), metadata=_says(f"`{record.moment}` is earlier")),
-            "tz": Once(Zone(), metadata=_says("Where times without an offset are local; UTC unless said")),
+            "since": Once(Moment(), metadata=_says(f"`{record.moment}` is then or later", "2026-01-01")),
+            "until": Once(Moment(), metadata=_says(f"`{record.moment}` is earlier", "2027-01-01T00:00:00Z")),
+            "tz": Once(
+                Zone(), metadata=_says("Where times without an offset are local; UTC unless said", "America/New_York")
+            ),
         }
 
     def __deepcopy__(self, memo: Any) -> Self:
@@ -106,12 +108,15 @@ class ListSchema(QuestionSchema):
     @classmethod
     def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
         shown = Text(validate=one_of(list(record.fields)))
+        newest = [f"-{record.moment}", "id"]
         return super()._controls(record) | {
-            "sort": Several(SortKey(comparable(record)), metadata=_says("In this order, nulls last; ties by id")),
-            "limit": Once(Number(1, MAX_LIMIT), metadata=_says(_LIMIT)),
+            "sort": Several(
+                SortKey(comparable(record)), metadata=_says("In this order, nulls last; ties by id", newest)
+            ),
+            "limit": Once(Number(1, MAX_LIMIT), metadata=_says(_LIMIT, 10)),
             "cursor": Once(Text(), metadata=_says("Opaque; it stands in the URLs `next` and `prev`")),
-            "fields": Several(shown, metadata=_says("Only these, in this order")),
-            "count": Once(Word(Kind), metadata=_says("Count the whole filter, on every page")),
+            "fields": Several(shown, metadata=_says("Only these, in this order", ["id", record.moment])),
+            "count": Once(Word(Kind), metadata=_says("Count the whole filter, on every page", "exact")),
         }
 
     @post_load
@@ -137,7 +142,7 @@ class FacetsSchema(QuestionSchema):
         names = comparable(record)
         missing = {"required": f"say of which fields: one or more of {', '.join(names)}"}
         counted = Text(validate=one_of(names))
-        says = _says("Count the values of these")
+        says = _says("Count the values of these", ["status", "disposition"])
         return super()._controls(record) | {
             "fields": Several(counted, required=True, error_messages=missing, metadata=says)
         }
@@ -162,7 +167,7 @@ class SummarySchema(QuestionSchema):
     @classmethod
     def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
         key = Text(validate=one_of([*Bucket, *GROUPS]))
-        says = _says("Group by these, at most one of them a bucket of local time")
+        says = _says("Group by these, at most one of them a bucket of local time", ["day", "status"])
         return super()._controls(record) | {"group_by": Several(key, validate=_one_bucket, metadata=says)}
 
     @post_load
@@ -198,8 +203,8 @@ def permit(question: Question, *, reveal: bool, told: Iterable[str] = ()) -> Non
         raise Forbidden(f"asking by {', '.join(refused)} may give phone numbers away; it needs the scope reveal")
 
 
-def _says(text: str) -> dict[str, str]:
-    return {"description": text}
+def _says(text: str, example: Any = None) -> dict[str, Any]:
+    return {"description": text} | ({} if example is None else {"example": example})
 
 
 def _spelled(operator: Operator) -> str:

@@ -18,7 +18,7 @@ MAX_VALUES = 10_000  # of one question; SQLite takes 32,766 parameters, PostgreS
 MAX_WHOLE = 500  # each of which is a comparison of its own, and SQLite takes no more than a thousand
 
 _WHOLE = (Operator.PREFIX, Operator.CONTAINS)
-_MEANINGS = {
+MEANINGS = {
     Operator.EQUAL: "is any of these",
     Operator.NOT: "is none of these, or null",
     Operator.GT: "is greater or later",
@@ -72,7 +72,7 @@ class Filter(Parameter):
     """A condition on one field. Once: any of what the commas part; again: each whole, so a value can hold a comma."""
 
     def __init__(self, field: str, operator: Operator, inner: fields.Field[Any]) -> None:
-        super().__init__(inner, metadata={"description": f"`{field}` {_MEANINGS[operator]}"})
+        super().__init__(inner)
         self.field = field
         self.operator = operator
 
