@@ -23,8 +23,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from app.store.answers import pages
-from app.store.query.questions import Order, Question, Records
 from app.store.database import Database
+from app.store.query.questions import Order, Question, Records
 from app.store.rollups import rolling
 from bench.fill import fill
 from bench.ingest import COMMAND, environment_of, ours

@@ -20,8 +20,8 @@ import sqlalchemy as sa
 
 from app.errors import TooSlow
 from app.store.answers import counts, pages
-from app.store.query.questions import Condition, Edge, Operator, Order, Question, Records, is_json
 from app.store.database import Database
+from app.store.query.questions import Condition, Edge, Operator, Order, Question, Records, is_json
 from app.store.schema import outcomes
 from app.store.types import UtcDateTime
 

@@ -19,6 +19,8 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+from app.store.answers.facets import facets
+from app.store.answers.summary import FIELDS, summarise
 
 from app.errors import TooSlow
 from app.interpret import interpret
@@ -26,10 +28,8 @@ from app.model import Delivery
 from app.plum import simulator
 from app.store import schema_version
 from app.store.answers import counts, pages
-from app.store.answers.facets import facets
-from app.store.answers.summary import FIELDS, summarise
-from app.store.query.questions import Condition, Operator, Order, Question, Records
 from app.store.database import Database
+from app.store.query.questions import Condition, Operator, Order, Question, Records
 from app.store.readings import save
 from app.store.rollups import rolling
 from bench import filters

@@ -162,18 +162,26 @@ class Copy:
         return longest
 
     def _opened(self) -> duckdb.DuckDBPyConnection:
-        with suppress(OSError):
-            self._load_from.unlink()
+        self._load_from.unlink(missing_ok=True)
+        return self._read_again() or self._made()
+
+    def _read_again(self) -> duckdb.DuckDBPyConnection | None:
+        """What is there, if it can be used."""
+        connection = None
         try:
             connection = self._connected()
             if _version(connection) == VERSION:
                 self.state = _read_state(connection)
                 return connection
-            connection.close()
         except duckdb.ParserException as error:
             raise ConfigError(f"PLUM_ANALYTICS_MEMORY should be an amount like 1GB, not {self._memory}") from error
         except duckdb.Error as error:
             log.warning("the analytical copy cannot be read, so it is made again: %s", _first_line(error))
+        if connection:
+            connection.close()
+        return None
+
+    def _made(self) -> duckdb.DuckDBPyConnection:
         self.remove()
         connection = self._connected()
         connection.execute(f"CREATE TABLE outcomes ({_DEFINITION})")
