@@ -14,7 +14,7 @@ from app.analytics.server import Ask, Done, Failed, reachable, receive, send
 from app.errors import CopyUnavailable
 from app.store.changes import Horizon
 
-PATIENCE_SECONDS = 40.0  # a turn, coming as far as the asker's horizon, and the answer
+PATIENCE_SECONDS = 27.0  # a turn, coming as far as the asker's horizon, and the answer
 STARTING_SECONDS = 5.0  # for the process to be there, as after a start
 RETRY_SECONDS = 0.1
 

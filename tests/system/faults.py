@@ -18,7 +18,7 @@ from typing import Self
 from urllib.parse import parse_qs
 
 from tests.conftest import Cluster, wait_until
-from tests.system.conftest import FORM, Sender, Service, dev_body
+from tests.system.conftest import FORM, Sender, Service, command_line, dev_body
 
 DRAIN_SECONDS = 60  # the contract's
 ACK_SECONDS = 1.0  # likewise, once a fault is noticed
@@ -164,6 +164,12 @@ def processes(service: Service) -> set[int]:
 def beside_workers(service: Service) -> set[int]:
     """Those that serve no web requests, and did not start the others."""
     return processes(service) - {service.process.pid, *service.workers()}
+
+
+def beside(service: Service, name: str) -> int | None:
+    """The one that runs this command beside the workers, where there is one."""
+    found = [pid for pid in beside_workers(service) if name.encode() in command_line(pid).split(b"\0")]
+    return found[0] if len(found) == 1 else None
 
 
 def wait_until_gone(service: Service, seconds: float) -> None:

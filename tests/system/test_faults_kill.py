@@ -16,6 +16,7 @@ from tests.system.faults import (
     Post,
     Watch,
     assert_nothing_lost_or_doubled,
+    beside,
     beside_workers,
     kill,
     metric,
@@ -55,13 +56,13 @@ def test_single_processes_killed_under_load(sender: Sender) -> None:
             load.wait_for(200)
             os.kill(killed, signal.SIGKILL)
             wait_until(lambda killed=killed: len(service.workers()) == 2 and killed not in service.workers(), 30)
-        beside = beside_workers(service)
-        for killed in beside:
+        others = beside_workers(service)
+        for killed in others:
             os.kill(killed, signal.SIGKILL)
         load.wait_for(200)
     assert set(first).isdisjoint(service.workers())
-    assert beside
-    wait_until(lambda: len(beside_workers(service) - beside) == len(beside))
+    assert others
+    wait_until(lambda: len(beside_workers(service) - others) == len(others))
     wait_until(lambda: "housekeeping" not in service.request("GET", "/readyz").body.decode())
     deliveries = assert_nothing_lost_or_doubled(sender, load.acknowledged)
     assert {post.status for post in load.posts} <= {200, None}
@@ -76,12 +77,8 @@ def test_single_processes_killed_under_load(sender: Sender) -> None:
 def test_housekeeping_is_started_again_each_time_that_it_is_killed(sender: Sender) -> None:
     service = sender.service
     for _ in range(4):
-        [killed] = beside_workers(service)
+        killed = beside(service, "housekeeping")
+        assert killed
         os.kill(killed, signal.SIGKILL)
-
-        def replaced(killed: int = killed) -> bool:
-            living = beside_workers(service)
-            return len(living) == 1 and killed not in living
-
-        wait_until(replaced, 10)
+        wait_until(lambda killed=killed: beside(service, "housekeeping") not in (killed, None), 10)
     assert len(service.workers()) == 2

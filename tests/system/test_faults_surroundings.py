@@ -17,6 +17,7 @@ from tests.system.conftest import Sender, Service, dev_body
 from tests.system.faults import (
     Load,
     assert_nothing_lost_or_doubled,
+    beside,
     beside_workers,
     frozen,
     metric,
@@ -78,7 +79,8 @@ def test_with_neither_store_nor_spool_the_start_fails_in_one_line(own: Cluster, 
 @pytest.mark.alone
 def test_housekeeping_that_is_frozen_is_told_of(sender: Sender) -> None:
     service = sender.service
-    [house] = beside_workers(service)
+    house = beside(service, "housekeeping")
+    assert house
     assert metric(service, "plum_housekeeping_heartbeat_age_seconds") < HUNG_SECONDS
     os.kill(house, signal.SIGSTOP)
     try:
