@@ -18,7 +18,7 @@ from app.store.changes import Horizon
 WAIT_SECONDS = 0.5
 DRIFT_SECONDS = 60.0
 DRIFT_REST = 50  # times as long as counting drift took
-LEAST_DRIFT_REST_SECONDS = 10.0
+LEAST_DRIFT_REST_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 

@@ -158,6 +158,16 @@ class Installation:
             with psycopg.connect(self.database_url.replace("+psycopg", "")) as connection:
                 yield connection
 
+    def tell_journal(self, connection: Any, integration: str) -> None:
+        """As all that changes outcomes does: in the same transaction, of all that the integration has."""
+        note = "INSERT INTO changes VALUES (pg_current_xact_id()::text::bigint, now(), %s)"
+        if self.database_url.startswith("sqlite"):
+            moment = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+            note = f"INSERT INTO changes (changed_at, outcome_ids) VALUES ({moment}, ?)"
+        found = connection.execute(f"SELECT id FROM outcomes WHERE integration = '{integration}'").fetchall()
+        if found:
+            connection.execute(note, (b"".join(UUID(str(key)).bytes for (key,) in found),))
+
     def everything_stored(self) -> str:
         """All rows of all tables as text."""
         sqlite = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -393,19 +403,11 @@ class Sender:
         return answer.body
 
     def forget(self) -> None:
-        """As if it had never posted. The journal is told, as of all that changes outcomes."""
-        is_sqlite = self.service.database_url.startswith("sqlite")
-        note = (
-            "INSERT INTO changes (changed_at, outcome_ids) VALUES (strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?)"
-            if is_sqlite
-            else "INSERT INTO changes VALUES (pg_current_xact_id()::text::bigint, now(), %s)"
-        )
+        """As if it had never posted."""
         with self.service.sql() as connection:
-            gone = connection.execute(f"SELECT id FROM outcomes WHERE integration = '{self.name}'").fetchall()
+            self.service.tell_journal(connection, self.name)
             for table in ("outcomes", "deliveries"):
                 connection.execute(f"DELETE FROM {table} WHERE integration = '{self.name}'")
-            if gone:
-                connection.execute(note, (b"".join(UUID(str(key)).bytes for (key,) in gone),))
 
     def assert_nothing_stored(self) -> None:
         assert self.deliveries() == []

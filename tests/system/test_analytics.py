@@ -60,7 +60,10 @@ def test_while_the_copy_stands_still_posts_and_lists_and_look_ups_go_on(alone: S
     assert frozen
     os.kill(frozen, signal.SIGSTOP)
     try:
-        alone.assert_accepted(dev_body(call_id="2"), below="/call/order-2")
+        later = dev_body(
+            call_id="2", last_attempt_timestamp="Tue, 20 Jul 2004 13:46:03 -0400", phone_number="6175550000"
+        )
+        alone.assert_accepted(later, below="/call/order-2")
         [newest, _] = service.get("outcomes").json()["data"]
         assert newest["reference"] == "order-2"
         for filters in ({"reference": "order-2"}, {"id": newest["id"]}, {"phone_number": newest["phone_number"]}):

@@ -22,6 +22,7 @@ from pyarrow import parquet
 
 from tests.conftest import wait_until
 from tests.system.conftest import Sender, Service, command_line, dev_body
+from tests.system.faults import beside
 from tests.system.test_api import DELIVERY_FIELDS, NESTED, OUTCOME_FIELDS
 
 FORMS = ["csv", "ndjson", "xlsx", "parquet"]
@@ -91,15 +92,15 @@ def test_csv_holds_what_the_list_holds_in_its_order(service: Service, called: Se
             assert rows == cells
 
 
-def test_csv_is_rfc_4180_with_crlf_and_always_a_header(service: Service, called: Sender) -> None:
+def test_csv_is_rfc_4180_and_has_always_a_header(service: Service, called: Sender) -> None:
     content = download(
         service, "outcomes.csv", integration="called", fields="call_id,message_reference", sort="call_id"
     )
-    lines = content.split(b"\r\n")
+    lines = content.split(b"\n")
     assert lines[:2] == [b"call_id,message_reference", b"c0,'=1+1"]
     assert b'c6,"say ""a, b""' in content
-    assert download(service, "outcomes.csv", integration="nobody").decode() == ",".join(OUTCOME_FIELDS) + "\r\n"
-    assert download(service, "outcomes.csv", fields="batch", integration="nobody") == b"batch\r\n"
+    assert download(service, "outcomes.csv", integration="nobody").decode() == ",".join(OUTCOME_FIELDS) + "\n"
+    assert download(service, "outcomes.csv", fields="batch", integration="nobody") == b"batch\n"
 
 
 def test_ndjson_is_the_list_line_by_line(service: Service, called: Sender, reader: str) -> None:
@@ -171,7 +172,7 @@ def test_redial_is_each_number_once_in_the_lists_order(service: Service, called:
         content = download(service, "redial.csv", integration="called", sort=sort)
         records = service.records("outcomes", integration="called", sort=sort)
         numbers = dict.fromkeys(record["phone_number"] for record in records if record["phone_number"])
-        assert content.decode() == "".join(f"{line}\r\n" for line in ["destination", *numbers])
+        assert content.decode() == "".join(f"{line}\n" for line in ["destination", *numbers])
         assert len(numbers) == 4
     service.get("redial.csv", reader).assert_problem(403)
     service.get("redial.csv", fields="id", limit=1).assert_problem(422, "fields", "limit")
@@ -238,6 +239,7 @@ def many(service: Service) -> Iterator[Sender]:
             f"INSERT INTO outcomes (id, {names}) {series} SELECT {key}, {names} FROM outcomes, n "
             "WHERE integration = 'many'"
         )
+        service.tell_journal(connection, "many")
     yield sender
     sender.forget()
 
@@ -248,33 +250,43 @@ def columns_of(connection: Any, sqlite: bool) -> list[str]:
 
 
 def makers(service: Service) -> list[int]:
-    """With those that die: at their low priority that takes seconds on a busy machine, and holds their places."""
+    """The processes that make files of deliveries.
+
+    With those that die: at their low priority that takes seconds on a busy machine, and holds their places.
+    """
     lines = {pid: command_line(pid) for pid in service._group()}
     return [pid for pid, line in lines.items() if not line or b"app.exporting" in line]
 
 
-def begun(service: Service, form: str = "csv") -> HTTPConnection:
+def begun(service: Service, file: str = "outcomes.csv") -> HTTPConnection:
     connection = HTTPConnection("127.0.0.1", service.port, timeout=30)
     headers = {"Authorization": f"Bearer {service.token}"}
-    connection.request("GET", f"/api/v1/outcomes.{form}?integration=many", headers=headers)
+    connection.request("GET", f"/api/v1/{file}?integration=many", headers=headers)
     return connection
 
 
 def test_a_large_export_is_whole(service: Service, many: Sender) -> None:
-    assert download(service, "outcomes.csv", integration="many").count(b"\r\n") == 20002
+    assert download(service, "outcomes.csv", integration="many").count(b"\n") == 20002
 
 
-@pytest.mark.parametrize("form", ["csv", "ndjson"])
-def test_an_export_whose_maker_dies_is_seen_to_be_broken(service: Service, many: Sender, form: str) -> None:
-    with closing(begun(service, form)) as connection:
+def maker_of(service: Service, file: str) -> int:
+    """The process that makes this file: that of the copy, or one of its own."""
+    maker = makers(service)[0] if file.endswith("xlsx") else beside(service, "analytics")
+    assert maker
+    return maker
+
+
+@pytest.mark.parametrize("file", ["outcomes.csv", "outcomes.ndjson", "outcomes.xlsx"])
+def test_an_export_whose_maker_dies_is_seen_to_be_broken(service: Service, many: Sender, file: str) -> None:
+    with closing(begun(service, file)) as connection:
         answer = connection.getresponse()
         assert answer.status == 200
-        [maker] = makers(service)
-        os.kill(maker, signal.SIGKILL)
+        os.kill(maker_of(service, file), signal.SIGKILL)
         with pytest.raises((IncompleteRead, ConnectionError)):
             answer.read()
-    wait_until(lambda: makers(service) == [])
+    wait_until(lambda: makers(service) == [] and beside(service, "analytics"))
     assert service.get("outcomes", limit=1).status == 200
+    wait_until(lambda: service.get("summary").status == 200)
 
 
 def by_http_1_0(connection: socket.socket, service: Service, sender: str) -> BufferedReader:
@@ -286,16 +298,23 @@ def by_http_1_0(connection: socket.socket, service: Service, sender: str) -> Buf
     return answer
 
 
-@pytest.mark.parametrize("dies", ["maker", "worker"])
-def test_over_http_1_0_a_broken_export_ends_in_a_reset(service: Service, many: Sender, dies: str) -> None:
+def test_over_http_1_0_a_broken_export_ends_in_a_reset(service: Service, many: Sender) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         answer = by_http_1_0(connection, service, "many")
-        [maker] = makers(service)
-        worker = int(command_line(maker).split(b"\0")[-2])
-        os.kill(maker if dies == "maker" else worker, signal.SIGKILL)
+        os.kill(maker_of(service, "outcomes.csv"), signal.SIGKILL)
         with pytest.raises(ConnectionResetError):
             answer.read()
-    wait_until(lambda: makers(service) == [] and len(service.workers()) == 2)
+    wait_until(lambda: service.get("summary").status == 200)
+
+
+def test_over_http_1_0_an_export_whose_worker_dies_ends_in_a_reset(service: Service, many: Sender) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        answer = by_http_1_0(connection, service, "many")
+        for worker in service.workers():
+            os.kill(worker, signal.SIGKILL)
+        with pytest.raises(ConnectionResetError):
+            answer.read()
+    wait_until(lambda: len(service.workers()) == 2)
 
 
 def test_over_http_1_0_a_whole_export_ends_as_usual(service: Service, called: Sender) -> None:
@@ -305,7 +324,7 @@ def test_over_http_1_0_a_whole_export_ends_as_usual(service: Service, called: Se
 
 
 def test_who_goes_away_leaves_no_process_behind(service: Service, many: Sender) -> None:
-    connection = begun(service)
+    connection = begun(service, "outcomes.xlsx")
     assert connection.getresponse().status == 200
     assert len(makers(service)) == 1
     connection.close()
@@ -324,5 +343,4 @@ def test_few_exports_are_made_at_once_and_more_are_told_to_come_again(service: S
     finally:
         for connection in connections:
             connection.close()
-    wait_until(lambda: makers(service) == [])
-    assert service.get("outcomes.csv", integration="called").status == 200
+    wait_until(lambda: service.get("outcomes.csv", integration="called").status == 200)

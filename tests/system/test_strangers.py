@@ -308,6 +308,7 @@ def fill(sender: Sender, count: int) -> None:
             f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count}) "
             f"INSERT INTO outcomes (id, {columns}) SELECT {made}, {columns} FROM outcomes, numbers"
         )
+        sender.service.tell_journal(connection, sender.name)
 
 
 @pytest.mark.alone
