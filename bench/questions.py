@@ -42,7 +42,7 @@ QUESTIONS = {
     "first 100 by duration": "outcomes?limit=100&sort=-duration_seconds",
     "newest 100": "outcomes?limit=100",
     "one phone number": "outcomes?limit=100&phone_number=%2B16170007919",
-    "one reference": "outcomes?limit=100&reference=reference-5",
+    "one reference": "outcomes?limit=100&reference={reference}",
     "one call id": "outcomes?limit=100&call_id=1",
     "what nobody knew": "drift",
 }
@@ -101,7 +101,10 @@ def measure(engine: str, url: str, directory: Path, rows: int, rounds: int, days
         client = Client(server, environment, "reveal")
         print(f"  the copy is filled {client.wait_for_copy():.1f} s after the service is up")
         print(f"  p50 and p95 of {rounds} rounds")
-        for name, path in QUESTIONS.items():
+        newest = client.get("outcomes?limit=100")["data"]
+        reference = next(row["reference"] for row in newest if row["reference"])
+        for name, form in QUESTIONS.items():
+            path = form.format(reference=reference)
             _report(name, [_seconds(lambda path=path: client.get(path)) for _ in range(rounds)])
         _report(f"page {DEEP_PAGES} of a status", _pages(client)[-rounds:])
         lags = [*_lags(server, client, rounds)]
