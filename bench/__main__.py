@@ -1,7 +1,7 @@
 """`make bench`: `python -m bench [SECONDS] [ROUNDS] [OUTCOMES]`.
 
 Ingest first, then questions on stores of so many outcomes: of a month, and from a million on of a year. 200,000 take
-some minutes; 10 million take two hours and 35 GB in the directory for temporary files.
+some minutes.
 """
 
 import shutil

@@ -1,14 +1,13 @@
 """The same rows asked of this service and of Datasette: `python -m bench.datasette DATASETTE [ROWS [FILE]]`.
 
 DATASETTE is its command; it is no dependency of ours: `python -m venv d && d/bin/pip install datasette`. Both answer
-over HTTP from one SQLite file, a new one with roll-ups, or FILE, filled with so many over a year and rolled up.
+over HTTP from one SQLite file, a new one of a year, or FILE, filled with so many; ours once its copy is filled.
 Datasette's time limits are lifted, or most answers would be errors; it suggests no facets. What takes long is asked
 once.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -18,16 +17,15 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from app.store.answers import pages
+from app.store import pages
 from app.store.database import Database
 from app.store.query.questions import Order, Question, Records
-from app.store.rollups import rolling
-from bench.fill import fill
-from bench.ingest import COMMAND, environment_of, ours
+from bench.fill import new_store
+from bench.ingest import environment_of, ours
+from bench.questions import Client
 from tests.conftest import free_port
 
 REPEATS = 7
@@ -58,7 +56,6 @@ QUESTIONS = {
         "outcomes?limit=1&status=failed&count=exact",
         ".json?status__exact=failed&_size=1&_nofacet=1&_nosuggest=1",
     ),
-    "estimate of one status": ("outcomes?limit=1&status=failed&count=estimated", None),
     "facets of status and product": (
         "facets?fields=status,product",
         ".json?_facet=status&_facet=product&_size=1&_nosuggest=1",
@@ -76,17 +73,11 @@ def run(datasette: str, rows: int, there: Path | None) -> None:
         directory = Path(temporary)
         file = there or directory / "outcomes.db"
         url = f"sqlite:///{file}"
-        server = ours(url, directory / "spool")
         if not there:
-            command = [COMMAND, "simulate", "--calls", "3000", "--seed", "1", "--result-url", server.url]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            fill(url, rows)
-            roll_up(url)
-        made = subprocess.check_output(
-            [COMMAND, "token", "add", "bench", "--scope", "reveal", "--json"],
-            env=environment_of(url, directory / "spool"),
-        )
-        token = {"Authorization": f"Bearer {json.loads(made)['token']}"}
+            new_store(url, rows)
+        server = ours(url, directory / "spool")
+        client = Client(server, environment_of(url, directory / "spool"), "reveal")
+        print(f"the copy is filled {client.wait_for_copy():.1f} s after the service is up")
         year = 365 * 86400
         phone = _some_phone(url)
         times = {
@@ -99,18 +90,10 @@ def run(datasette: str, rows: int, there: Path | None) -> None:
         with _served(datasette, file) as theirs:
             print(f"{rows} outcomes, median of {REPEATS}")
             for name, (our, their) in QUESTIONS.items():
-                base = server.url.split("/result")[0] + "/api/v1/"
-                mine = _median(base + our.format(**times), token)
+                mine = _median(client.base + our.format(**times), client.headers)
                 other = _median(theirs + their.format(**times), {}) if their else "has none"
                 print(f"  {name:42} {mine:>12} {other:>12}")
         server.stop()
-
-
-def roll_up(url: str) -> None:
-    database = Database(url)
-    while rolling.refresh(database, datetime.now(UTC), timedelta()):
-        pass
-    database.close()
 
 
 def _some_phone(url: str) -> str:

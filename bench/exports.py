@@ -23,8 +23,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.web.schemas import OutcomeSchema
-from bench.fill import fill
+from bench.fill import new_store
 from bench.ingest import COMMAND, Server, environment_of, load, ours
+from bench.questions import Client
 from tests.conftest import new_cluster
 
 FORMATS = ("csv", "ndjson", "parquet", "xlsx")
@@ -51,13 +52,13 @@ def run(rows: int, rounds: int, forms: Sequence[str]) -> None:
 
 
 def _measure(engine: str, url: str, tool: list[str], rows: int, rounds: int, forms: Sequence[str]) -> None:
-    with tempfile.TemporaryDirectory() as spool:
-        environment = environment_of(url, Path(spool))
-        server = ours(url, Path(spool))
+    new_store(url, rows)
+    with tempfile.TemporaryDirectory() as temporary:
+        spool = Path(temporary) / "spool"
+        environment = environment_of(url, spool)
+        server = ours(url, spool)
         try:
-            simulate = [COMMAND, "simulate", "--calls", "3000", "--seed", "1", "--result-url", server.url]
-            subprocess.run(simulate, check=True, stdout=subprocess.DEVNULL)
-            fill(url, rows)
+            Client(server, environment, "reveal").wait_for_copy()
             print(f"\n{engine}: {rows} outcomes, {rounds} rounds, medians (min to max)")
             _rates(_ways(tool, server, environment, forms), rows, rounds)
             _memory(environment, forms)

@@ -1,16 +1,27 @@
 """A store of many outcomes: `python -m bench.fill DATABASE_URL ROWS [DAYS]`.
 
-What the store holds already, a simulated campaign say, is copied by the database itself, each copy with ids, a phone
-number and times of its own, spread over the days before now.
+A simulated campaign is copied by the database itself, each copy with ids, a phone number and times of its own, spread
+over the days before now. The journal is not told of the copies, so no service may have made its analytical copy yet.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import sqlalchemy as sa
 
+from app.interpret import interpret
+from app.model import Delivery
+from app.plum import simulator
+from app.store import schema_version
+from app.store.database import Database
+from app.store.readings import save
+
+TEMPLATES = 3000
+RARE = 3  # outcomes of a status that no other has
 STEP = 50_000
 # What each copy has for itself, by engine: `n` counts the copies, `at` is its moment in Unix seconds.
 OWN = {
@@ -32,6 +43,38 @@ OWN = {
         "phone": "'+1617' || lpad(CAST(n * 7919 % 10000000 AS text), 7, '0')",
     },
 }
+
+
+def new_store(url: str, rows: int, days: int = 365) -> None:
+    """A store of the present schema with so many outcomes."""
+    database = Database(url)
+    schema_version.migrate(database)
+    _add_campaign(database)
+    fill(url, rows, days)
+    calls = ", ".join(f"'{rows * part // RARE + 7}'" for part in range(RARE))
+    with database.writing() as connection:
+        connection.execute(sa.text(f"UPDATE outcomes SET status = 'rejected' WHERE call_id IN ({calls})"))
+    database.close()
+
+
+def _add_campaign(database: Database) -> None:
+    """What is copied: calls that last up to ten minutes."""
+    target = simulator.Target.parse("http://127.0.0.1/result/KEY")
+    readings = []
+    for number, story in enumerate(simulator.campaign([target], TEMPLATES, seed=1)):
+        post = story.posts[-1]
+        delivery = Delivery(
+            id=uuid4(), integration=f"integration-{number % 3}", received_at=datetime.now(UTC), body=post.body,
+            content_type=post.headers.get("Content-Type"), batch=f"batch-{number % 30}",
+            reference=f"reference-{number}" if number % 5 == 0 else None,
+        )  # fmt: skip
+        readings.append(interpret(delivery))
+    for start in range(0, len(readings), 200):
+        save(database, readings[start : start + 200])
+    with database.writing() as connection:
+        random = "abs(random()) % 601" if database.is_sqlite else "floor(random() * 601)"
+        connection.execute(sa.text(f"UPDATE outcomes SET duration_seconds = {random} WHERE duration_seconds > 0"))
+        connection.execute(sa.text("UPDATE outcomes SET status = 'failed' WHERE status = 'rejected'"))
 
 
 def fill(url: str, rows: int, days: int = 365) -> None:
@@ -117,4 +160,4 @@ def _insert(table: sa.Table, own: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    fill(sys.argv[1], int(sys.argv[2]), *(int(days) for days in sys.argv[3:]))
+    new_store(sys.argv[1], int(sys.argv[2]), *(int(days) for days in sys.argv[3:]))

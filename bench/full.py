@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from bench.fill import fill
-from bench.ingest import COMMAND, Server, load, ours
+from bench.fill import new_store
+from bench.ingest import environment_of, load, ours
+from bench.questions import Client
 from tests.conftest import new_cluster
 
 
@@ -35,12 +35,12 @@ def run(rows: int, seconds: float, rounds: int) -> None:
 
 
 def _compare(engine: str, urls: list[str], directory: Path, rows: int, seconds: float, rounds: int) -> None:
+    began = time.monotonic()
+    new_store(urls[1], rows)
+    print(f"\n{engine}: {rows} outcomes filled in {time.monotonic() - began:.0f} s")
     empty, full = (ours(url, directory / f"spool-{engine}-{number}") for number, url in enumerate(urls))
     try:
-        _simulate(full)
-        began = time.monotonic()
-        fill(urls[1], rows)
-        print(f"\n{engine}: {rows} outcomes filled in {time.monotonic() - began:.0f} s")
+        Client(full, environment_of(urls[1], directory / f"spool-{engine}-1"), "read").wait_for_copy()
         shares, costs = [], []
         for turn in range(rounds + 1):
             one, other = (load(server, seconds, f"{engine}{turn}") for server in (empty, full))
@@ -53,11 +53,6 @@ def _compare(engine: str, urls: list[str], directory: Path, rows: int, seconds: 
     finally:
         empty.stop()
         full.stop()
-
-
-def _simulate(server: Server) -> None:
-    command = [COMMAND, "simulate", "--calls", "3000", "--seed", "1", "--result-url", server.url]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Of all its processes, so far."""
-        pids = [self.process.pid, *_children(self.process.pid)]
+        pids = [self.process.pid, *descendants(self.process.pid)]
         return sum(_cpu_seconds(pid) for pid in pids)
 
     def stop(self) -> None:
@@ -183,7 +183,12 @@ def ours(url: str, spool: Path) -> Server:
 
 def environment_of(url: str, spool: Path) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PLUM_")}
-    return environment | {"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(spool)}
+    copy = spool.with_name(f"{spool.name}.duckdb")
+    return environment | {
+        "PLUM_DATABASE_URL": url,
+        "PLUM_SPOOL_DIR": str(spool),
+        "PLUM_ANALYTICS_PATH": str(copy),
+    }
 
 
 def _start_reference(name: str, environment: dict[str, str], url: str, path: str) -> Server:
@@ -213,9 +218,9 @@ def _start(command: list[str], environment: dict[str, str], path: str) -> Server
     return Server(f"http://127.0.0.1:{port}{path}", process)
 
 
-def _children(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(child) for child in found.stdout.split()]
+    return [one for child in map(int, found.stdout.split()) for one in (child, *descendants(child))]
 
 
 def _cpu_seconds(pid: int) -> float:

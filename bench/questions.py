@@ -1,157 +1,180 @@
-"""How long questions take: `python -m bench.questions [ROWS] [ROUNDS] [DAYS]`, on both engines.
+"""How long questions take over HTTP: `python -m bench.questions [ROWS] [ROUNDS] [DAYS] [ENGINE …]`, on both engines.
 
-Each on a store of so many outcomes over so many days, a year unless said, of 3 integrations and 30 batches, with
-durations from 0 to 600 s: first as they are without roll-ups, then with all of them made; and then first pages under
-a filter on each field (`bench.filters`).
+Each engine's store holds so many outcomes over so many days, a year unless said, of 3 integrations and 30 batches,
+with durations from 0 to 600 s. It is filled before the service starts, so the time of filling the copy shows too.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
-from zoneinfo import ZoneInfo
 
-import sqlalchemy as sa
-from app.store.answers.facets import facets
-from app.store.answers.summary import FIELDS, summarise
-
-from app.errors import TooSlow
-from app.interpret import interpret
-from app.model import Delivery
-from app.plum import simulator
-from app.store import schema_version
-from app.store.answers import counts, pages
-from app.store.database import Database
-from app.store.query.questions import Condition, Operator, Order, Question, Records
-from app.store.readings import save
-from app.store.rollups import rolling
-from bench import filters
-from bench.fill import fill
+from bench.fill import new_store
+from bench.ingest import COMMAND, Server, descendants, environment_of, ours
 from tests.conftest import new_cluster
 
-TEMPLATES = 3000
-NEW_YORK, KATHMANDU = ZoneInfo("America/New_York"), ZoneInfo("Asia/Kathmandu")
+ENGINES = ("sqlite", "postgresql")
+DEEP_PAGES = 200
+FACETS = "integration,product,batch,status,disposition,callee_type,answered_by"
+MONTH = (datetime.now(UTC) - timedelta(days=30)).strftime("%Y-%m-%d")
+QUESTIONS = {
+    "count of one status": "outcomes?limit=1&status=failed&count=exact",
+    "facets of seven fields": f"facets?fields={FACETS}",
+    "every figure": "summary",
+    "every figure by day, UTC": "summary?group_by=day",
+    "every figure by day, New York": "summary?group_by=day&tz=America/New_York",
+    "every figure by day and status": "summary?group_by=day,status",
+    "every figure by batch": "summary?group_by=batch",
+    "part of a phone number, of all": "outcomes?limit=100&phone_number__contains=12345",
+    "part of a phone number, of a month": f"outcomes?limit=100&phone_number__contains=12345&since={MONTH}",
+    "part of the events, of all": "outcomes?limit=100&events__contains=zzz",
+    "newest 100 of a rare status": "outcomes?limit=100&status=rejected",
+    "first 100 by duration": "outcomes?limit=100&sort=-duration_seconds",
+    "newest 100": "outcomes?limit=100",
+    "one phone number": "outcomes?limit=100&phone_number=%2B16170007919",
+    "one reference": "outcomes?limit=100&reference={reference}",
+    "one call id": "outcomes?limit=100&call_id=1",
+    "what nobody knew": "drift",
+}
 
 
-def run(rows: int, rounds: int, days: int) -> None:
+class Client:
+    """Whoever asks a service that has just been started."""
+
+    def __init__(self, server: Server, environment: dict[str, str], scope: str) -> None:
+        made = subprocess.check_output([COMMAND, "token", "add", scope, "--scope", scope, "--json"], env=environment)
+        self.headers = {"Authorization": f"Bearer {json.loads(made)['token']}"}
+        self.base = f"{server.url.split('/result')[0]}/api/v1/"
+
+    def get(self, path: str) -> dict:
+        with self.opened(path) as answer:
+            return json.load(answer)
+
+    def opened(self, path: str):
+        return urllib.request.urlopen(urllib.request.Request(self.base + path, headers=self.headers))
+
+    def wait_for_copy(self) -> float:
+        """The seconds until the copy is filled."""
+        began = time.perf_counter()
+        while True:
+            try:
+                self.get("summary")
+                return time.perf_counter() - began
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise
+                time.sleep(0.2)
+
+
+def run(rows: int, rounds: int, days: int, engines: tuple[str, ...] = ENGINES) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         os.chmod(directory, 0o755)
-        measure("sqlite", f"sqlite:///{directory / 'questions.db'}", rows, rounds, days)
-        cluster = new_cluster(directory)
-        try:
-            measure("postgresql", cluster.create(), rows, rounds, days)
-        finally:
-            cluster.stop()
+        if "sqlite" in engines:
+            measure("sqlite", f"sqlite:///{directory / 'questions.db'}", directory, rows, rounds, days)
+        if "postgresql" in engines:
+            cluster = new_cluster(directory)
+            try:
+                measure("postgresql", cluster.create(), directory, rows, rounds, days)
+            finally:
+                cluster.stop()
 
 
-def measure(engine: str, url: str, rows: int, rounds: int, days: int) -> None:
-    database = Database(url)
-    schema_version.migrate(database)
-    _add_templates(database)
+def measure(engine: str, url: str, directory: Path, rows: int, rounds: int, days: int) -> None:
     began = time.monotonic()
-    fill(url, rows, days)
-    print(f"\n{engine}: {rows} outcomes of {days} days filled in {time.monotonic() - began:.0f} s")
-    _reject_three(database, rows)
-    without = {name: _times(ask, min(rounds, 2)) for name, ask in questions(database).items()}
-    began, longest = time.monotonic(), 0.0
-    while True:
-        step = time.monotonic()
-        if not rolling.refresh(database, datetime.now(UTC), timedelta()):
-            break
-        longest = max(longest, time.monotonic() - step)
-    print(f"  rolled up in {time.monotonic() - began:.0f} s, the longest step {longest * 1000:.0f} ms")
-    print("  median, without roll-ups → with, slowest with")
-    for name, ask in questions(database).items():
-        times = _times(ask, rounds)
-        print(f"  {name}: {_ms(without[name])} → {_ms(times)}, {max(times) * 1000:.0f} ms")
-    filters.measure(database, rounds)
-    database.close()
+    new_store(url, rows, days)
+    print(f"\n{engine}: {rows} outcomes of {days} days, written in {time.monotonic() - began:.0f} s")
+    spool = directory / f"spool-{engine}"
+    environment = environment_of(url, spool)
+    server = ours(url, spool)
+    try:
+        client = Client(server, environment, "reveal")
+        print(f"  the copy is filled {client.wait_for_copy():.1f} s after the service is up")
+        print(f"  p50 and p95 of {rounds} rounds")
+        newest = client.get("outcomes?limit=100")["data"]
+        reference = next(row["reference"] for row in newest if row["reference"])
+        for name, form in QUESTIONS.items():
+            path = form.format(reference=reference)
+            _report(name, [_seconds(lambda path=path: client.get(path)) for _ in range(rounds)])
+        _report(f"page {DEEP_PAGES} of a status", _pages(client)[-rounds:])
+        lags = [*_lags(server, client, rounds)]
+        _report("one just posted, counted", [one for one, _ in lags])
+        _report("the same again, nothing posted", [other for _, other in lags])
+        masked = Client(server, environment, "read")
+        first, per_second = zip(*(_exported(masked) for _ in range(min(rounds, 3))), strict=True)
+        _report("first byte of outcomes.csv, masked", list(first))
+        print(f"  {'outcomes.csv, masked':36} {statistics.median(per_second):8.0f} rows/s")
+        print(
+            f"  memory of the copy's process: {_copy_mib(server, Path(environment['PLUM_ANALYTICS_PATH'])):.0f} MiB"
+        )
+    finally:
+        server.stop()
 
 
-def questions(database: Database) -> dict[str, Callable[[], object]]:
-    every = Question(records=Records.OUTCOMES)
-    one_word = asking(Condition("status", Operator.EQUAL, ["completed"]))
-    one_batch = asking(Condition("batch", Operator.EQUAL, ["batch-7"]))
-    month = asking(Condition("ended_at", Operator.GTE, [datetime.now(UTC) - timedelta(days=30)]))
-    rare = asking(Condition("status", Operator.EQUAL, ["rejected"]))
-    nobody = asking(Condition("batch", Operator.EQUAL, ["nobody's"]))
-    return {
-        "estimated count of all": lambda: counts.estimate(database, every),
-        "estimated count, status": lambda: counts.estimate(database, one_word),
-        "estimated count, batch": lambda: counts.estimate(database, one_batch),
-        "facets of status": lambda: facets(database, every, ["status"]),
-        "facets of all seven fields": lambda: facets(database, every, FIELDS),
-        "facets of six fields, one batch": lambda: facets(database, one_batch, [f for f in FIELDS if f != "batch"]),
-        "summary by day, UTC": lambda: summarise(database, every, ["day"], UTC),
-        "summary by day, New York": lambda: summarise(database, every, ["day"], NEW_YORK),
-        "summary by day, Kathmandu": lambda: summarise(database, every, ["day"], KATHMANDU),
-        "summary by month, New York": lambda: summarise(database, every, ["month"], NEW_YORK),
-        "summary by hour of 30 days": lambda: summarise(database, month, ["hour"], NEW_YORK),
-        "summary by day and status, New York": lambda: summarise(database, every, ["day", "status"], NEW_YORK),
-        "summary by batch": lambda: summarise(database, every, ["batch"], UTC),
-        "first page of a status": lambda: pages.page(database, one_word),
-        "first page of a status that three have": lambda: pages.page(database, rare),
-        "first page of a batch": lambda: pages.page(database, one_batch),
-        "first page of a batch that nobody has": lambda: pages.page(database, nobody),
-    }
+def _seconds(act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
 
 
-def asking(condition: Condition) -> Question:
-    newest = [Order("ended_at", descending=True)]
-    return Question(records=Records.OUTCOMES, conditions=[condition], order=newest)
+def _report(name: str, times: list[float]) -> None:
+    ordered = sorted(times)
+    high = ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
+    print(f"  {name:36} {statistics.median(times) * 1000:8.1f} ms {high * 1000:8.1f} ms", flush=True)
 
 
-def _times(ask: Callable[[], object], rounds: int) -> list[float]:
-    """How long each took; 10 s where it was stopped."""
-    found = []
-    for _ in range(rounds):
-        began = time.monotonic()
-        try:
-            ask()
-        except TooSlow:
-            return [10.0]
-        found.append(time.monotonic() - began)
-    return found
+def _pages(client: Client) -> list[float]:
+    """The seconds of each page of a list that the copy finds."""
+    times, path = [], "outcomes?limit=100&status=failed"
+    while path and len(times) < DEEP_PAGES:
+        began = time.perf_counter()
+        told = client.get(path)
+        times.append(time.perf_counter() - began)
+        path = told["next"] and told["next"].rpartition("/")[2]
+    return times
 
 
-def _ms(times: list[float]) -> str:
-    return "stopped after 10 s" if times == [10.0] else f"{statistics.median(times) * 1000:.0f} ms"
+def _lags(server: Server, client: Client, rounds: int) -> Iterator[tuple[float, float]]:
+    for turn in range(rounds):
+        body = f"call_id=lag-{turn}&result=Completed&callee_type=voice&phone_number=6175551234&attempts=1"
+        urllib.request.urlopen(server.url, body.encode()).read()
+        path = f"summary?call_id=lag-{turn}"
+        began = time.perf_counter()
+        [figures] = client.get(path)["data"]
+        yield time.perf_counter() - began, _seconds(lambda path=path: client.get(path))
+        assert figures["count"] == 1, "what was acknowledged is not counted"
 
 
-def _add_templates(database: Database) -> None:
-    """What `fill` copies: a campaign whose calls last up to ten minutes."""
-    target = simulator.Target.parse("http://127.0.0.1/result/KEY")
-    readings = []
-    for number, story in enumerate(simulator.campaign([target], TEMPLATES, seed=1)):
-        post = story.posts[-1]
-        delivery = Delivery(
-            id=uuid4(), integration=f"integration-{number % 3}", received_at=datetime.now(UTC), body=post.body,
-            content_type=post.headers.get("Content-Type"), batch=f"batch-{number % 30}",
-            reference=f"reference-{number}" if number % 5 == 0 else None,
-        )  # fmt: skip
-        readings.append(interpret(delivery))
-    for start in range(0, len(readings), 200):
-        save(database, readings[start : start + 200])
-    with database.writing() as connection:
-        random = "abs(random()) % 601" if database.is_sqlite else "floor(random() * 601)"
-        connection.execute(sa.text(f"UPDATE outcomes SET duration_seconds = {random} WHERE duration_seconds > 0"))
-        connection.execute(sa.text("UPDATE outcomes SET status = 'failed' WHERE status = 'rejected'"))
+def _exported(client: Client) -> tuple[float, float]:
+    """The seconds to the first byte, and the rows a second."""
+    began = time.perf_counter()
+    with client.opened("outcomes.csv") as answer:
+        lines = answer.read(1).count(b"\n")
+        first = time.perf_counter() - began
+        while block := answer.read(1 << 20):
+            lines += block.count(b"\n")
+    return first, (lines - 1) / (time.perf_counter() - began)
 
 
-def _reject_three(database: Database, rows: int) -> None:
-    calls = ", ".join(f"'{rows * share // 100}'" for share in (5, 35, 65))
-    with database.writing() as connection:
-        connection.execute(sa.text(f"UPDATE outcomes SET status = 'rejected' WHERE call_id IN ({calls})"))
+def _copy_mib(server: Server, copy: Path) -> float:
+    """The proportional share of the process that has the copy's file open."""
+    for pid in descendants(server.process.pid):
+        if any(os.path.realpath(one) == str(copy.resolve()) for one in Path(f"/proc/{pid}/fd").iterdir()):
+            told = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            return int(next(line for line in told.splitlines() if line.startswith("Pss:")).split()[1]) / 1024
+    raise LookupError(copy)
 
 
 if __name__ == "__main__":
-    arguments = [int(one) for one in sys.argv[1:]]
-    run(*(arguments + [1_000_000, 9, 365][len(arguments) :]))
+    sizes = [int(one) for one in sys.argv[1:4]]
+    run(*(sizes + [1_000_000, 10, 365][len(sizes) :]), tuple(sys.argv[4:]) or ENGINES)
