@@ -7,13 +7,13 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -209,12 +209,14 @@ def _start(command: list[str], environment: dict[str, str], path: str) -> Server
     deadline = time.monotonic() + 20
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+            break
+        except urllib.error.HTTPError:  # an answer, from a worker that is up
             break
         except OSError:
             assert time.monotonic() < deadline, command
             time.sleep(0.05)
-    time.sleep(1.5)  # the workers' own start
+    time.sleep(1.5)  # the other workers' start
     return Server(f"http://127.0.0.1:{port}{path}", process)
 
 

@@ -56,7 +56,10 @@ def make_plain() -> Flask:
     engine = sa.create_engine(url, connect_args=waiting, pool_size=32, max_overflow=64)
     if url.startswith("sqlite"):
         sa.event.listen(engine, "connect", lambda connection, _: _durable(connection))
-    metadata.create_all(engine)
+    try:
+        metadata.create_all(engine)
+    except sa.exc.DBAPIError:  # the other worker has just made them
+        metadata.create_all(engine)
     upsert = (sqlite if url.startswith("sqlite") else postgresql).insert
 
     def receive(key: str) -> str:
