@@ -181,7 +181,11 @@ class Follower:
             self._copy.state = done  # it need not be kept: whoever opens the file next finds as little
             return
         there = done if left is None else State(state.seen, newest, left, is_filled=True)
-        self._copy.write(csv_rows(self._database, ids), ids, there)
+        keys = list(ids)
+        *most, last = [keys[at : at + FOLLOW_OUTCOMES] for at in range(0, len(keys) or 1, FOLLOW_OUTCOMES)]
+        for some in most:  # of one large transaction; the position comes with the last of them
+            self._copy.write(csv_rows(self._database, some), some, state)
+        self._copy.write(csv_rows(self._database, last), last, there)
 
     def _changed(self, span: Span, newest: Mark | None) -> tuple[set[UUID], Mark | None, Span | None]:
         """Some of the outcomes that changed within the span, the newest change, and what is left of the span."""

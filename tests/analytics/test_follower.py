@@ -183,6 +183,16 @@ def test_a_long_way_behind_is_caught_up_in_steps_that_may_be_cut_off(database, t
     engine.close()
 
 
+def test_a_transaction_of_more_outcomes_than_fit_at_once_is_copied_in_parts(database, engine, monkeypatch) -> None:
+    assert_same(database, engine)
+    monkeypatch.setattr(follower, "FOLLOW_OUTCOMES", 7)
+    with database.writing() as connection:
+        connection.execute(update(outcomes).values(batch="all at once"))
+        changes.note(connection, connection.execute(select(outcomes.c.id)).scalars().all())
+    write(database, 30)
+    assert_same(database, engine)
+
+
 def test_two_copies_of_one_store_hold_the_same(database, tmp_path) -> None:
     engines = [opened(database, tmp_path / name) for name in ("one", "other")]
     for seed in range(3):
