@@ -29,6 +29,7 @@ AFTER_FAULT_SECONDS = 1.0
 FILL_ROWS = 20_000
 FOLLOW_OUTCOMES = 2_000
 FOLLOW_CHANGES = 1_000
+LOADED_AT_ONCE = 100  # outcomes that are followed, each of which may be large
 COUNT_SECONDS = 60.0
 BEGINNING_SECONDS = 3.0  # of filling, in which a small store is done, so that its first questions are answered
 WAIT_SECONDS = 10.0  # for the copy to come as far as a question's horizon
@@ -159,8 +160,8 @@ class Follower:
         if self._of is None:
             self._filled = self._copy.count()
             self._of = self._outcomes()
-        rows = csv_rows_behind(self._database, state.filled_to, FILL_ROWS)
-        if len(rows) < FILL_ROWS:
+        rows, is_all = csv_rows_behind(self._database, state.filled_to, FILL_ROWS)
+        if is_all:
             self._copy.write(rows, (), state._replace(filled_to=None, is_filled=True))
             log.info("the analytical copy is filled")
             return
@@ -182,8 +183,8 @@ class Follower:
             return
         there = done if left is None else State(state.seen, newest, left, is_filled=True)
         keys = list(ids)
-        *most, last = [keys[at : at + FOLLOW_OUTCOMES] for at in range(0, len(keys) or 1, FOLLOW_OUTCOMES)]
-        for some in most:  # of one large transaction; the position comes with the last of them
+        *most, last = [keys[at : at + LOADED_AT_ONCE] for at in range(0, len(keys) or 1, LOADED_AT_ONCE)]
+        for some in most:  # they may be large; the position comes with the last of them
             self._copy.write(csv_rows(self._database, some), some, state)
         self._copy.write(csv_rows(self._database, last), last, there)
 

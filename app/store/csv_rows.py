@@ -5,6 +5,7 @@ Every text stands in quotes, null is an empty cell without them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from datetime import datetime
 from functools import cache
@@ -22,6 +23,8 @@ from app.store.types import UtcDateTime
 # What the copy holds of an outcome: all that is shown, and the delivery that told of it first.
 COLUMNS = [*Records.OUTCOMES.columns, outcomes.c.first_delivery_id]
 SECONDS = 60.0  # for one batch
+MAX_CHARACTERS = 1 << 24  # of a batch, which is in memory
+ROWS_AT_ONCE = 100
 
 _QUOTED = "coalesce('\"' || replace({0}, '\"', '\"\"') || '\"', '')"
 _AS_IT_IS = "coalesce(CAST({0} AS TEXT), '')"
@@ -44,19 +47,35 @@ def csv_rows(database: Database, ids: Collection[UUID]) -> list[CsvRow]:
     return _fetched(database, _select(database).where(outcomes.c.id.in_(ids)))
 
 
-def csv_rows_behind(database: Database, edge: tuple[datetime, UUID] | None, limit: int) -> list[CsvRow]:
-    """The next so many by the time they ended, behind the one that ended then and has this id."""
+def csv_rows_behind(database: Database, edge: tuple[datetime, UUID] | None, limit: int) -> tuple[list[CsvRow], bool]:
+    """The next so many by the time they ended, or fewer that are large, and whether there are no more.
+
+    They stand behind the one that ended then and has this id.
+    """
     moment, key = outcomes.c.ended_at, outcomes.c.id
     statement = _select(database).order_by(moment, key.desc()).limit(limit)
     if edge:
         at, last = bound(moment, edge[0]), bound(key, edge[1])
         statement = statement.where(moment >= at, or_(moment > at, and_(moment == at, key < last)))
-    return _fetched(database, statement)
+    rows = _fetched(database, statement, MAX_CHARACTERS)
+    return rows, len(rows) < limit and _size(rows) <= MAX_CHARACTERS
 
 
-def _fetched(database: Database, statement: Select[Any]) -> list[CsvRow]:
+def _size(rows: list[CsvRow]) -> int:
+    return sum(len(row.text) for row in rows)
+
+
+def _fetched(database: Database, statement: Select[Any], most: float = math.inf) -> list[CsvRow]:
+    """All, or as many as together have no more characters, and one."""
+    rows: list[CsvRow] = []
+    held = 0
     with database.reading(SECONDS, alone=True) as connection:
-        return [CsvRow(*row) for row in connection.execute(statement)]
+        for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(statement):
+            rows.append(CsvRow(*row))
+            held += len(rows[-1].text)
+            if held > most:
+                break
+    return rows
 
 
 def _select(database: Database) -> Select[Any]:

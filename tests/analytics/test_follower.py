@@ -28,7 +28,7 @@ from app.answering import Answering
 from app.errors import StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import changes
+from app.store import changes, csv_rows
 from app.store.csv_rows import COLUMNS
 from app.store.query.questions import Question, Records
 from app.store.readings import save
@@ -155,6 +155,14 @@ def test_a_filling_that_is_cut_off_goes_on_where_it_was(database, tmp_path, monk
     engine.close()
 
 
+def test_large_outcomes_are_filled_in_few_at_a_time(database, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(csv_rows, "MAX_CHARACTERS", 2000)
+    save(database, [interpret(call(number, note="x" * 300)) for number in range(50)])
+    engine = opened(database, tmp_path)
+    assert_same(database, engine)
+    engine.close()
+
+
 def test_a_copy_that_is_opened_again_follows_from_where_it_was(database, tmp_path, monkeypatch) -> None:
     write(database, 50)
     engine = opened(database, tmp_path)
@@ -185,7 +193,7 @@ def test_a_long_way_behind_is_caught_up_in_steps_that_may_be_cut_off(database, t
 
 def test_a_transaction_of_more_outcomes_than_fit_at_once_is_copied_in_parts(database, engine, monkeypatch) -> None:
     assert_same(database, engine)
-    monkeypatch.setattr(follower, "FOLLOW_OUTCOMES", 7)
+    monkeypatch.setattr(follower, "LOADED_AT_ONCE", 7)
     with database.writing() as connection:
         connection.execute(update(outcomes).values(batch="all at once"))
         changes.note(connection, connection.execute(select(outcomes.c.id)).scalars().all())

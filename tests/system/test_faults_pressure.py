@@ -15,7 +15,7 @@ from statistics import median
 import pytest
 
 from tests.system.conftest import Sender, Service, dev_body
-from tests.system.faults import ACK_SECONDS, Load, Post, assert_nothing_lost_or_doubled, processes, running
+from tests.system.faults import ACK_SECONDS, Load, Post, assert_nothing_lost_or_doubled, beside, processes, running
 
 pytestmark = pytest.mark.alone
 
@@ -117,10 +117,10 @@ async def _all_busy(sender: Sender, posts: list[Post]) -> None:
     await asyncio.gather(*(_busy(sender, f"busy-{number}", deadline, posts) for number in range(BUSY)))
 
 
-def resident(service: Service) -> int:
-    """Bytes of all its processes, what they share counted once."""
+def resident(service: Service, *, with_copy: bool = True) -> int:
+    """Bytes of its processes, what they share counted once. That of the analytical copy has a setting of its own."""
     lines = []
-    for pid in processes(service):
+    for pid in processes(service) - (set() if with_copy else {beside(service, "analytics")}):
         with suppress(OSError):
             lines += Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) << 10
