@@ -316,6 +316,7 @@ def test_many_heavy_questions_are_not_felt_by_posts_and_some_are_refused_at_once
     service = alone.service
     service.token = service.new_token("asker", "reveal")
     fill(alone, 200_000)
+    wait_until(lambda: service.get("summary").status == 200, 120)
     most = 0
     with (
         asking(service, 24, extra__contains="nowhere", sort="-attempts") as statuses,
