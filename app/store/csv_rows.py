@@ -69,8 +69,11 @@ def _fetched(database: Database, statement: Select[Any], most: float = math.inf)
     """All, or as many as together have no more characters, and one."""
     rows: list[CsvRow] = []
     held = 0
-    with database.reading(SECONDS, alone=True) as connection:
-        for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(statement):
+    with (
+        database.reading(SECONDS, alone=True) as connection,
+        connection.execution_options(yield_per=ROWS_AT_ONCE).execute(statement) as found,
+    ):
+        for row in found:
             rows.append(CsvRow(*row))
             held += len(rows[-1].text)
             if held > most:

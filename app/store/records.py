@@ -51,7 +51,9 @@ def each(database: Database, question: Question, fields: Sequence[str], seconds:
     """All rows in the question's order, as they are at one moment; some at a time are in memory."""
     columns = [question.records.table.c[name] for name in fields]
     statement = select(*columns).where(*where(question)).order_by(*ordering(question))
-    with database.reading(seconds, alone=True) as connection:
-        found = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(statement)
+    with (
+        database.reading(seconds, alone=True) as connection,
+        connection.execution_options(yield_per=ROWS_AT_ONCE).execute(statement) as found,
+    ):
         for row in found.mappings():
             yield dict(row)
