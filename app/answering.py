@@ -35,7 +35,7 @@ Facet = tuple[Any, int]
 # What a question is asked within.
 Turn = Callable[[], AbstractContextManager[None]]
 
-_FEW = 1000
+_FEW = 1000  # ids, whose rows the store finds and sorts in a moment
 
 
 class Kind(StrEnum):
@@ -70,7 +70,7 @@ class Answering:
         store: Database,
         journal: Database,
         copy: Copy,
-        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+        turn: Turn = nullcontext,
     ) -> None:
         """`turn` bounds how many questions wait for the copy at a time."""
         self._store = store

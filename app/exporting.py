@@ -35,7 +35,6 @@ from app.web.exports import BODY, RECORDS, REDIAL, Wanted, columns, wanted
 
 PATIENCE_SECONDS = 86_400.0  # for the store to sort a question's deliveries, however many
 LOOK_SECONDS = 0.5
-LEAST_LINE_BYTES = 1 << 24
 
 Row = dict[str, Any]
 
@@ -81,8 +80,7 @@ def _deliveries(
     if order.format == "xlsx":
         return xlsx.blocks(rows, shown)
     if order.format == "parquet":
-        longest = max(LEAST_LINE_BYTES, 16 * settings.max_body_bytes)
-        return parquet.blocks(csv.lines(rows, shown, raw=True), shown, longest)
+        return parquet.blocks(csv.lines(rows, shown, raw=True), shown, 16 * settings.max_body_bytes)
     return _with_header(csv.lines(rows, shown, found.raw), shown)
 
 
@@ -122,7 +120,9 @@ def main() -> None:
     settings = from_environment()
     try:
         database = questions_database(settings, connections=2)
-        for block in export(settings, database, factory.create_answering(settings, database), Order(**order)):
+        journal = Database(settings.database_url, connections=1)
+        answering = Answering(database, journal, factory.remote(settings))  # the service's copy is never opened here
+        for block in export(settings, database, answering, Order(**order)):
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()
     except BrokenPipeError:

@@ -12,7 +12,7 @@ from functools import partial
 from flask import Flask
 
 from app import logs, metrics
-from app.analytics.client import Remote
+from app.analytics.client import Nearest, Remote
 from app.analytics.engine import Engine
 from app.analytics.server import socket_of
 from app.answering import Answering
@@ -123,9 +123,8 @@ def create_engine(settings: Settings) -> Engine:
 
 
 def create_answering(settings: Settings, store: Database) -> Answering:
-    """For who asks from the command line: the running service's copy, else the file itself. Raises `Taken`."""
-    running = remote(settings)
-    copy = running if running.is_there() else create_engine(settings)
+    """For who asks from the command line: the running service's copy, else the file itself."""
+    copy = Nearest(remote(settings), partial(create_engine, settings))
     return Answering(store, Database(settings.database_url, connections=1), copy)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from app.analytics.engine import Engine
 from app.analytics.files import File
 from app.analytics.server import Ask, Done, Failed, reachable, receive, send
 from app.errors import CopyUnavailable
@@ -17,6 +19,25 @@ from app.store.changes import Horizon
 PATIENCE_SECONDS = 27.0  # a turn, coming as far as the asker's horizon, and the answer
 STARTING_SECONDS = 5.0  # for the process to be there, as after a start
 RETRY_SECONDS = 0.1
+
+
+class Nearest:
+    """The copy of the running service, else the file itself. It is opened when it is first asked: many questions are
+    for the store alone."""
+
+    def __init__(self, remote: Remote, open_engine: Callable[[], Engine]) -> None:
+        self._remote = remote
+        self._open_engine = open_engine
+
+    @cached_property
+    def _copy(self) -> Remote | Engine:
+        return self._remote if self._remote.is_there() else self._open_engine()
+
+    def ask(self, what: str, arguments: tuple[Any, ...], horizon: Horizon) -> Any:
+        return self._copy.ask(what, arguments, horizon)
+
+    def file(self, file: File, horizon: Horizon) -> Iterator[bytes]:
+        return self._copy.file(file, horizon)
 
 
 class Remote:

@@ -6,64 +6,41 @@ It is a cache: a file that is damaged, or of another version, is made again.
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import duckdb
 from sqlalchemy import Boolean, Integer, Uuid
 
-from app.errors import ConfigError, StoreUnavailable, TooSlow
-from app.store.changes import Horizon, Mark, Span
+from app.analytics.failures import first_line, in_words
+from app.analytics.sql import csv_source, literal
+from app.analytics.state import State, read, written
+from app.errors import ConfigError, StoreUnavailable
+from app.exports.cells import quoted
+from app.exports.columns import Mask
 from app.store.csv_rows import COLUMNS, CsvRow
 from app.store.types import UtcDateTime
 
 VERSION = 1  # of what the tables hold
-BUFFER_BYTES = 1 << 25  # for reading the file that is loaded; a line may take half of it, or the buffer is larger
 LEAST_FREE_BYTES = 100 << 20  # the rest of the disk is for deliveries
 QUESTION_SECONDS = 10.0
-
-# Shows a text to who may not see phones.
-Mask = Callable[[str | None], str | None]
 
 _TYPES = {Uuid: "UUID", Integer: "BIGINT", Boolean: "BOOLEAN", UtcDateTime: "TIMESTAMP"}
 # Beside these stand texts that are masked; null where they are empty.
 _MASKED = ("extra", "problems")
-# DuckDB goes on with none of these.
-_DAMAGES = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
-_SIGNS_OF_DAMAGE = ("orrupt", "Could not read enough bytes")
 
 log = logging.getLogger(__name__)
 
 
-class Damaged(StoreUnavailable):
-    """The file can no longer be used; it has to be made again."""
-
-
 class Taken(StoreUnavailable):
     """Another process has the copy."""
-
-
-class State(NamedTuple):
-    """How far the copy is.
-
-    It holds what the journal held at `seen`, whose newest change was then `mark`, and of `span`, where there is one,
-    what lies before it. While it is filled, `filled_to` is the last outcome that it has, by time and id.
-    """
-
-    seen: Horizon
-    mark: Mark | None
-    span: Span | None = None
-    filled_to: tuple[datetime, UUID] | None = None
-    is_filled: bool = False
 
 
 class Copy:
@@ -96,7 +73,8 @@ class Copy:
                 gone = "DELETE FROM outcomes WHERE id IN (SELECT unnest($1::UUID[]))"
                 cursor.execute(gone, [[str(key) for key in replaced]])
             if rows:
-                cursor.execute(_load(self._load_from, longest))
+                source = csv_source(str(self._load_from), _COLUMNS, 2 * longest)
+                cursor.execute(f"INSERT INTO outcomes SELECT * FROM {source}")  # noqa: S608
                 self._load_from.unlink()
 
     def clear(self, state: State) -> None:
@@ -111,10 +89,10 @@ class Copy:
 
     @contextmanager
     def _transaction(self, state: State) -> Iterator[duckdb.DuckDBPyConnection]:
-        with _in_words(), _cursor(self._connection) as cursor:
+        with in_words(), _cursor(self._connection) as cursor:
             cursor.execute("BEGIN")
             yield cursor  # a cursor that is closed undoes what was not committed
-            cursor.execute("UPDATE state SET content = $1", [_written(state)])
+            cursor.execute("UPDATE state SET content = $1", [written(state)])
             cursor.execute("COMMIT")
         self.state = state
 
@@ -129,7 +107,7 @@ class Copy:
         """A connection that sees the copy as it is at one moment. It is interrupted after `seconds`, or by
         `interrupt()` from elsewhere. Raises `TooSlow`, `Damaged`.
         """
-        with _in_words(seconds), _cursor(self._connection) as cursor:
+        with in_words(seconds), _cursor(self._connection) as cursor:
             timer = threading.Timer(seconds, cursor.interrupt)
             timer.daemon = True
             timer.start()
@@ -156,7 +134,8 @@ class Copy:
         with self._load_from.open("wb") as file:
             for row in rows:
                 masked = [mask(text) for mask, text in zip(self._masks, (row.extra, row.problems), strict=True)]
-                line = f"{row.text},{','.join(map(_quoted, masked))}\n".encode()
+                cells = ["" if text is None else quoted(text) for text in masked]
+                line = f"{row.text},{','.join(cells)}\n".encode()
                 longest = max(longest, len(line))
                 file.write(line)
         return longest
@@ -176,7 +155,7 @@ class Copy:
         except duckdb.ParserException as error:
             raise ConfigError(f"PLUM_ANALYTICS_MEMORY should be an amount like 1GB, not {self._memory}") from error
         except duckdb.Error as error:
-            log.warning("the analytical copy cannot be read, so it is made again: %s", _first_line(error))
+            log.warning("the analytical copy cannot be read, so it is made again: %s", first_line(error))
         if connection:
             connection.close()
         return None
@@ -201,7 +180,7 @@ class Copy:
             },
         )
         for setting in (
-            f"allowed_paths = ['{_escaped(self._load_from)}']",
+            f"allowed_paths = [{literal(str(self._load_from))}]",
             "allowed_directories = ['/dev/fd']",  # pipes of files that are written
             "enable_external_access = false",
             "TimeZone = 'UTC'",
@@ -217,24 +196,6 @@ def _type(column: Any) -> str:
 
 _COLUMNS = {column.name: _type(column) for column in COLUMNS} | {f"{name}_masked": "VARCHAR" for name in _MASKED}
 _DEFINITION = ", ".join(f"{name} {type_}" for name, type_ in _COLUMNS.items())
-
-
-def _load(file: Path, longest: int) -> str:
-    types = ", ".join(f"'{name}': '{type_}'" for name, type_ in _COLUMNS.items())
-    buffer = max(BUFFER_BYTES, 4 * longest)
-    return (
-        f"INSERT INTO outcomes SELECT * FROM read_csv('{_escaped(file)}', columns = {{{types}}}, "  # noqa: S608
-        "auto_detect = false, header = false, delim = ',', quote = '\"', escape = '\"', nullstr = '', "
-        f"allow_quoted_nulls = false, new_line = '\\n', max_line_size = {buffer // 2}, buffer_size = {buffer})"
-    )
-
-
-def _escaped(file: Path) -> str:
-    return str(file).replace("'", "''")
-
-
-def _quoted(text: str | None) -> str:
-    return "" if text is None else '"' + text.replace('"', '""') + '"'
 
 
 def _locked(path: Path) -> int:
@@ -261,40 +222,6 @@ def _cursor(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyCo
         cursor.close()
 
 
-@contextmanager
-def _in_words(seconds: float | None = None) -> Iterator[None]:
-    try:
-        yield
-    except duckdb.InterruptException as error:
-        raise TooSlow(
-            f"this took longer than {seconds:g} s and was stopped; narrow it: less time between since and until, "
-            "more filters, or fewer fields to count or group by"
-        ) from error
-    except duckdb.OutOfMemoryException as error:
-        raise TooSlow(
-            "this takes more memory than PLUM_ANALYTICS_MEMORY; narrow it: less time between since and until, "
-            "or fewer fields to sort or group by"
-        ) from error
-    except duckdb.Error as error:
-        raise _told(error) from None  # what it says of a row may hold a phone number
-
-
-def _told(error: duckdb.Error) -> StoreUnavailable:
-    said = _first_line(error)
-    if isinstance(error, _DAMAGES) or any(sign in said for sign in _SIGNS_OF_DAMAGE):
-        wrong = "the analytical copy is damaged, and is made again"
-        return Damaged(wrong, f"{wrong}: {said}")
-    if isinstance(error, duckdb.IOException):
-        wrong = "the analytical copy cannot be read or written"
-        return StoreUnavailable(wrong, f"{wrong}: {said}")
-    wrong = "the analytical copy fails in an unforeseen way"
-    return StoreUnavailable(wrong, f"{wrong}: {type(error).__name__}")
-
-
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).strip().splitlines()[0][:200]
-
-
 def _version(connection: duckdb.DuckDBPyConnection) -> int | None:
     """None of a file that has just been made."""
     if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'state'").fetchone():
@@ -306,28 +233,4 @@ def _version(connection: duckdb.DuckDBPyConnection) -> int | None:
 def _read_state(connection: duckdb.DuckDBPyConnection) -> State | None:
     """None where nothing has been filled in yet."""
     row = connection.execute("SELECT content FROM state").fetchone()
-    return _read(row[0]) if row and row[0] else None
-
-
-def _written(state: State) -> str:
-    return json.dumps(state, default=str)
-
-
-def _read(written: str) -> State:
-    seen, mark, span, filled_to, is_filled = json.loads(written)
-    return State(
-        _horizon(seen),
-        Mark(mark[0], datetime.fromisoformat(mark[1])) if mark else None,
-        Span(_horizon(span[0]), _horizon(span[1]), *span[2:]) if span else None,
-        (datetime.fromisoformat(filled_to[0]), UUID(filled_to[1])) if filled_to else None,
-        is_filled,
-    )
-
-
-def _horizon(written: list[Any]) -> Horizon:
-    return Horizon(written[0], tuple(written[1]))
-
-
-def aware(moment: datetime) -> datetime:
-    """A time of the copy's, which holds UTC without saying so."""
-    return moment.replace(tzinfo=UTC)
+    return read(row[0]) if row and row[0] else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection as Cursor
 
-from app.analytics.copy import aware
+from app.analytics.sql import fetched
 from app.products import call_details, dev
 
 OTHERS = "(others)"
@@ -98,8 +98,7 @@ SELECT {", ".join(_NAMES)} FROM kept
 
 def drift(cursor: Cursor, since: datetime | None, among: Mapping[str, Sequence[str]]) -> list[Row]:
     """What was first shown since then, whose columns have one of the values; the newest first."""
-    rows = [dict(zip(_NAMES, row, strict=True)) for row in cursor.execute(_DRIFT, _KNOWN).fetchall()]
-    found = [row | {name: aware(row[name]) for name in ("first_at", "last_at")} for row in rows]
+    found = [dict(zip(_NAMES, row, strict=True)) for row in fetched(cursor.execute(_DRIFT, _KNOWN))]
     wanted = [
         row
         for row in found

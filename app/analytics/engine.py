@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from app.analytics import answers, files
-from app.analytics.copy import QUESTION_SECONDS, Copy, Mask
+from app.analytics.copy import QUESTION_SECONDS, Copy
 from app.analytics.drift import drift
 from app.analytics.files import File
 from app.analytics.follower import Follower
+from app.exports.columns import Mask
 from app.store.changes import Horizon
 from app.store.database import Database
 
@@ -32,22 +33,22 @@ class Engine:
         """Raises `Taken`, `ConfigError`."""
         self._copy = Copy(path, memory, masks)
         self._follower = Follower(database, self._copy)
-        self._step: Callable[[], None] | None = self._follower.step
+        self._reach = self._follower.bring_to
 
     def run(self, stop: threading.Event) -> None:
         """Follow until `stop` is set. Raises `Damaged`."""
-        self._step = None
+        self._reach = self._follower.wait_for
         self._follower.run(stop)
 
     def ask(self, what: str, arguments: tuple[Any, ...], horizon: Horizon, seconds: float = QUESTION_SECONDS) -> Any:
         """The answer to one of `QUESTIONS`. Raises `CopyUnavailable`, `TooSlow`, `Damaged` and its own."""
-        self._follower.wait_for(horizon, self._step)
+        self._reach(horizon)
         with self._copy.reading(seconds) as cursor:
             return QUESTIONS[what](cursor, *arguments)
 
     def file(self, file: File, horizon: Horizon) -> Iterator[bytes]:
         """The file's blocks."""
-        self._follower.wait_for(horizon, self._step)
+        self._reach(horizon)
         return files.written(self._copy, file)
 
     def remove(self) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from uuid import UUID
 
 from sqlalchemy import func, select
 
 from app import metrics
-from app.analytics.copy import Copy, Damaged, State
+from app.analytics.copy import Copy
+from app.analytics.failures import Damaged
+from app.analytics.state import State
 from app.errors import CopyUnavailable, PlumError
 from app.store import changes
 from app.store.changes import Horizon, Mark, Span
@@ -80,23 +81,25 @@ class Follower:
         with self._advanced:
             self._advanced.notify_all()
 
-    def wait_for(self, horizon: Horizon, step: Callable[[], None] | None = None) -> None:
-        """Until the copy holds what the journal held at this horizon. Raises `CopyUnavailable`.
-
-        `step` brings it on where no thread does.
+    def bring_to(self, horizon: Horizon) -> None:
+        """Until the copy holds what the journal held at this horizon, where no thread runs it. Raises
+        `CopyUnavailable`.
         """
-        ends = time.monotonic() + WAIT_SECONDS
-        while step or not self._has_reached(horizon):
-            if step:
-                step()
-            elif self._is_filled or time.monotonic() < self._began_at + BEGINNING_SECONDS:
-                self._wait()
-            else:
-                raise self._filling()
-            if self._failure or (time.monotonic() > ends and step is None):
+        self.step()
+        while self._failure or not self._has_reached(horizon):
+            if self._failure:
                 raise self._late()
-            if step and self._has_reached(horizon):
-                return
+            self.step()
+
+    def wait_for(self, horizon: Horizon) -> None:
+        """The same where a thread runs it, for some seconds. Raises `CopyUnavailable`."""
+        ends = time.monotonic() + WAIT_SECONDS
+        while not self._has_reached(horizon):
+            if not self._is_filled and time.monotonic() > self._began_at + BEGINNING_SECONDS:
+                raise self._filling()
+            self._wait()
+            if self._failure or time.monotonic() > ends:
+                raise self._late()
 
     def _wait(self) -> None:
         self._wanted.set()

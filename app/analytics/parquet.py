@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import duckdb
 
+from app.analytics.sql import csv_source
 from app.exports.columns import Column, Kind
 
 # A row group is in memory whole.
@@ -55,12 +56,10 @@ def blocks(lines: Iterable[bytes], columns: Sequence[Column], line_bytes: int) -
 
 
 def _convert(source: int, target: int, columns: Sequence[Column], line_bytes: int) -> None:
-    types = ", ".join(f"'{name}': '{_TYPES.get(kind, 'VARCHAR')}'" for name, kind in columns)
+    rows = csv_source(f"/dev/fd/{source}", {name: _TYPES.get(kind, "VARCHAR") for name, kind in columns}, line_bytes)
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(
-            f"COPY (SELECT * FROM read_csv('/dev/fd/{source}', columns = {{{types}}}, auto_detect = false, "  # noqa: S608
-            "header = false, delim = ',', quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, "
-            f"new_line = '\\n', parallel = false, max_line_size = {line_bytes}, buffer_size = {2 * line_bytes})) "
-            f"TO '/dev/fd/{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP_ROWS})"
+            f"COPY (SELECT * FROM {rows}) TO '/dev/fd/{target}' "  # noqa: S608
+            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP_ROWS})"
         )

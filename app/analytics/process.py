@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app import metrics
-from app.analytics.copy import Damaged, Taken
+from app.analytics.copy import Taken
 from app.analytics.engine import Engine
+from app.analytics.failures import Damaged
 from app.analytics.server import Server
-from app.errors import PlumError
+from app.errors import CopyUnavailable, PlumError
 from app.store.changes import Horizon
 
 WAIT_SECONDS = 0.5
@@ -70,6 +71,8 @@ def _count_drift(engine: Engine, stop: threading.Event) -> None:
         began = time.monotonic()
         try:
             metrics.DRIFT_ITEMS.set(len(engine.ask("drift", (None, {}), Horizon(0), DRIFT_SECONDS)))
+        except CopyUnavailable:  # as while it is filled, which the log and the other metrics tell
+            continue
         except PlumError as error:
             log.warning("what nobody knew is not counted anew: %s", error.detail)
         took = time.monotonic() - began

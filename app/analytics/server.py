@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.analytics.copy import Damaged
 from app.analytics.engine import Engine
+from app.analytics.failures import Damaged
 from app.analytics.files import File
 from app.errors import Overloaded, PlumError, StoreUnavailable
 from app.store.changes import Horizon

@@ -5,7 +5,7 @@ The copy's tables have the names and columns of the store's, but hold times in U
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import duckdb
 from sqlalchemy import ClauseElement
 from sqlalchemy.dialects import postgresql
+
+LEAST_LINE_BYTES = 1 << 24
 
 _DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
@@ -25,7 +27,31 @@ def compiled(statement: ClauseElement) -> tuple[str, list[Any]]:
 
 def rows(cursor: duckdb.DuckDBPyConnection, statement: ClauseElement) -> list[Sequence[Any]]:
     """All of its rows; times are aware."""
-    return [[_read(value) for value in row] for row in cursor.execute(*compiled(statement)).fetchall()]
+    return fetched(cursor.execute(*compiled(statement)))
+
+
+def fetched(cursor: duckdb.DuckDBPyConnection) -> list[Sequence[Any]]:
+    """The rows of what was executed; times are aware."""
+    return [[_read(value) for value in row] for row in cursor.fetchall()]
+
+
+def csv_source(path: str, types: Mapping[str, str], line_bytes: int) -> str:
+    """A file or pipe of CSV as a table: every text may stand in quotes, an empty cell without them is null.
+
+    No line is longer than `line_bytes`; what reads them takes twice as much memory.
+    """
+    columns = ", ".join(f"{literal(name)}: {literal(type_)}" for name, type_ in types.items())
+    longest = max(line_bytes, LEAST_LINE_BYTES)
+    return (
+        f"read_csv({literal(path)}, columns = {{{columns}}}, auto_detect = false, header = false, delim = ',', "
+        "quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, new_line = '\\n', parallel = false, "
+        f"max_line_size = {longest}, buffer_size = {2 * longest})"
+    )
+
+
+def literal(text: str) -> str:
+    """The text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _bound(value: Any) -> Any:

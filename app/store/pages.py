@@ -51,7 +51,7 @@ def page(database: Database, question: Question, fields: Sequence[str] | None = 
     if any(weight > LARGE_BYTES for weight in weights):
         rows = _found(database, page_of(question, columns, len(rows)))
     edges = [[row[name] for name in kept] for row in rows]
-    return turned(question, rows, edges, more)
+    return _turned(question, rows, edges, more)
 
 
 def page_of_ids(
@@ -76,10 +76,10 @@ def page_of_ids(
         whole = {row["id"]: row for row in _found(database, _among(question, columns, [row["id"] for row in rows]))}
         rows = [whole[row["id"]] for row in rows if row["id"] in whole]
     edges = [values for _, values in found[: len(wanted)]]
-    return turned(question, rows, edges, len(found) > len(wanted))
+    return _turned(question, rows, edges, len(found) > len(wanted))
 
 
-def turned(question: Question, rows: list[Row], edges: Sequence[Sequence[Any]], more: bool) -> Page:
+def _turned(question: Question, rows: list[Row], edges: Sequence[Sequence[Any]], more: bool) -> Page:
     """A page from rows in the order walked; `more` lie in that direction."""
     first, last = (edges[0], edges[-1]) if edges else ((), ())
     if question.edge and question.edge.backwards:

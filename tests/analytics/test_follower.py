@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select, text, update
 
 from app.analytics import copy, follower
-from app.analytics.copy import Copy, Damaged, Taken
+from app.analytics.copy import Copy, Taken
+from app.analytics.failures import Damaged
 from app.analytics.follower import CopyUnavailable
 from app.analytics.sql import rows
 from app.answering import Answering
@@ -68,7 +69,7 @@ def stored(database) -> list[tuple]:
 
 
 def copied(database, engine) -> list[tuple]:
-    engine._follower.wait_for(changes.horizon(database), engine._step)
+    engine._reach(changes.horizon(database))
     with engine._copy.reading() as cursor:
         return sorted(tuple(map(_plain, row)) for row in rows(cursor, select(*COLUMNS)))
 
@@ -132,7 +133,7 @@ def test_any_text_is_copied_as_it_is(database, engine, texts) -> None:
     body = json.dumps({"call_id": str(uuid4()), **dict(zip(fields, texts, strict=False))}).encode()
     delivery = Delivery(id=uuid4(), integration="ours", received_at=NOW, body=body, batch=texts[0] or None)
     [receipt] = save(database, [interpret(delivery)])
-    engine._follower.wait_for(changes.horizon(database), engine._step)
+    engine._reach(changes.horizon(database))
     one = select(*COLUMNS).where(outcomes.c.id == receipt.outcome_id)
     with engine._copy.reading() as cursor, database.reading() as connection:
         [ours], [theirs] = rows(cursor, one), connection.execute(one).all()
@@ -291,7 +292,7 @@ def test_what_was_written_before_a_question_is_in_its_answer(database, tmp_path)
         thread.join()
     assert failures == []
     assert acknowledged[0] > 20
-    engine._step = engine._follower.step
+    engine._reach = engine._follower.bring_to
     assert_same(database, engine)
     engine.close()
 
@@ -383,7 +384,7 @@ def test_a_copy_that_is_being_filled_says_how_far_it_is(database, tmp_path, monk
     monkeypatch.setattr(follower, "FILL_ROWS", 20)
     write(database, 100)
     engine = opened(database, tmp_path)
-    engine._step = None
+    engine._reach = engine._follower.wait_for
     monkeypatch.setattr(follower, "BEGINNING_SECONDS", 0)
     for _ in range(2):
         engine._follower.step()

@@ -70,6 +70,7 @@ def test_while_the_copy_stands_still_posts_and_lists_and_look_ups_go_on(alone: S
             assert newest in service.get("outcomes", **filters).json()["data"]
         assert service.get(f"outcomes/{newest['id']}").json() == newest
         assert len(service.get("deliveries", via="http").json()["data"]) == 2
+        assert service.get("deliveries.csv", fields="via").body == b"via\nhttp\nhttp\n"
         answer = service.get("summary")
         assert answer.status == 503
         assert "analytical copy" in answer.json()["detail"]
