@@ -26,7 +26,7 @@ from app.store import changes, pages
 from app.store.changes import Horizon
 from app.store.database import Database
 from app.store.pages import Page
-from app.store.query.questions import Condition, Operator, Question, Records
+from app.store.query.question import Condition, Operator, Question, Records
 from app.store.schema import IDENTIFYING
 
 Row = dict[str, Any]

@@ -30,7 +30,7 @@ from app.store.database import Database, check_space, questions_database, trunca
 from app.store.integrations import active_keys
 from app.store.reprocess import reprocess_one
 from app.store.tokens import active_tokens
-from app.web import api, document, downloads, errors, live, masking, novel, ops, totals
+from app.web import aggregates, api, document, downloads, drift, errors, live, masking, ops
 from app.web.auth import Keyring, Secrets
 from app.web.deliveries import delivery_id
 from app.web.feed import Feed
@@ -185,7 +185,9 @@ def _flask(parts: Parts) -> Flask:
     if "metrics" in parts.settings.roles:
         app.register_blueprint(ops.scrape)
     if "analyst" in parts.settings.roles:
-        document.publish(app, api.blueprint, totals.blueprint, downloads.blueprint, live.blueprint, novel.blueprint)
+        document.publish(
+            app, api.blueprint, aggregates.blueprint, downloads.blueprint, live.blueprint, drift.blueprint
+        )
     if "receiver" in parts.settings.roles:
         app.wsgi_app = PlumFace(app.wsgi_app, parts)  # type: ignore[method-assign]
     errors.register(app)

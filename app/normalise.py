@@ -150,14 +150,14 @@ def fold(outcomes: Iterable[Outcome]) -> Outcome:
 
     The newest wins whole. Associative and commutative, so any order of arrival and any grouping gives the same.
     """
-    tellings = list(outcomes)
-    if len(tellings) == 1:
-        return tellings[0]
-    folded = max(tellings, key=rank)._replace(
-        received_at=min(outcome.received_at for outcome in tellings),
-        updated_at=max(outcome.updated_at for outcome in tellings),
-        deliveries=sum(outcome.deliveries for outcome in tellings),
-        possible_duplicate=any(outcome.possible_duplicate for outcome in tellings),
+    readings = list(outcomes)
+    if len(readings) == 1:
+        return readings[0]
+    folded = max(readings, key=rank)._replace(
+        received_at=min(outcome.received_at for outcome in readings),
+        updated_at=max(outcome.updated_at for outcome in readings),
+        deliveries=sum(outcome.deliveries for outcome in readings),
+        possible_duplicate=any(outcome.possible_duplicate for outcome in readings),
     )
     ended_at = _ended_at(folded.disconnected_at, folded.last_attempt_at, folded.events, folded.received_at)
     return folded._replace(ended_at=ended_at)

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from app.store import pages
 from app.store.database import Database
-from app.store.query.questions import Order, Question, Records
+from app.store.query.question import Order, Question, Records
 from bench.fill import new_store
 from bench.ingest import environment_of, ours
 from bench.questions import Client

@@ -12,10 +12,10 @@ from sqlalchemy import Column, ColumnElement, case, func, literal_column, select
 
 from app.analytics.sql import rows
 from app.errors import TooBroad
+from app.store.query.buckets import Bucket, Stretch, began_minutes, local_bucket, start, stretches
 from app.store.query.conditions import where
 from app.store.query.order import page_of, with_long_texts
-from app.store.query.questions import LONG, Digest, Question
-from app.store.query.wallclock import Bucket, Stretch, began_minutes, local_bucket, start, stretches
+from app.store.query.question import LONG, Digest, Question
 from app.store.schema import outcomes
 from app.store.types import CodePointText
 

@@ -24,7 +24,7 @@ from app.exports.cells import GUARDED, HIDDEN, LINE_ENDS
 from app.exports.csv import header
 from app.store.query.conditions import where
 from app.store.query.order import ordering
-from app.store.query.questions import Condition, Operator, Question, is_json
+from app.store.query.question import Condition, Operator, Question, is_json
 from app.store.schema import outcomes
 from app.store.types import CodePointText, UtcDateTime
 

@@ -12,11 +12,11 @@ from app.config import from_environment
 from app.factory import create_answering
 from app.store.database import Database, questions_database
 from app.terminal import Asking, as_json, example, pairs_of, print_json, print_rows
+from app.web.aggregates import shown_figures
+from app.web.drift import DriftQuestion, DriftSchema
 from app.web.errors import Forbidden
 from app.web.filters import ListSchema, QuestionSchema, SummarySchema, asked, permit
-from app.web.novel import DriftQuestion, DriftSchema
 from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema, RecordSchema
-from app.web.totals import shown_figures
 
 filters = click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
 reveal = click.option("--reveal", is_flag=True, help="Show phone numbers whole.")

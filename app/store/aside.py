@@ -18,8 +18,8 @@ from gevent.threadpool import ThreadPool
 _LOOKS_EVERY = 20_000  # of SQLite's operations, about a millisecond
 
 
-class AskingCursor(sqlite3.Cursor):
-    """A question's cursor. A step beyond the connection's `asking` seconds fails as interrupted."""
+class QuestionCursor(sqlite3.Cursor):
+    """A question's cursor. A step beyond the connection's `step_seconds` fails as interrupted."""
 
     def execute(self, *args: Any) -> Any:
         return self._step(super().execute, *args)
@@ -34,7 +34,7 @@ class AskingCursor(sqlite3.Cursor):
         return self._step(super().fetchall)
 
     def _step(self, act: Callable[..., Any], *args: Any) -> Any:
-        deadline = time.monotonic() + self.connection.asking  # type: ignore[attr-defined]
+        deadline = time.monotonic() + self.connection.step_seconds  # type: ignore[attr-defined]
         self.connection.set_progress_handler(lambda: time.monotonic() > deadline, _LOOKS_EVERY)
         try:
             return aside(act, *args, threads=self.connection.threads)  # type: ignore[attr-defined]

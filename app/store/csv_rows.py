@@ -16,7 +16,7 @@ from sqlalchemy import Boolean, ColumnElement, Integer, Select, Uuid, and_, func
 
 from app.store.database import Database
 from app.store.query.conditions import bound
-from app.store.query.questions import Records
+from app.store.query.question import Records
 from app.store.schema import outcomes
 from app.store.types import UtcDateTime
 

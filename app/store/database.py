@@ -49,7 +49,7 @@ class Database:
         Raises `TooSlow`, `StoreUnavailable` or `StoreRefused`.
         """
         with own_errors(self.engine.url), in_time(seconds), self.engine.connect() as connection:
-            connection = connection.execution_options(asking=seconds)
+            connection = connection.execution_options(step_seconds=seconds)
             with connection.begin():
                 if not self.is_sqlite:
                     settings = ["SET LOCAL max_parallel_workers_per_gather = 0"] if alone else []

@@ -14,7 +14,7 @@ from sqlalchemy import Column, ColumnElement, Select, func, select
 from app.store.database import Database
 from app.store.query.conditions import where
 from app.store.query.order import page_of, with_long_texts
-from app.store.query.questions import Question
+from app.store.query.question import Question
 from app.store.weights import LARGE_BYTES, WEIGHT, light
 
 Row = dict[str, Any]

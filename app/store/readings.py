@@ -22,9 +22,9 @@ from app.store.database import Database
 from app.store.rows import delivery_row, outcome_from_row, outcome_row, outcome_values
 from app.store.schema import deliveries, outcomes
 
-# What one delivery tells of its call, and all that a group tells, by call.
-Telling = tuple[Delivery, Outcome]
-Tellings = dict[UUID, list[Telling]]
+# A delivery with the outcome that it gives by itself, and those of a group by the call they are about.
+OutcomeReading = tuple[Delivery, Outcome]
+ReadingsByOutcome = dict[UUID, list[OutcomeReading]]
 
 
 def save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
@@ -70,11 +70,11 @@ def _save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
     first = {reading.delivery.id: reading for reading in reversed(readings)}  # an id may be there twice
     with database.writing() as connection:
         fresh = _insert_deliveries(connection, list(reversed(first.values())))
-        tellings: Tellings = defaultdict(list)
+        by_outcome: ReadingsByOutcome = defaultdict(list)
         for reading in reversed(first.values()):
             if reading.outcome and reading.delivery.id in fresh:
-                tellings[reading.outcome.id].append((reading.delivery, reading.outcome))
-        receipts = _save_outcomes(connection, tellings) if tellings else {}
+                by_outcome[reading.outcome.id].append((reading.delivery, reading.outcome))
+        receipts = _save_outcomes(connection, by_outcome) if by_outcome else {}
         _correct_verdicts(connection, receipts)
         receipts |= _stored_receipts(connection, [r.delivery.id for r in readings if r.delivery.id not in fresh])
         return [receipts.get(reading.delivery.id) or _without_outcome(reading) for reading in readings]
@@ -89,27 +89,29 @@ def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> s
     return {_uuid(row[0]) for row in inserted}
 
 
-def _save_outcomes(connection: Connection, tellings: Tellings) -> dict[UUID, Receipt]:
-    _lock_bodies(connection, tellings.values())
-    candidates = {key: fold(outcome for _, outcome in group) for key, group in tellings.items()}
-    existing = _upsert(connection, candidates, tellings)
-    seen = _seen_digests(connection, existing, tellings)
-    _mark_later(connection, existing, tellings)
+def _save_outcomes(connection: Connection, by_outcome: ReadingsByOutcome) -> dict[UUID, Receipt]:
+    _lock_bodies(connection, by_outcome.values())
+    candidates = {key: fold(outcome for _, outcome in group) for key, group in by_outcome.items()}
+    existing = _upsert(connection, candidates, by_outcome)
+    seen = _seen_digests(connection, existing, by_outcome)
+    _mark_later(connection, existing, by_outcome)
     receipts: dict[UUID, Receipt] = {}
-    for outcome_id, group in tellings.items():
+    for outcome_id, group in by_outcome.items():
         receipts |= judge(group, existing.get(outcome_id), seen[outcome_id])
-    marked = _mark_possible_duplicates(connection, tellings.values())
-    changes.note(connection, {*tellings, *marked})
+    marked = _mark_possible_duplicates(connection, by_outcome.values())
+    changes.note(connection, {*by_outcome, *marked})
     return receipts
 
 
-def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: Tellings) -> dict[UUID, Outcome]:
+def _upsert(
+    connection: Connection, candidates: dict[UUID, Outcome], by_outcome: ReadingsByOutcome
+) -> dict[UUID, Outcome]:
     """Insert or fold into what is there; the outcomes that were there before, as they were.
 
     The upsert itself takes the rows' locks, in the order of their ids, so that two groups cannot deadlock.
     """
     rows = [
-        (*outcome_row(candidates[key]), *first_columns(tellings[key][0])) for key in sorted(candidates, key=_number)
+        (*outcome_row(candidates[key]), *first_columns(by_outcome[key][0])) for key in sorted(candidates, key=_number)
     ]
     add_up = "ON CONFLICT (id) DO UPDATE SET deliveries = outcomes.deliveries + excluded.deliveries"
     counts = insert_rows(connection, outcomes, rows, f"{add_up} RETURNING id, deliveries")
@@ -133,16 +135,18 @@ def _upsert(connection: Connection, candidates: dict[UUID, Outcome], tellings: T
 _number = attrgetter("int")  # comparing UUIDs themselves takes longer
 
 
-def _seen_digests(connection: Connection, existing: dict[UUID, Outcome], tellings: Tellings) -> dict[UUID, list[str]]:
+def _seen_digests(
+    connection: Connection, existing: dict[UUID, Outcome], by_outcome: ReadingsByOutcome
+) -> dict[UUID, list[str]]:
     """For each outcome, the digests of readings that came before this group."""
     seen: dict[UUID, list[str]] = defaultdict(list)
     unclear = []
     for outcome_id, outcome in existing.items():
         seen[outcome_id].append(outcome.digest)
-        if not all(same_reading(outcome.digest, told.digest) for _, told in tellings[outcome_id]):
+        if not all(same_reading(outcome.digest, told.digest) for _, told in by_outcome[outcome_id]):
             unclear.append(outcome_id)
     if unclear:
-        ours = [delivery.id for group in tellings.values() for delivery, _ in group]
+        ours = [delivery.id for group in by_outcome.values() for delivery, _ in group]
         later = select(deliveries.c.outcome_id, deliveries.c.digest).where(
             deliveries.c.outcome_id.in_(unclear), deliveries.c.later, deliveries.c.id.not_in(ours)
         )
@@ -154,18 +158,18 @@ def _seen_digests(connection: Connection, existing: dict[UUID, Outcome], telling
     return seen
 
 
-def _mark_later(connection: Connection, existing: dict[UUID, Outcome], tellings: Tellings) -> None:
+def _mark_later(connection: Connection, existing: dict[UUID, Outcome], by_outcome: ReadingsByOutcome) -> None:
     """Deliveries were inserted as the first of their outcomes; say so of the others."""
     later = [
         {"key": delivery.id}
-        for key, group in tellings.items()
+        for key, group in by_outcome.items()
         for delivery, _ in (group if key in existing else group[1:])
     ]
     if later:
         connection.execute(update(deliveries).where(deliveries.c.id == bindparam("key")).values(later=True), later)
 
 
-def judge(group: Iterable[Telling], newest: Outcome | None, seen: list[str]) -> dict[UUID, Receipt]:
+def judge(group: Iterable[OutcomeReading], newest: Outcome | None, seen: list[str]) -> dict[UUID, Receipt]:
     """What each of these did to their outcome, taken in turn."""
     receipts: dict[UUID, Receipt] = {}
     for delivery, outcome in group:
@@ -196,22 +200,22 @@ def _correct_verdicts(connection: Connection, receipts: dict[UUID, Receipt]) -> 
 # --- possible duplicates: bodies of one integration that nothing tells apart
 
 
-def first_columns(first: Telling) -> tuple[bytes | None, UUID]:
+def first_columns(first: OutcomeReading) -> tuple[bytes | None, UUID]:
     """What an outcome's row holds of the delivery that makes it."""
     return _body_sha256(first), first[0].id
 
 
-def _body_sha256(telling: Telling) -> bytes | None:
+def _body_sha256(reading: OutcomeReading) -> bytes | None:
     """The digest by which an outcome that nothing identifies is told to be possibly the same as another."""
-    delivery, outcome = telling
+    delivery, outcome = reading
     return delivery.sha256 if outcome.identity is Identity.NONE else None
 
 
-def _bodies(groups: Iterable[list[Telling]]) -> set[bytes]:
-    return {sha256 for group in groups for telling in group if (sha256 := _body_sha256(telling))}
+def _bodies(groups: Iterable[list[OutcomeReading]]) -> set[bytes]:
+    return {sha256 for group in groups for reading in group if (sha256 := _body_sha256(reading))}
 
 
-def _lock_bodies(connection: Connection, groups: Iterable[list[Telling]]) -> None:
+def _lock_bodies(connection: Connection, groups: Iterable[list[OutcomeReading]]) -> None:
     """Two transactions with the same body must see one another. SQLite has one writer anyway."""
     if connection.dialect.name != "postgresql":
         return
@@ -223,7 +227,7 @@ def _lock_bodies(connection: Connection, groups: Iterable[list[Telling]]) -> Non
         )
 
 
-def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Telling]]) -> set[UUID]:
+def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[OutcomeReading]]) -> set[UUID]:
     """Those that were not marked before."""
     bodies = _bodies(groups)
     if not bodies:

@@ -13,7 +13,7 @@ from app.model import Delivery
 from app.store.database import Database
 from app.store.query.conditions import where
 from app.store.query.order import ordering
-from app.store.query.questions import Question, Records
+from app.store.query.question import Question, Records
 from app.store.rows import delivery_from_row
 from app.turns import in_turns
 

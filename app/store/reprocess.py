@@ -20,8 +20,8 @@ from app.store import changes
 from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.query.conditions import where
-from app.store.query.questions import Question, Records
-from app.store.readings import Telling, first_columns, judge
+from app.store.query.question import Question, Records
+from app.store.readings import OutcomeReading, first_columns, judge
 from app.store.rows import delivery_from_row, delivery_row, outcome_from_row, outcome_row, outcome_values
 from app.store.schema import deliveries, outcomes
 
@@ -57,22 +57,22 @@ class _Batch:
     rows: dict[UUID, dict[str, Any]] = field(default_factory=dict)  # the deliveries', by id
     readings: dict[UUID, Reading] = field(default_factory=dict)
 
-    def tellings(self) -> dict[UUID, list[Telling]]:
+    def by_outcome(self) -> dict[UUID, list[OutcomeReading]]:
         """By outcome, in the order received."""
-        told: dict[UUID, list[Telling]] = defaultdict(list)
+        told: dict[UUID, list[OutcomeReading]] = defaultdict(list)
         for reading in sorted(self.readings.values(), key=lambda one: (one.delivery.received_at, one.delivery.id)):
             if reading.outcome:
                 told[reading.outcome.id].append((reading.delivery, reading.outcome))
         return told
 
-    def is_settled(self, outcome_id: UUID, group: list[Telling]) -> bool:
+    def is_settled(self, outcome_id: UUID, group: list[OutcomeReading]) -> bool:
         """Whether its deliveries are those that it had, and each still says the same."""
         had = {key for key, row in self.rows.items() if row["outcome_id"] == outcome_id}
         return had == {delivery.id for delivery, _ in group} and all(
             self.rows[delivery.id]["digest"] == outcome.digest for delivery, outcome in group
         )
 
-    def first(self, outcome_id: UUID, group: list[Telling]) -> Telling:
+    def first(self, outcome_id: UUID, group: list[OutcomeReading]) -> OutcomeReading:
         """The delivery that its row names: the one that it named before, if that still tells of it."""
         named = (one for one in group if self._is_first(outcome_id, self.rows[one[0].id]))
         return next(named, group[0])
@@ -135,7 +135,7 @@ def _closed(connection: Connection, interpret: Interpret, ids: Iterable[UUID], *
     wanted, known = set(ids), set[UUID]()
     while wanted:
         _read(connection, interpret, deliveries.c.id.in_(wanted), batch)
-        named = {row["outcome_id"] for row in batch.rows.values()} | set(batch.tellings())
+        named = {row["outcome_id"] for row in batch.rows.values()} | set(batch.by_outcome())
         fresh = named - known - {None}
         made = _lock(connection, batch, sorted(fresh)) if lock else set()
         rows = connection.execute(select(outcomes).where(outcomes.c.id.in_(fresh - made))).mappings()
@@ -170,7 +170,7 @@ def _all_of(outcome_ids: Iterable[UUID]) -> Select[Any]:
 
 def _lock(connection: Connection, batch: _Batch, ids: list[UUID]) -> set[UUID]:
     """In the order of the ids, as every group of callbacks does it; the ids of those that had to be made."""
-    told, made = batch.tellings(), set()
+    told, made = batch.by_outcome(), set()
     change_nothing = update(outcomes).values(deliveries=outcomes.c.deliveries)
     for key in ids:
         if connection.execute(change_nothing.where(outcomes.c.id == key)).rowcount == 0 and key in told:
@@ -187,7 +187,7 @@ def _understood(batch: _Batch) -> tuple[dict[UUID, Outcome], dict[UUID, Verdict]
     """The outcomes anew, and what each delivery did to its own."""
     new: dict[UUID, Outcome] = {}
     verdicts = {key: reading.verdict for key, reading in batch.readings.items() if not reading.outcome}
-    for outcome_id, group in batch.tellings().items():
+    for outcome_id, group in batch.by_outcome().items():
         new[outcome_id] = fold(outcome for _, outcome in group)
         if batch.old.get(outcome_id) and batch.old[outcome_id].identity is new[outcome_id].identity:
             marked = batch.old[outcome_id].possible_duplicate
@@ -219,7 +219,7 @@ def _tell(report: Report, count: int, batch: _Batch, new: dict[UUID, Outcome], v
 
 
 def _write_outcomes(connection: Connection, batch: _Batch, new: dict[UUID, Outcome]) -> None:
-    told = batch.tellings()
+    told = batch.by_outcome()
     for key in sorted(new):
         values = outcome_values(new[key])
         first = batch.first(key, told[key])
@@ -234,7 +234,7 @@ def _write_outcomes(connection: Connection, batch: _Batch, new: dict[UUID, Outco
 
 
 def _write_deliveries(connection: Connection, batch: _Batch, verdicts: dict[UUID, Verdict]) -> None:
-    firsts = {batch.first(key, group)[0].id for key, group in batch.tellings().items()}
+    firsts = {batch.first(key, group)[0].id for key, group in batch.by_outcome().items()}
     for key, reading in batch.readings.items():
         made = dict(zip(deliveries.c.keys(), delivery_row(reading), strict=True))
         made |= {"verdict": verdicts[key], "later": bool(reading.outcome) and key not in firsts}

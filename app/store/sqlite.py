@@ -13,7 +13,7 @@ from gevent import get_hub, monkey
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
 
 from app.errors import ConfigError
-from app.store.aside import AskingCursor, Threads
+from app.store.aside import QuestionCursor, Threads
 
 WAIT_SECONDS = 2  # for the lock
 POOL_SECONDS = 3
@@ -67,11 +67,11 @@ def truncate_wal(file: str) -> None:
 class _CommitAside(sqlite3.Connection):
     """Under gevent waits for the disk in a thread of its own; else every request of the process would wait too."""
 
-    asking: float | None = None  # the seconds that each step of a question has; None while it writes
+    step_seconds: float | None = None  # the seconds that each step of a question has; None while it writes
     threads: Threads  # in which questions wait
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
-        return super().cursor(AskingCursor if self.asking else factory)
+        return super().cursor(QuestionCursor if self.step_seconds else factory)
 
     def commit(self) -> None:
         failure = get_hub().threadpool.apply(self._try) if monkey.is_module_patched("threading") else self._try()
@@ -107,7 +107,7 @@ def _begin(connection: Connection) -> None:
     """BEGIN; for writing at once with the lock, waited for in sleeps shorter than the other workers hold it."""
     options = connection.get_execution_options()
     driver: Any = connection.connection.driver_connection
-    driver.asking = options.get("asking")
+    driver.step_seconds = options.get("step_seconds")
     if not options.get("writing"):
         driver.execute("BEGIN")
         return

@@ -15,15 +15,15 @@ from app.errors import NotFound
 from app.model import Scope
 from app.store import records
 from app.store.pages import Page
-from app.store.query.questions import Question, Records
+from app.store.query.question import Question, Records
 from app.turns import in_turns
 from app.web import cursors
-from app.web.asking import Blueprint, fails, needs
 from app.web.auditing import Logged
 from app.web.filters import Asked, ListSchema, permit
 from app.web.origin import base_url
 from app.web.parts import parts
 from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema, RecordSchema, page_of
+from app.web.views import Blueprint, fails, needs
 
 blueprint = Blueprint("records", __name__, url_prefix="/api/v1", description="Calls, and what was received of them")
 

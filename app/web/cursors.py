@@ -11,7 +11,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError
 from marshmallow.fields import Field
 
-from app.store.query.questions import LONG, Digest, Edge, Question
+from app.store.query.question import LONG, Digest, Edge, Question
 from app.web.fields import Text
 
 _DIGEST = "digest"

@@ -13,7 +13,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields
 
-from app.store.query.questions import Operator
+from app.store.query.question import Operator
 from app.web.fields import TIME_IN_FILTERS, TIME_PATTERN, Digest, Flag, Key, Moment, Number, Word, Zone, zones
 from app.web.filters import QuestionSchema
 from app.web.parameters import MEANINGS, Filter, Once, Parameter, Several

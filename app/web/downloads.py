@@ -9,12 +9,12 @@ from flask import Response, g, request
 
 from app.analytics.files import File
 from app.model import Scope
-from app.web.asking import Blueprint, needs
 from app.web.auditing import Logged
 from app.web.exports import CONTENT_TYPES, REDIAL, SCHEMAS, Wanted, columns, permit_all
 from app.web.jobs import Job, passed_on
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
+from app.web.views import Blueprint, needs
 
 HEADERS = {"X-Accel-Buffering": "no"}
 

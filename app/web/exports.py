@@ -11,7 +11,7 @@ from marshmallow.fields import Field
 from werkzeug.datastructures import MultiDict
 
 from app.exports.columns import Column, Kind
-from app.store.query.questions import Question
+from app.store.query.question import Question
 from app.web.errors import Forbidden
 from app.web.fields import Flag, Moment, Nested, Number, Text, one_of
 from app.web.filters import ListSchema, asked, permit

@@ -14,7 +14,7 @@ from app.errors import Overloaded, PlumError
 from app.store import changes
 from app.store.changes import Change, Horizon, Span
 from app.store.database import Database
-from app.store.query.questions import Question, Records
+from app.store.query.question import Question, Records
 from app.store.records import among
 from app.turns import in_turns
 

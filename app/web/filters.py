@@ -12,8 +12,8 @@ from werkzeug.datastructures import MultiDict
 
 from app.analytics.answers import GROUPS
 from app.answering import Kind
-from app.store.query.questions import Condition, Operator, Order, Question
-from app.store.query.wallclock import Bucket
+from app.store.query.buckets import Bucket
+from app.store.query.question import Condition, Operator, Order, Question
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.fields import Moment, Number, Text, Word, Zone, one_of

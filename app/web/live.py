@@ -19,13 +19,13 @@ from app.errors import StoreError
 from app.exports.cells import json_text, one_line
 from app.model import Scope
 from app.store.changes import Span, renewed_at
-from app.store.query.questions import Question
-from app.web import marks
-from app.web.asking import Blueprint, bearer, needs
+from app.store.query.question import Question
+from app.web import event_ids
 from app.web.feed import EVERY, Batch, Behind, Feed, Stream, Tell
 from app.web.filters import QuestionSchema, permit
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
+from app.web.views import Blueprint, bearer, needs
 
 LOOK_SECONDS = 1.0  # between looks whether the stream may go on
 HEARTBEAT_SECONDS = 15.0
@@ -53,7 +53,7 @@ class ResumeSchema(Schema):
         unknown = EXCLUDE
 
     mark = fields.String(
-        data_key=marks.HEADER,
+        data_key=event_ids.HEADER,
         load_default="",
         metadata={"description": "The `id` of the last event seen; without it the stream begins now."},
     )
@@ -86,7 +86,7 @@ def _behind(mark: str, stream: Stream) -> list[Span]:
     """What a stream that is taken up again has missed, until it joined."""
     if not mark:
         return []
-    left = marks.read(mark, stream.since, renewed_at(parts().beside))
+    left = event_ids.read(mark, stream.since, renewed_at(parts().beside))
     return [left, Span(left.upto, stream.since)]
 
 
@@ -101,7 +101,7 @@ def _told(
 
     While nothing new is asked for, ids go on nevertheless: an old one would be forgotten.
     """
-    yield "retry: 1000\n" + ("\n" if behind else f"id: {marks.write(Span(stream.since, stream.since))}\n\n")
+    yield "retry: 1000\n" + ("\n" if behind else f"id: {event_ids.write(Span(stream.since, stream.since))}\n\n")
     try:
         for batch in chain.from_iterable(map(feed.read, behind)):
             yield from _whole(batch, tell)
@@ -112,7 +112,7 @@ def _told(
             text, told = stream.next(LOOK_SECONDS, tell) or ("", told)
             if text or time.monotonic() - spoke > HEARTBEAT_SECONDS:
                 spoke = time.monotonic()
-                yield text or f": nothing new\nid: {marks.write(told)}\n\n"
+                yield text or f": nothing new\nid: {event_ids.write(told)}\n\n"
     except StoreError as error:
         log.warning("a live stream ends, to be taken up again: %s", error.detail)
     except Behind as error:
@@ -148,7 +148,7 @@ def _teller(feed: Feed, question: Question) -> Tell:
         told = ""
         for number, (at, key, text) in enumerate(events[start:], start=start + 1):
             if key in wanted:
-                told += f"id: {marks.write(at)}\ndata: {text}\n\n"
+                told += f"id: {event_ids.write(at)}\ndata: {text}\n\n"
             if len(told) > PIECE_LENGTH and number < len(events):
                 return told, number
         return told, 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 
-from app.store.query.questions import Condition, Operator, Order
+from app.store.query.question import Condition, Operator, Order
 from app.web.fields import Flag, Nested, Text, Word, one_of
 
 MAX_VALUES = 10_000  # of one question; SQLite takes 32,766 parameters, PostgreSQL 65,535

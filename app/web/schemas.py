@@ -10,7 +10,7 @@ from marshmallow import Schema, fields
 
 from app.answering import Kind
 from app.model import AnsweredBy, CalleeType, Disposition, Identity, Product, Status, Verdict, Via
-from app.store.query.questions import Records
+from app.store.query.question import Records
 from app.web.fields import E164, Digest, Flag, Key, Moment, Nested, Number, Text, Word
 from app.web.masking import masked
 

@@ -15,7 +15,7 @@ from app.analytics.answers import GROUPS
 from app.errors import TooBroad
 from app.interpret import interpret
 from app.model import Delivery
-from app.store.query.questions import Condition, Operator, Question, Records
+from app.store.query.question import Condition, Operator, Question, Records
 from app.store.readings import save
 from tests.store.figures import ZONES, add_calls, expected, figures
 from tests.store.oracle import JSON_FIELDS, add_odd_texts, all_rows, chosen

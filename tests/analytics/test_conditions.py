@@ -10,7 +10,7 @@ import pytest
 from app.answering import Answering, Kind
 from app.store import pages
 from app.store.pages import Page
-from app.store.query.questions import Condition, Operator, Order, Question, Records
+from app.store.query.question import Condition, Operator, Order, Question, Records
 from app.web.parameters import MAX_VALUES, MAX_WHOLE
 from tests.store.oracle import JSON_FIELDS, TEXTS, add_odd_texts, all_rows, chosen, holds, ids
 

@@ -31,7 +31,7 @@ from app.interpret import interpret
 from app.model import Delivery
 from app.store import changes, csv_rows
 from app.store.csv_rows import COLUMNS
-from app.store.query.questions import Question, Records
+from app.store.query.question import Question, Records
 from app.store.readings import save
 from app.store.reprocess import reprocess_one
 from app.store.schema import changes as journal

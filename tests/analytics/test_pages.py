@@ -18,7 +18,7 @@ from app.model import Delivery
 from app.store import changes, pages, records
 from app.store.changes import horizon
 from app.store.pages import Page
-from app.store.query.questions import Condition, Digest, Edge, Operator, Order, Question, Records
+from app.store.query.question import Condition, Digest, Edge, Operator, Order, Question, Records
 from app.store.readings import save
 from app.store.schema import outcomes
 from app.store.types import to_json

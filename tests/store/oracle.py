@@ -15,7 +15,7 @@ from sqlalchemy import select
 from app.interpret import interpret
 from app.model import Delivery
 from app.store.database import Database
-from app.store.query.questions import Condition, Operator, Order, Question, Records
+from app.store.query.question import Condition, Operator, Order, Question, Records
 from app.store.readings import save
 
 JSON_FIELDS = {"events", "extra", "problems", "headers"}

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from app.store import pages
-from app.store.query.questions import Condition, Edge, Operator, Order, Question, Records
+from app.store.query.question import Condition, Edge, Operator, Order, Question, Records
 from app.store.schema import IDENTIFYING
 
 NEWEST = {Records.OUTCOMES: "ended_at", Records.DELIVERIES: "received_at"}

@@ -16,7 +16,7 @@ from app.interpret import interpret
 from app.model import Delivery, Identity, Reading, Verdict
 from app.store.database import Database
 from app.store.query.conditions import where
-from app.store.query.questions import Condition, Operator, Question, Records
+from app.store.query.question import Condition, Operator, Question, Records
 from app.store.readings import save
 from app.store.reprocess import Report, reprocess, reprocess_one
 from app.store.schema import deliveries, outcomes

@@ -17,7 +17,7 @@ from app.interpret import interpret
 from app.model import Delivery
 from app.store import pages, schema_version
 from app.store.database import Database
-from app.store.query.questions import Condition, Operator, Question, Records
+from app.store.query.question import Condition, Operator, Question, Records
 from app.store.readings import save
 from app.store.schema import metadata, outcomes
 

@@ -41,7 +41,7 @@ def test_each_revealing_read_leaves_an_entry(service: Service, sender: Sender, a
         "deliveries": ("records.list_deliveries", None),
         f"deliveries/{delivery}": ("records.get_delivery", delivery),
         f"deliveries/{delivery}/body": ("records.get_body", delivery),
-        "facets?fields=phone_number": ("totals.show_facets", None),
+        "facets?fields=phone_number": ("aggregates.show_facets", None),
         "redial.csv": ("downloads.export_redial_csv", None),
         "outcomes.ndjson": ("downloads.export_outcomes_ndjson", None),
         "deliveries.parquet": ("downloads.export_deliveries_parquet", None),

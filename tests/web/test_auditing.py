@@ -20,7 +20,7 @@ from app.store import tokens
 from app.store.audit import write
 from app.store.database import Database
 from app.store.pages import page
-from app.store.query.questions import Question, Records
+from app.store.query.question import Question, Records
 from app.web import cursors
 from app.web.auditing import unrevealing
 from app.web.auth import Keyring, Secrets

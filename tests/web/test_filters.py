@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from app.store.query.questions import Condition, Operator, Order, Question
+from app.store.query.question import Condition, Operator, Order, Question
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.filters import Asked, ListSchema, asked, permit

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, g
 
 from app.store.changes import Change, Horizon, Span
-from app.web import live, marks
+from app.web import event_ids, live
 from app.web.errors import Invalid
 from app.web.feed import EVERY, Batch, Behind, Recent, Stream
 from app.web.schemas import OutcomeSchema
@@ -47,7 +47,7 @@ def test_an_event_is_one_line_whatever_stands_in_its_record() -> None:
 
 def _mark(said: str) -> Span:
     [line] = [line for line in said.split("\n") if line.startswith("id: ")]
-    return marks.read(line.removeprefix("id: "), Horizon(100))
+    return event_ids.read(line.removeprefix("id: "), Horizon(100))
 
 
 def _tell(batch: Batch, at: int) -> tuple[str, int]:
@@ -96,7 +96,7 @@ def test_a_large_batch_is_told_in_pieces_and_is_gone_for_who_reads_them_too_slow
 
 
 def test_an_id_of_before_the_journal_was_renewed_is_refused() -> None:
-    mark = marks.write(Span(Horizon(1), Horizon(2)))
-    assert marks.read(mark, Horizon(100), renewed_at=time.time() - 9)
+    mark = event_ids.write(Span(Horizon(1), Horizon(2)))
+    assert event_ids.read(mark, Horizon(100), renewed_at=time.time() - 9)
     with pytest.raises(Invalid):
-        marks.read(mark, Horizon(100), renewed_at=time.time() + 9)
+        event_ids.read(mark, Horizon(100), renewed_at=time.time() + 9)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-from app.store.query.questions import Condition, Operator, Question, is_json
+from app.store.query.question import Condition, Operator, Question, is_json
 from app.store.schema import deliveries, outcomes
 
 _LAST = chr(0x10FFFF)

@@ -13,7 +13,7 @@ from sqlalchemy import Column, ColumnElement, Select, UnaryExpression, and_, fal
 
 from app.errors import EdgeLost
 from app.store.query.conditions import bound, same, where
-from app.store.query.questions import Digest, Edge, Order, Question
+from app.store.query.question import Digest, Edge, Order, Question
 
 # Gives the first row of a statement, None where there is none.
 Look = Callable[[Select[Any]], Sequence[Any] | None]

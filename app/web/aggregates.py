@@ -1,4 +1,4 @@
-"""The query API's totals: facets and summaries of outcomes, under the same filters as lists."""
+"""The query API's aggregates: facets and summaries of outcomes, under the same filters as lists."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from flask import Response, g, jsonify
 from marshmallow import Schema, fields
 
 from app.model import Scope
-from app.web.asking import Blueprint, needs
 from app.web.auditing import Logged
 from app.web.fields import Number
 from app.web.filters import Asked, FacetsSchema, SummaryAsked, SummarySchema, permit
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
+from app.web.views import Blueprint, needs
 
-blueprint = Blueprint("totals", __name__, url_prefix="/api/v1", description="Counts and figures of outcomes")
+blueprint = Blueprint("aggregates", __name__, url_prefix="/api/v1", description="Counts and figures of outcomes")
 
 _RECORD = OutcomeSchema()
 

@@ -11,13 +11,13 @@ from flask import Response, g, jsonify
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load
 
 from app.model import DriftKind, Product, Scope
-from app.web.asking import Blueprint, needs
 from app.web.fields import Key, Moment, Number, Text, Word, Zone
 from app.web.masking import mask_digits
 from app.web.parameters import Once, Several
 from app.web.parts import parts
+from app.web.views import Blueprint, needs
 
-blueprint = Blueprint("novel", __name__, url_prefix="/api/v1", description="What nobody knew")
+blueprint = Blueprint("drift", __name__, url_prefix="/api/v1", description="What nobody knew")
 
 
 class DriftSchema(Schema):
