@@ -1,0 +1,118 @@
+"""What analysts cost those who call: `python -m bench.analysts [ROWS] [SECONDS] [ROUNDS] [ENGINE …]`.
+
+Posts come at a steady 200 a second, with nobody else there and beside four analysts who ask without pause, in turn.
+The analytical copy follows meanwhile; how far it is behind is read from /metrics each second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.fill import new_store
+from bench.ingest import Server, environment_of, ours, paced
+from bench.questions import ENGINES, QUESTIONS, Client
+from tests.conftest import new_cluster
+
+PER_SECOND = 200
+ANALYSTS = 4
+
+
+def run(rows: int, seconds: float, rounds: int, engines: tuple[str, ...]) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        os.chmod(directory, 0o755)
+        if "sqlite" in engines:
+            _measure("sqlite", f"sqlite:///{directory / 'outcomes.db'}", directory, rows, seconds, rounds)
+        if "postgresql" in engines:
+            cluster = new_cluster(directory)
+            try:
+                _measure("postgresql", cluster.create(), directory, rows, seconds, rounds)
+            finally:
+                cluster.stop()
+
+
+def _measure(engine: str, url: str, directory: Path, rows: int, seconds: float, rounds: int) -> None:
+    new_store(url, rows)
+    spool = directory / f"spool-{engine}"
+    server = ours(url, spool)
+    try:
+        client = Client(server, environment_of(url, spool), "reveal")
+        client.wait_for_copy()
+        alone, beside, answered = [], [], []
+        with _lags(server) as lags:
+            for _ in range(rounds):
+                alone.append(paced(server, PER_SECOND, seconds))
+                with _asking(client) as times:
+                    beside.append(paced(server, PER_SECOND, seconds))
+                answered += times
+        shares = [one / other for one, other in zip(beside, alone, strict=True)]
+        print(f"\n{engine}: {rows} outcomes, {PER_SECOND} posts/s, {rounds} rounds of {seconds:g} s, medians")
+        print(f"  p99 of posts: alone {statistics.median(alone):.1f} ms, beside {statistics.median(beside):.1f} ms")
+        print(f"  beside / alone: {statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
+        high = sorted(answered)[int(len(answered) * 0.95)]
+        print(f"  questions: {len(answered)}, p50 {statistics.median(answered):.2f} s, p95 {high:.2f} s")
+        print(f"  lag of the copy: median {statistics.median(lags):.2f} s, most {max(lags):.2f} s", flush=True)
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _asking(client: Client) -> Iterator[list[float]]:
+    """Analysts who ask as soon as they are answered; gives the seconds of each answer, those of a refusal too."""
+    stop, times = threading.Event(), []
+    paths = [path for path in QUESTIONS.values() if "{" not in path]
+
+    def ask(first: int) -> None:
+        for path in itertools.cycle(paths[first:] + paths[:first]):
+            if stop.is_set():
+                return
+            began = time.perf_counter()
+            try:
+                client.get(path)
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise
+            times.append(time.perf_counter() - began)
+
+    threads = [threading.Thread(target=ask, args=(number * len(paths) // ANALYSTS,)) for number in range(ANALYSTS)]
+    for thread in threads:
+        thread.start()
+    yield times
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+@contextmanager
+def _lags(server: Server) -> Iterator[list[float]]:
+    """The seconds that the copy is behind, read each second."""
+    stop, lags = threading.Event(), []
+
+    def read() -> None:
+        while not stop.wait(1):
+            told = urllib.request.urlopen(server.url.split("/result")[0] + "/metrics").read().decode()
+            lags.append(float(re.search(r"^plum_analytics_lag_seconds(?:{.*})? (\S+)", told, re.M)[1]))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    yield lags
+    stop.set()
+    thread.join()
+
+
+if __name__ == "__main__":
+    given = [float(text) for text in sys.argv[1:4]]
+    rows, seconds, rounds = [*given, *(1_000_000, 10, 3)[len(given) :]]
+    run(int(rows), seconds, int(rounds), tuple(sys.argv[4:]) or ENGINES)
