@@ -15,14 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime, tzinfo
+from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from app.analytics.answers import Found
 from app.analytics.files import File
+from app.analytics.redial import Candidate
 from app.errors import CopyUnavailable
-from app.store import changes, pages
+from app.model import Identity
+from app.store import changes, do_not_call, pages
 from app.store.changes import Horizon
 from app.store.database import Database
 from app.store.pages import Page
@@ -120,13 +123,30 @@ class Answering:
         found: list[Row] = self._ask("summarise", question, group_by, zone)
         return found
 
+    def count_nameless(self, integrations: Sequence[str]) -> dict[tuple[str, str | None], int]:
+        """How many outcomes that name no call each of these integrations' batches has."""
+        conditions = [
+            Condition("integration", Operator.EQUAL, integrations),
+            Condition("identity", Operator.EQUAL, [Identity.NONE]),
+        ]
+        question = Question(records=Records.OUTCOMES, conditions=conditions)
+        found = self.summarise(question, ["integration", "batch"], UTC)
+        return {(row["integration"], row["batch"]): row["count"] for row in found}
+
     def drift(self, since: datetime | None, among: Mapping[str, Sequence[str]]) -> list[Row]:
         """What came that nobody knew, the newest first."""
         found: list[Row] = self._ask("drift", since, among)
         return found
 
+    def candidates(self, question: Question) -> list[Candidate]:
+        """The numbers of outcomes that may be dialled again, with what speaks against each."""
+        found: list[Candidate] = self._ask("candidates", question)
+        return found
+
     def file(self, file: File) -> Iterator[bytes]:
-        """A file of outcomes, block by block."""
+        """A file of outcomes, block by block; a contact list has no number that is not to be called."""
+        if file.form == "redial":
+            file = replace(file, without=do_not_call.numbers(self._journal))
         return self._copy.file(file, changes.horizon(self._journal))
 
     def _ask(self, what: str, *arguments: Any) -> Any:

@@ -15,6 +15,8 @@ COMMANDS = {
     "running": ("serve", "migrate", "housekeeping", "analytics", "doctor"),
     "access": ("integration", "token"),
     "questions": ("outcomes", "deliveries", "summary", "audit", "drift"),
+    "plum": ("plum",),
+    "missing": ("missing", "reconcile"),
     "export": ("export",),
     "importing": ("import",),
     "reprocess": ("reprocess",),

@@ -100,6 +100,10 @@ def _setting(doc: str, read: Callable[[str], Any], default: Any) -> Any:
     return field(default=default, metadata={"doc": doc, "read": read})
 
 
+def _secret(doc: str) -> Any:
+    return field(default=None, repr=False, metadata={"doc": doc, "read": _text})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the environment says; a field `database_url` is the variable `PLUM_DATABASE_URL`."""
@@ -117,6 +121,16 @@ class Settings:
     default_region: str = _setting("where national phone numbers belong", _region, "US")
     analytics_path: Path = _setting("the file of the analytical copy", Path, Path("var/analytics.duckdb"))
     analytics_memory: str = _setting("the most that the analytical copy takes", _memory, "1GB")
+    dev_url: str | None = _setting("the address of DEV's APIs, before /webservice", _url, None)
+    dev_login: str | None = _secret("the login of DEV's APIs")
+    dev_pin: str | None = _secret("the PIN of DEV's APIs")
+    insight_url: str = _setting("the address of Insight's APIs", _url, "https://insight.plumvoice.com")
+    insight_user: str | None = _secret("the e-mail address for Insight's APIs")
+    insight_key: str | None = _secret("the developer key for Insight's APIs")
+    fuse_url: str = _setting("the address of Fuse's APIs", _url, "https://fuse.plumvoice.com")
+    fuse_user: str | None = _secret("the e-mail address for Fuse's APIs")
+    fuse_key: str | None = _secret("the developer key for Fuse's APIs")
+    result_key: str | None = _secret("an integration's key, for the result_url of calls that are queued")
     log_format: str = _setting("text or json; by default text on a terminal", _log_format, "json")
 
 

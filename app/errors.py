@@ -62,5 +62,9 @@ class Exists(PlumError):
     """A thing of that name is there already; the text names it."""
 
 
+class Contradicts(PlumError):
+    """What is said differs from what is known already; the text says in what."""
+
+
 class Overloaded(PlumError):
     """More at once than there is room for."""

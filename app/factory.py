@@ -7,6 +7,7 @@ callback → web.result → intake.Writer → interpret → store.readings.save 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 from flask import Flask
@@ -15,6 +16,7 @@ from app import logs, metrics
 from app.analytics.client import Nearest, Remote
 from app.analytics.engine import Engine
 from app.analytics.server import socket_of
+from app.accounts import Asking
 from app.answering import Answering
 from app.config import Settings, from_environment
 from app.errors import StoreUnavailable
@@ -25,12 +27,14 @@ from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret, interpret_all
 from app.model import Delivery, Reading
+from app.reconciling import GRACE, Reconciler, Tally, tallies
 from app.store import audit, changes, readings, schema_version, tokens
 from app.store.database import Database, check_space, questions_database, truncate_wal
 from app.store.integrations import active_keys
+from app.store.query.question import Question
 from app.store.reprocess import reprocess_one
 from app.store.tokens import active_tokens
-from app.web import aggregates, api, document, downloads, drift, errors, live, masking, ops
+from app.web import aggregates, api, document, downloads, drift, errors, expected_calls, live, masking, ops
 from app.web.auth import Keyring, Secrets
 from app.web.deliveries import delivery_id
 from app.web.feed import Feed
@@ -71,18 +75,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     heartbeat = partial(heartbeat_age, settings.spool_dir)
     readiness = Readiness((partial(schema_version.check, database), rehearse), spool, heartbeat)
+    copy = Remote(socket_of(settings.analytics_path), settings.database_url)
+    answering = Answering(answers, beside, copy, Gate(FOR_THE_COPY).passed)
     writer = Writer(group_reader(settings), partial(readings.save, database), breaker, spool)
     return _flask(
         Parts(
             settings,
             database,
             answers,
-            Answering(
-                answers,
-                beside,
-                Remote(socket_of(settings.analytics_path), settings.database_url),
-                Gate(FOR_THE_COPY).passed,
-            ),
+            answering,
             beside,
             keyring,
             writer,
@@ -91,6 +92,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             heartbeat=heartbeat,
             gate=Gate(questions),
             feed=Feed(beside),
+            missing=missing(settings, beside, answering),
             reprocess=partial(reprocess_one, beside, reader(settings)),
             count_refused=lambda reason: metrics.REFUSED.labels(reason=reason).inc(),
             audit=lambda entry: within(HANG_SECONDS, lambda: audit.write(beside, entry)),
@@ -114,6 +116,19 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         truncate_wal=partial(truncate_wal, database),
         renew_journal=lambda: changes.renew(database, now()),
     )
+
+
+def create_reconciler(settings: Settings) -> Reconciler:
+    """What looks for the results that did not come."""
+    database = Database(settings.database_url, connections=1)
+    return Reconciler(database, recorder(database, settings), Asking(settings), now)
+
+
+def missing(
+    settings: Settings, database: Database, answering: Answering, grace: timedelta = GRACE
+) -> Callable[[Question], list[Tally]]:
+    """Counts expected calls, and those of them whose window and grace are over without a result."""
+    return lambda question: tallies(database, question, now() - grace, answering.count_nameless)
 
 
 def create_engine(settings: Settings) -> Engine:
@@ -186,7 +201,7 @@ def _flask(parts: Parts) -> Flask:
         app.register_blueprint(ops.scrape)
     if "analyst" in parts.settings.roles:
         document.publish(
-            app, api.blueprint, aggregates.blueprint, downloads.blueprint, live.blueprint, drift.blueprint
+            app, api.blueprint, expected_calls.blueprint, aggregates.blueprint, downloads.blueprint, live.blueprint, drift.blueprint
         )
     if "receiver" in parts.settings.roles:
         app.wsgi_app = PlumFace(app.wsgi_app, parts)  # type: ignore[method-assign]

@@ -57,6 +57,10 @@ HOUSEKEEPING_AGE_SECONDS = Gauge(
 DRIFT_ITEMS = Gauge(
     "plum_drift_items", "Words, fields and problems that nobody knew when they came.", multiprocess_mode="mostrecent"
 )
+MISSING_CALLS = Gauge(
+    "plum_missing_calls", "Expected calls past their window without a result.", multiprocess_mode="mostrecent"
+)
+RECONCILED = Counter("plum_reconciled_calls", "Times that a missing result was looked for.", ["result"])
 ANALYTICS_LAG_SECONDS = Gauge(
     "plum_analytics_lag_seconds",
     "For how long the analytical copy has not held all that the store holds.",

@@ -94,6 +94,17 @@ class Via(StrEnum):
     POLL = "poll"
 
 
+class CallState(StrEnum):
+    """What is known of a call that was queued."""
+
+    WAITING = "waiting"
+    RECEIVED = "received"
+    MISSING = "missing"  # past its window and the grace, and no result
+    POLLED = "polled"  # its result was asked for
+    UNKNOWN_TO_PLUM = "unknown_to_plum"
+    REFUSED = "refused"  # by Plum, to queue it or to tell of it
+
+
 class Problem(NamedTuple):
     """A value that could not be taken as it stands; it never costs the row.
 
@@ -137,6 +148,30 @@ class Sent(NamedTuple):
 
     name: str
     value: Json
+
+
+class ExpectedCall(NamedTuple):
+    """One call that was queued and whose result is to come.
+
+    Its `id` is made of what its result will be known by: the reference of its `result_url`, else Plum's call id,
+    else the batch and the number.
+    """
+
+    id: UUID
+    integration: str
+    reference: str | None
+    call_id: str | None
+    phone_number: str | None  # E.164
+    batch: str | None
+    ends_at: datetime | None  # of its window
+    metadata: Mapping[str, Json]
+    state: CallState
+    registered_at: datetime
+    queued_at: datetime | None = None  # when Plum's answer came; None also where others queued it
+    polled_at: datetime | None = None
+    outcome_id: UUID | None = None
+    due_at: datetime | None = None  # when to look for its result; None where nothing is to be done any more
+    polls: int = 0
 
 
 class Report(NamedTuple):
@@ -198,6 +233,7 @@ class Outcome(NamedTuple):
     deliveries: int
     possible_duplicate: bool
     normaliser: str
+    metadata: Mapping[str, Json]
     digest: str
 
 

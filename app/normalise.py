@@ -97,7 +97,7 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
     connected_at, disconnected_at = _latest(events, "connected"), _latest(events, "disconnected")
     last_attempt_at = judged("last_attempt_at", time)
     outcome = Outcome(
-        id=_outcome_id(identity, delivery.integration, key),
+        id=call_key(identity, delivery.integration, *key),
         integration=delivery.integration,
         product=report.product,
         identity=identity,
@@ -132,6 +132,7 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
         deliveries=1,
         possible_duplicate=False,
         normaliser=VERSION,
+        metadata={},
         digest="",
     )
     return outcome._replace(digest=_digest(outcome))
@@ -224,9 +225,12 @@ def _identity(
     return Identity.NONE, [str(delivery.id)]
 
 
-def _outcome_id(identity: Identity, integration: str, key: list[str | None]) -> UUID:
-    """A UUID made of the identity (version 5, RFC 9562), so any process finds the same."""
-    name = _NAMESPACE.bytes + _encode([identity, integration, *key]).encode()
+def call_key(kind: str, integration: str, *values: str | None) -> UUID:
+    """A UUID made of what tells a call from others (version 5, RFC 9562), so any process finds the same.
+
+    Of the kinds that are an `Identity` it is the outcome's id.
+    """
+    name = _NAMESPACE.bytes + _encode([kind, integration, *values]).encode()
     return UUID(bytes=hashlib.sha1(name, usedforsecurity=False).digest()[:16], version=5)
 
 

@@ -28,13 +28,13 @@ from app.exports.columns import Mask
 from app.store.csv_rows import COLUMNS, CsvRow
 from app.store.types import UtcDateTime
 
-VERSION = 1  # of what the tables hold
+VERSION = 2  # of what the tables hold
 LEAST_FREE_BYTES = 100 << 20  # the rest of the disk is for deliveries
 QUESTION_SECONDS = 10.0
 
 _TYPES = {Uuid: "UUID", Integer: "BIGINT", Boolean: "BOOLEAN", UtcDateTime: "TIMESTAMP"}
 # Beside these stand texts that are masked; null where they are empty.
-_MASKED = ("extra", "problems")
+MASKED = ("extra", "problems", "metadata")
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Copy:
     def __init__(self, path: Path, memory: str, masks: Mapping[str, Mask]) -> None:
         """Raises `Taken`, and `ConfigError` for a path or an amount of memory that is of no use."""
         self._path = path
-        self._masks = [masks[name] for name in _MASKED]
+        self._masks = {name: masks[name] for name in MASKED}
         self._load_from = path.with_name(f"{path.name}.load")
         self._lock = _locked(path)
         self._memory = memory
@@ -133,7 +133,7 @@ class Copy:
         longest = 0
         with self._load_from.open("wb") as file:
             for row in rows:
-                masked = [mask(text) for mask, text in zip(self._masks, (row.extra, row.problems), strict=True)]
+                masked = [mask(getattr(row, name)) for name, mask in self._masks.items()]
                 cells = ["" if text is None else quoted(text) for text in masked]
                 line = f"{row.text},{','.join(cells)}\n".encode()
                 longest = max(longest, len(line))
@@ -194,7 +194,7 @@ def _type(column: Any) -> str:
     return next((name for of, name in _TYPES.items() if isinstance(column.type, of)), "VARCHAR")
 
 
-_COLUMNS = {column.name: _type(column) for column in COLUMNS} | {f"{name}_masked": "VARCHAR" for name in _MASKED}
+_COLUMNS = {column.name: _type(column) for column in COLUMNS} | {f"{name}_masked": "VARCHAR" for name in MASKED}
 _DEFINITION = ", ".join(f"{name} {type_}" for name, type_ in _COLUMNS.items())
 
 

@@ -12,6 +12,7 @@ from app.analytics.copy import QUESTION_SECONDS, Copy
 from app.analytics.drift import drift
 from app.analytics.files import File
 from app.analytics.follower import Follower
+from app.analytics.redial import candidates
 from app.exports.columns import Mask
 from app.store.changes import Horizon
 from app.store.database import Database
@@ -23,6 +24,7 @@ QUESTIONS: Mapping[str, Callable[..., Any]] = {
     "facets": answers.facets,
     "summarise": answers.summarise,
     "drift": drift,
+    "candidates": candidates,
 }
 
 

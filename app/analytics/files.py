@@ -18,7 +18,8 @@ from typing import Any
 from duckdb import DuckDBPyConnection as Cursor
 from sqlalchemy import Boolean, Column, ColumnElement, Integer, Select, func, literal_column, select
 
-from app.analytics.copy import Copy
+from app.analytics.copy import MASKED, Copy
+from app.analytics.redial import contact_list
 from app.analytics.sql import compiled, rows
 from app.exports.cells import GUARDED, HIDDEN, LINE_ENDS
 from app.exports.csv import header
@@ -31,18 +32,19 @@ from app.store.types import CodePointText, UtcDateTime
 SECONDS = 4 * 3600.0  # for one file: so long it holds on to the copy as it was
 STRETCH_ROWS = 50_000
 BLOCK_BYTES = 1 << 18
-DESTINATION = "destination"  # Plum's name of a contact list's first column
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """`form` is csv, ndjson, parquet or redial; `raw` leaves out the guard of CSV's text cells."""
+    """`form` is csv, ndjson, parquet or redial, which leaves the numbers in `without` out; `raw` leaves out the guard
+    of CSV's text cells."""
 
     form: str
     question: Question
     fields: Sequence[str] = ()
     reveal: bool = False
     raw: bool = False
+    without: Sequence[str] = ()
 
 
 def written(copy: Copy, file: File) -> Iterator[bytes]:
@@ -93,7 +95,7 @@ class _Pipe:
 def _write(cursor: Cursor, file: File, pipe: _Pipe) -> None:
     match file.form:
         case "redial":
-            pipe.copy(cursor, _numbers(file.question), "FORMAT csv")
+            pipe.copy(cursor, contact_list(file.question, file.without), "FORMAT csv")
         case "parquet":
             columns = [_typed(_shown(outcomes.c[name], file)).label(name) for name in file.fields]
             pipe.copy(cursor, _rows(file.question, columns), "FORMAT parquet, COMPRESSION zstd")
@@ -116,15 +118,6 @@ def _copy_by_stretches(
 
 def _rows(question: Question, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
     return select(*columns).select_from(outcomes).where(*where(question)).order_by(*ordering(question))
-
-
-def _numbers(question: Question) -> Select[Any]:
-    """Each once, where it comes first in the question's order."""
-    number = outcomes.c.phone_number
-    place = func.row_number().over(order_by=ordering(question)).label("place")
-    found = select(number, place).where(*where(question), number.is_not(None)).subquery()
-    dialled = found.c.phone_number
-    return select(dialled.label(DESTINATION)).group_by(dialled).order_by(func.min(found.c.place))
 
 
 # --- stretches of time
@@ -163,11 +156,10 @@ def _bounds(hours: Iterable[tuple[datetime, int]]) -> Iterator[datetime]:
 _START = "CASE WHEN length(phone_number) > 9 THEN left(phone_number, 5) ELSE '' END"
 _E164 = f"{_START} || '{HIDDEN}' || right(phone_number, 4)"
 _LAST_DIGITS = f"'{HIDDEN}' || right(regexp_replace(phone_number_raw, '[^0-9]', '', 'g'), 4)"
-_MASKED = {
+_SHOWN_MASKED = {
     "phone_number": _E164,
     "phone_number_raw": _LAST_DIGITS,
-    "extra": "coalesce(extra_masked, extra)",
-    "problems": "coalesce(problems_masked, problems)",
+    **{name: f"coalesce({name}_masked, {name})" for name in MASKED},
 }
 _MOMENT = (
     "CASE WHEN {0} = date_trunc('second', {0}) THEN replace({0}::VARCHAR, ' ', 'T') || 'Z' "
@@ -179,8 +171,8 @@ _GUARDED = f"CASE WHEN left({{0}}, 1) IN ({_FIRST}) THEN '''' || {{0}} ELSE {{0}
 
 def _shown(column: Column[Any], file: File) -> ColumnElement[Any]:
     """The column as the analyst may see it."""
-    is_hidden = not file.reveal and column.name in _MASKED
-    return literal_column(_MASKED[column.name] if is_hidden else column.name, column.type)
+    is_hidden = not file.reveal and column.name in _SHOWN_MASKED
+    return literal_column(_SHOWN_MASKED[column.name] if is_hidden else column.name, column.type)
 
 
 def _typed(shown: ColumnElement[Any]) -> ColumnElement[Any]:

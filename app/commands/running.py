@@ -63,11 +63,14 @@ def migrate() -> None:
 @click.option("--while-parent", type=int, metavar="PID", help="End when this parent process does.")
 @example("housekeeping")
 def housekeeping(while_parent: int | None) -> None:
-    """Drain the spool until stopped. `serve` starts this by itself; a second one waits for the first to end."""
+    """Drain the spool, and look for results that did not come, until stopped.
+
+    `serve` starts this by itself; to drain, a second one waits for the first to end.
+    """
     settings = from_environment()
     logging.config.dictConfig(logs.config(settings.log_format))
     chores = factory.create_housekeeping(settings)
-    _run(chores.run, while_parent)
+    _run(while_parent, chores.run, factory.create_reconciler(settings).run)
 
 
 @click.command()
@@ -82,21 +85,23 @@ def analytics(while_parent: int | None) -> None:
     logging.config.dictConfig(logs.config(settings.log_format))
     os.nice(NICENESS)
     open_engine, socket = partial(factory.create_engine, settings), socket_of(settings.analytics_path)
-    _run(partial(process.run, open_engine, socket, settings.database_url), while_parent)
+    _run(while_parent, partial(process.run, open_engine, socket, settings.database_url))
 
 
-def _run(work: Callable[[threading.Event], None], parent: int | None) -> None:
-    """Until it is done, a signal comes, or the parent process ends."""
+def _run(parent: int | None, *works: Callable[[threading.Event], None]) -> None:
+    """Until one of these is done, a signal comes, or the parent process ends."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with ThreadPoolExecutor(1) as pool:
-        working = pool.submit(work, stop)
-        while not working.done() and not stop.wait(0.5):
+    with ThreadPoolExecutor(len(works)) as pool:
+        working = [pool.submit(work, stop) for work in works]
+        while not any(one.done() for one in working) and not stop.wait(0.5):
             if parent and os.getppid() != parent:
                 stop.set()
+        stop.set()
         try:
-            working.result(timeout=5)
+            for one in working:
+                one.result(timeout=5)
         except TimeoutError:
             os._exit(1)
 

@@ -33,13 +33,14 @@ _PLAIN = (Integer, Boolean, Uuid)
 
 
 class CsvRow(NamedTuple):
-    """`extra` and `problems` are None where they are empty, which they are of most calls."""
+    """`extra`, `problems` and `metadata` are None where they are empty, which they are of most calls."""
 
     id: UUID
     ended_at: datetime
     text: str
     extra: str | None
     problems: str | None
+    metadata: str | None
 
 
 def csv_rows(database: Database, ids: Collection[UUID]) -> list[CsvRow]:
@@ -88,6 +89,7 @@ def _select(database: Database) -> Select[Any]:
         _text(database.is_sqlite),
         _unless("{}", "extra"),
         _unless("[]", "problems"),
+        _unless("{}", "metadata"),
     )
 
 

@@ -14,14 +14,15 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Select, delete, func, select, tuple_, union_all, update
 
+from app.expected import completed
 from app.model import Delivery, Identity, Outcome, Reading, Verdict
 from app.normalise import fold
-from app.store import changes
+from app.store import changes, expected
 from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.query.conditions import where
 from app.store.query.question import Question, Records
-from app.store.readings import OutcomeReading, first_columns, judge
+from app.store.readings import OutcomeReading, first_columns, judge, polled
 from app.store.rows import delivery_from_row, delivery_row, outcome_from_row, outcome_row, outcome_values
 from app.store.schema import deliveries, outcomes
 
@@ -115,10 +116,15 @@ def _reprocess(
 ) -> None:
     batch = _closed(connection, interpret, ids, lock=not dry_run)
     new, verdicts = _understood(batch)
+    if not dry_run:
+        expected.release(connection, batch.old.keys() - new.keys())
+    calls = expected.calls_of(connection, new)
+    new |= {key: completed(new[key], call) for key, call in calls.items()}
     _tell(report, len(ids), batch, new, verdicts)
     if not dry_run:
         _write_outcomes(connection, batch, new)
         _write_deliveries(connection, batch, verdicts)
+        expected.note_results(connection, calls, polled(batch.by_outcome()))
         marked = _recount_bodies(connection, batch, new)
         changes.note(connection, {*batch.old, *new, *marked})
 

@@ -38,7 +38,7 @@ _WORDS = {
     "answered_by": AnsweredBy,
 }
 _EVENTS, _PROBLEMS = Outcome._fields.index("events"), Outcome._fields.index("problems")
-_PLAIN = [name for name in Outcome._fields if name not in {*_WORDS, "events", "extra", "problems"}]
+_PLAIN = [name for name in Outcome._fields if name not in {*_WORDS, "events", "problems"}]
 
 
 def delivery_row(reading: Reading) -> Values:
@@ -111,7 +111,6 @@ def outcome_from_row(row: Row) -> Outcome:
     values = {name: row[name] for name in _PLAIN}
     values |= {name: word(row[name]) if row[name] is not None else None for name, word in _WORDS.items()}
     values["events"] = tuple(Event(event["event"], _moment(event["at"])) for event in row["events"])
-    values["extra"] = row["extra"]
     values["problems"] = tuple(Problem(**problem) for problem in row["problems"])
     return Outcome(**values)
 

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Table,
     Uuid,
     false,
+    text,
 )
 
 from app.store.types import CodePointText, JsonText, UtcDateTime, Word
@@ -132,6 +133,7 @@ outcomes = Table(
     Column("deliveries", Integer, nullable=False),
     Column("possible_duplicate", Boolean, nullable=False, server_default=false()),
     Column("normaliser", Word, nullable=False),
+    Column("metadata", JsonText, nullable=False, server_default="{}"),  # of its expected call
     Column("digest", CodePointText, nullable=False),
     Column("body_sha256", LargeBinary(32)),  # of identity none only: what tells possible duplicates
     Column("first_delivery_id", Uuid),
@@ -154,6 +156,50 @@ Index(
     outcomes.c.body_sha256,
     sqlite_where=outcomes.c.body_sha256.is_not(None),
     postgresql_where=outcomes.c.body_sha256.is_not(None),
+)
+
+# Calls that were queued. `outcome_id` names the result once it is there; `due_at` is when to look for it, null where
+# nothing is to be done any more.
+expected_calls = Table(
+    "expected_calls",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("integration", CodePointText, nullable=False),
+    Column("reference", CodePointText),
+    Column("call_id", CodePointText),
+    Column("phone_number", CodePointText),
+    Column("batch", CodePointText),
+    Column("ends_at", UtcDateTime),
+    Column("metadata", JsonText, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("registered_at", UtcDateTime, nullable=False),
+    Column("queued_at", UtcDateTime),
+    Column("polled_at", UtcDateTime),
+    Column("outcome_id", Uuid),
+    Column("due_at", UtcDateTime),
+    Column("polls", Integer, nullable=False),
+)
+Index("ix_expected_calls_newest", expected_calls.c.registered_at, expected_calls.c.id.desc())
+for _name in ("call_id", "outcome_id", "due_at"):
+    Index(
+        f"ix_expected_calls_{_name}",
+        expected_calls.c[_name],
+        sqlite_where=expected_calls.c[_name].is_not(None),
+        postgresql_where=expected_calls.c[_name].is_not(None),
+    )
+Index(
+    "ix_expected_calls_missing",
+    expected_calls.c.id,
+    sqlite_where=text("state = 'missing'"),
+    postgresql_where=text("state = 'missing'"),
+)
+
+# Numbers that are not to be dialled again.
+do_not_call = Table(
+    "do_not_call",
+    metadata,
+    Column("phone_number", CodePointText, primary_key=True),  # E.164
+    Column("added_at", UtcDateTime, nullable=False),
 )
 
 # Which outcomes each transaction made or changed, for `store/changes.py`.

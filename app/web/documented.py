@@ -17,11 +17,12 @@ from app.store.query.question import Operator
 from app.web.fields import TIME_IN_FILTERS, TIME_PATTERN, Digest, Flag, Key, Moment, Number, Word, Zone, zones
 from app.web.filters import QuestionSchema
 from app.web.parameters import MEANINGS, Filter, Once, Parameter, Several
-from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema, RecordSchema
+from app.web.schemas import AuditSchema, DeliverySchema, ExpectedCallSchema, OutcomeSchema, RecordSchema
 
 _EXAMPLES: Mapping[type[RecordSchema], dict[str, str]] = {
     OutcomeSchema: {"status": "completed", "duration_seconds__gte": "30"},
     DeliverySchema: {"verdict": "applied", "size__gte": "100"},
+    ExpectedCallSchema: {"state": "missing", "batch": "spring"},
     AuditSchema: {"what__prefix": "downloads", "status": "200"},
 }
 # By the kind of field: what its filters' texts are called, and how each value between the commas looks.

@@ -10,7 +10,17 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from app import metrics
-from app.errors import EdgeLost, NotFound, Overloaded, PlumError, StoreRefused, StoreUnavailable, TooBroad, TooSlow
+from app.errors import (
+    Contradicts,
+    EdgeLost,
+    NotFound,
+    Overloaded,
+    PlumError,
+    StoreRefused,
+    StoreUnavailable,
+    TooBroad,
+    TooSlow,
+)
 
 RETRY_AFTER = ("Retry-After", "5")
 
@@ -41,6 +51,7 @@ STATUS: dict[type[PlumError], tuple[int, str, list[tuple[str, str]]]] = {
     Unauthorised: (401, "Unauthorized", [("WWW-Authenticate", "Bearer")]),
     Forbidden: (403, "Forbidden", []),
     NotFound: (404, "Not Found", []),
+    Contradicts: (409, "Conflict", []),
     BodyTooLarge: (413, "Content Too Large", []),
     Invalid: (422, "Unprocessable Content", []),
     EdgeLost: (422, "Unprocessable Content", []),

@@ -134,6 +134,14 @@ class ListSchema(QuestionSchema):
             raise ValidationError({"cursor": error.messages}) from None
 
 
+class MissingSchema(QuestionSchema):
+    """Which calls are counted."""
+
+    @post_load
+    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Asked:
+        return Asked(self.question(loaded))
+
+
 class FacetsSchema(QuestionSchema):
     """How often each value of some fields stands."""
 

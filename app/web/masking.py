@@ -17,7 +17,9 @@ from app.exports.cells import HIDDEN, json_text
 from app.exports.columns import Mask
 
 PHONE_FIELDS = frozenset({"phone_number", "phone_number_raw"})
-MASKED_WITHIN = frozenset({"extra", "headers", "query", "problems"})  # where phones may stand among other things
+MASKED_WITHIN = frozenset(
+    {"extra", "headers", "query", "problems", "metadata"}
+)  # where phones may stand among other things
 
 # Neither repetition gives back what it took, so that hostile texts take no longer than others.
 _RUN = re.compile(r"\d(?:[\W_]{0,3}+\d){6,}+")
@@ -101,12 +103,13 @@ def _mask_stored(mask: Callable[[Any], Any], is_json: bool, text: str | None) ->
     return shown
 
 
-_JSON = {"extra", "problems", "headers"}
+_JSON = {"extra", "problems", "headers", "metadata"}
 _MASKS: dict[str, Callable[[Any], Any]] = {
     "phone_number": mask_e164,
     "phone_number_raw": mask_sent,
     "extra": mask_json,
     "problems": mask_json,
+    "metadata": mask_json,
     "query": mask_query,
     "headers": mask_headers,
 }

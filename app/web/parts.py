@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -14,7 +14,9 @@ from app.config import Settings
 from app.intake.spool import Spool
 from app.intake.writer import Writer
 from app.model import AuditEntry
+from app.reconciling import Tally
 from app.store.database import Database
+from app.store.query.question import Question
 from app.web.auth import Keyring
 from app.web.feed import Feed
 from app.web.gate import Gate
@@ -31,6 +33,7 @@ class Parts:
     keyring: Keyring
     writer: Writer
     spool: Spool
+    missing: Callable[[Question], Sequence[Tally]]  # of expected calls, by integration and batch
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
     readiness: Callable[[], Report]
     heartbeat: Callable[[], float | None]  # for how long housekeeping has not gone on; None where it does not run

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from marshmallow import Schema, fields
 
 from app.answering import Kind
-from app.model import AnsweredBy, CalleeType, Disposition, Identity, Product, Status, Verdict, Via
+from app.model import AnsweredBy, CalleeType, CallState, Disposition, Identity, Product, Status, Verdict, Via
 from app.store.query.question import Records
 from app.web.fields import E164, Digest, Flag, Key, Moment, Nested, Number, Text, Word
 from app.web.masking import masked
@@ -82,6 +82,7 @@ class OutcomeSchema(RecordSchema):
     deliveries = Number()
     possible_duplicate = Flag()
     normaliser = Text()
+    metadata = Nested(metadata={"type": "object"})
 
 
 class DeliverySchema(RecordSchema):
@@ -126,11 +127,52 @@ class AuditSchema(RecordSchema):
     status = Number(allow_none=True)
 
 
+class ExpectedCallSchema(RecordSchema):
+    """One call that was queued; `state` is what is known of its result."""
+
+    records = Records.EXPECTED_CALLS
+    moment = "registered_at"
+
+    id = Key()
+    integration = Text()
+    reference = Text(allow_none=True)
+    call_id = Text(allow_none=True)
+    phone_number = E164(allow_none=True)
+    batch = Text(allow_none=True)
+    ends_at = Moment(allow_none=True)
+    metadata = Nested(metadata={"type": "object"})
+    state = Word(CallState)
+    registered_at = Moment()
+    queued_at = Moment(allow_none=True)
+    polled_at = Moment(allow_none=True)
+    outcome_id = Key(allow_none=True)
+
+
+class TallySchema(Schema):
+    """The expected calls of one batch. `received` includes those `polled`; `missing` are past their window."""
+
+    integration = Text(required=True)
+    batch = Text(required=True, allow_none=True)
+    expected = Number(required=True)
+    received = Number(required=True)
+    missing = Number(required=True)
+    waiting = Number(required=True)
+    polled = Number(required=True)
+    unknown_to_plum = Number(required=True)
+    refused = Number(required=True)
+
+
 class CountSchema(Schema):
     """How many records the whole filter leaves."""
 
     value = Number(required=True, allow_none=True)
     kind = Word(Kind, required=True)
+
+
+@cache
+def data_of(kind: type[Schema]) -> type[Schema]:
+    """All of these, without pages."""
+    return Schema.from_dict({"data": fields.List(fields.Nested(kind), required=True)}, name=f"DataOf{kind.__name__}")
 
 
 @cache

@@ -67,6 +67,12 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
 
         return fails(422)(cast(_View, unasked))
 
+    def takes(self, schema: type[Schema]) -> Callable[[_View], _View]:
+        """The body is an object of JSON that the schema describes, or a list of them."""
+        several = {"oneOf": [schema, {"type": "array", "items": schema}]}
+        body = {"required": True, "content": {"application/json": {"schema": several}}}
+        return lambda view: cast(_View, self.doc(requestBody=body)(view))
+
     def answers(self, schema: Any, **options: Any) -> Callable[[_View], _View]:
         """What the view's answer looks like."""
         decorate: Callable[[_View], _View] = self.response(200, schema, **options)

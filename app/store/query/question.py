@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Column, Table
 
-from app.store.schema import audit, deliveries, outcomes
+from app.store.schema import audit, deliveries, expected_calls, outcomes
 from app.store.types import JsonText
 
 
@@ -34,6 +34,7 @@ class Records(StrEnum):
     OUTCOMES = "outcomes"
     DELIVERIES = "deliveries"
     AUDIT = "audit"
+    EXPECTED_CALLS = "expected-calls"
 
     @property
     def table(self) -> Table:
@@ -49,12 +50,23 @@ class Records(StrEnum):
         return [column for column in self.table.c if column.name not in _OWN[self]]
 
 
-_TABLES = {Records.OUTCOMES: outcomes, Records.DELIVERIES: deliveries, Records.AUDIT: audit}
-_SINGULAR = {Records.OUTCOMES: "outcome", Records.DELIVERIES: "delivery", Records.AUDIT: "audit entry"}
+_TABLES = {
+    Records.OUTCOMES: outcomes,
+    Records.DELIVERIES: deliveries,
+    Records.AUDIT: audit,
+    Records.EXPECTED_CALLS: expected_calls,
+}
+_SINGULAR = {
+    Records.OUTCOMES: "outcome",
+    Records.DELIVERIES: "delivery",
+    Records.AUDIT: "audit entry",
+    Records.EXPECTED_CALLS: "expected call",
+}
 _OWN: dict[Records, set[str]] = {
     Records.OUTCOMES: {"digest", "body_sha256", "first_delivery_id"},
     Records.DELIVERIES: {"body", "digest", "declared", "cut_short", "later"},
     Records.AUDIT: set(),
+    Records.EXPECTED_CALLS: {"due_at", "polls"},
 }
 
 

@@ -1,0 +1,54 @@
+"""The accounts at Plum that the settings name, and the clients that use them."""
+
+from __future__ import annotations
+
+import time
+
+from app.config import PREFIX, Settings
+from app.errors import ConfigError
+from app.model import Product
+from app.plum.client import CallStatus, Client, connect
+from app.plum.client.pacing import Pace
+
+POLLS_PER_SECOND = 20.0
+
+# The settings of each product's account: address, user, secret.
+ACCOUNTS = {
+    Product.DEV: ("dev_url", "dev_login", "dev_pin"),
+    Product.INSIGHT: ("insight_url", "insight_user", "insight_key"),
+    Product.FUSE: ("fuse_url", "fuse_user", "fuse_key"),
+}
+
+
+def connected(settings: Settings, product: Product) -> Client:
+    """A client of the product's APIs. Raises `ConfigError` where the account is not set."""
+    values = [getattr(settings, name) for name in ACCOUNTS[product]]
+    if missing := [name for name, value in zip(ACCOUNTS[product], values, strict=True) if not value]:
+        names = " and ".join(PREFIX + name.upper() for name in missing)
+        raise ConfigError(f"to reach Plum's {product}, set {names} (each also as …_FILE)")
+    return connect(product.value, *values)
+
+
+class Asking:
+    """What Plum tells of single calls, some a second; nothing of a product whose account is not set."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clients: dict[Product, Client | None] = {}
+        self._pace = Pace(1 / POLLS_PER_SECOND, time.monotonic, time.sleep)
+
+    def __call__(self, product: Product, call_id: str) -> CallStatus | None:
+        """Raises `ApiError`."""
+        if product not in self._clients:
+            self._clients[product] = self._connected(product)
+        client = self._clients[product]
+        if client is None:
+            return None
+        self._pace.wait()
+        return client.status(call_id)
+
+    def _connected(self, product: Product) -> Client | None:
+        try:
+            return connected(self._settings, product)
+        except ConfigError:  # an installation that only receives
+            return None

@@ -1,0 +1,63 @@
+"""The commands about results that did not come: `missing`, `reconcile`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import click
+from werkzeug.datastructures import MultiDict
+
+from app import factory
+from app.auditing import log_command
+from app.commands.opening import opened
+from app.store import schema_version
+from app.store.database import Database, questions_database
+from app.terminal import Asking, Duration, as_json, example, pairs_of, print_rows, print_values
+from app.web.filters import MissingSchema, asked
+from app.web.schemas import ExpectedCallSchema
+
+_filters = click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
+_grace = click.option(
+    "--grace", type=Duration(), default="15m", show_default=True, help="How long after its window a result may come."
+)
+
+
+@click.command(cls=Asking)
+@_filters
+@_grace
+@as_json
+@example("missing batch=spring")
+def missing(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> None:
+    """How many results were expected, have come and are missing, by integration and batch; filters are those of
+    expected calls. `received` includes those `polled`.
+    """
+    with opened() as (settings, database):
+        schema_version.check(database)
+        answering = factory.create_answering(settings, questions_database(settings))
+        found = factory.missing(settings, database, answering, grace)(_question(filters))
+    print_rows([tally._asdict() for tally in found], as_json=as_json)
+
+
+@click.command(cls=Asking)
+@_filters
+@_grace
+@as_json
+@example("reconcile integration=reminders --grace 30m")
+def reconcile(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> None:
+    """Ask Plum for the results that are missing past their window and the grace; filters are those of expected calls.
+
+    `serve` does so by itself. Prints how many came (received, polled) or did not: running, unknown_to_plum, refused,
+    not_reached (Plum does not answer), not_asked (no call id, DEV, or no account is set), not_understood.
+    """
+    with opened() as (settings, database):
+        schema_version.check(database)
+        log_command(database, "reconcile", pairs_of(filters))
+        results = factory.create_reconciler(settings).all_of(_question(filters), grace)
+    print_values(dict(sorted(results.items())), as_json=as_json)
+    if results["not_reached"]:
+        raise click.ClickException("Plum did not answer for all; see above, and try again later")
+
+
+def _question(filters: tuple[str, ...]) -> Any:
+    return asked(MultiDict(pairs_of(filters)), MissingSchema.about(ExpectedCallSchema)).question

@@ -1,0 +1,241 @@
+"""The commands that call Plum's own APIs: `plum queue`, `bulk-queue`, `status`, `cancel`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import click
+from marshmallow import ValidationError
+from werkzeug.datastructures import MultiDict
+
+from app import accounts, factory, serving
+from app.auditing import log_command
+from app.commands.opening import opened
+from app.config import Settings
+from app.model import Delivery, Integration, Product, Via, hashed
+from app.plum.client import BulkRequest, CallRequest, Client, FateUnknown
+from app.queueing import DESTINATION, Batch, Line, bulk_queue, queue
+from app.redialling import Redial, redial
+from app.store import do_not_call, schema_version
+from app.store.database import Database, questions_database
+from app.store.integrations import active_keys, integrations_by_name
+from app.store.rows import outcome_values
+from app.terminal import as_json, complain, example, print_json, print_values, say
+from app.web.deliveries import delivery_id
+from app.web.filters import MissingSchema, asked
+from app.web.registration import window_end
+from app.web.schemas import OutcomeSchema
+
+
+class _Moment(click.ParamType[datetime]):
+    """RFC 3339, in UTC where it has no offset, or Unix seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return window_end(value)
+        except ValidationError as error:
+            self.fail(str(error.messages[0]), param, ctx)
+
+
+def _terms(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of whatever queues calls."""
+    options = [
+        click.option("--to", metavar="SURVEY/INSTANCE", help="Insight's, or Fuse's APPLICATION/DEPLOYMENT."),
+        click.option("--start-url", metavar="URL", help="DEV: asked for VoiceXML; our own /start/KEY unless given."),
+        click.option("--start", type=_Moment(), help="Not before: RFC 3339 or Unix seconds."),
+        click.option("--end", type=_Moment(), help="Not after."),
+        click.option("--max-attempts", type=int, metavar="N"),
+        click.option("--reattempt-wait", type=int, metavar="SECONDS", help="Between two attempts."),
+        click.option("--pci", is_flag=True, help="Fuse: in its secure environment."),
+        click.option("--key", envvar="PLUM_RESULT_KEY", metavar="KEY", help="Of the result_url; or PLUM_RESULT_KEY."),
+        click.option("--again", is_flag=True, help="Queue also what may have been queued before."),
+    ]
+    return reduce(lambda made, option: option(made), reversed(options), command)
+
+
+@click.command("queue")
+@click.argument("integration")
+@click.argument("phone")
+@click.option("--reference", metavar="R", help="Of the call in its result_url; one is made unless given.")
+@click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="May be given several times.")
+@_terms
+@as_json
+@example("plum queue reminders 16175551234 --to 12/34 --reference appt-42 --max-attempts 2 --reattempt-wait 600")
+def queue_command(
+    integration: str,
+    phone: str,
+    reference: str | None,
+    metadata: tuple[str, ...],
+    key: str | None,
+    *,
+    again: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Queue one call, and expect its result. With a reference that was queued already nothing is queued again."""
+    values = dict(pair.partition("=")[::2] for pair in metadata)
+    with opened() as (settings, database):
+        line = _line(settings, database, integration, key)
+        request = CallRequest(result_url="", phone=phone, reference=reference, metadata=values, **_given(options))
+        log_command(database, "plum queue", [("integration", integration), ("reference", reference or "")])
+        made = queue(
+            database, partial(accounts.connected, settings), line, request, datetime.now(UTC), again=again
+        )
+    if not made.is_new:
+        complain(f"a call with the reference {made.reference} was queued before; nothing is queued again")
+    shown = {"call_id": made.call_id, "reference": made.reference}
+    print_values(shown | ({"result_url": made.result_url} if as_json else {}), as_json=as_json)
+
+
+@click.command("bulk-queue")
+@click.argument("integration")
+@click.argument("file", required=False, type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.option("--batch", required=True, metavar="NAME", help="Of the calls in their result_url.")
+@click.option("--from", "filters", metavar="FILTERS", help="Instead of FILE: the numbers of these outcomes.")
+@click.option("--most-attempts", type=click.IntRange(1), help="With --from: leave out who was dialled so often.")
+@click.option("--dry-run", is_flag=True, help="With --from: queue nothing, say how many and who is left out.")
+@_terms
+@as_json
+@example("plum bulk-queue reminders --batch spring-2 --from 'batch=spring disposition=no_answer,busy' --to 12/34")
+def bulk_queue_command(
+    integration: str,
+    file: Path | None,
+    batch: str,
+    filters: str | None,
+    most_attempts: int | None,
+    key: str | None,
+    *,
+    dry_run: bool,
+    again: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Queue a contact list of Plum's (first header `destination`), or the numbers of outcomes, and expect the results.
+
+    The same again goes on with what was not queued.
+    """
+    if (file is None) == (filters is None) or (file and (dry_run or most_attempts)):
+        raise click.UsageError("give either FILE or --from FILTERS; --dry-run and --most-attempts are for --from")
+    with opened() as (settings, database):
+        found = _redial(settings, database, filters, most_attempts) if filters is not None else None
+        if dry_run and found:
+            print_values(found.counts(), as_json=as_json)
+            return
+        line = _line(settings, database, integration, key)
+        log_command(database, "plum bulk-queue", [("integration", integration), ("batch", batch)])
+        content = _contact_list(found.numbers) if found else (file or Path()).read_bytes()
+        terms = BulkRequest(result_url="", name=batch, csv=content, **_given(options))
+        connect = partial(accounts.connected, settings)
+        made = Batch()
+        try:
+            for made in bulk_queue(database, connect, line, terms, datetime.now(UTC), again=again):
+                pass
+        except FateUnknown as error:
+            raise click.ClickException(f"{error}; {made.queued} calls before that are queued") from error
+    counts = {"batch": batch, **asdict(made)} | (found.counts() if found else {})
+    print_values(counts, as_json=as_json)
+    if made.unknown:
+        raise click.ClickException(
+            f"{made.unknown} calls of the batch may have been queued before; to queue them now: --again"
+        )
+
+
+@click.command("status")
+@click.argument("integration")
+@click.argument("call_id")
+@click.option("--reveal", is_flag=True, help="Show phone numbers whole.")
+@as_json
+@example("plum status reminders 155761")
+def status_command(integration: str, call_id: str, *, reveal: bool, as_json: bool) -> None:
+    """One call as Plum tells it now, read into an outcome record; nothing is stored."""
+    with opened() as (settings, database):
+        found = _integration(database, integration)
+        if reveal:
+            log_command(database, "plum status --reveal", [("integration", integration), ("call_id", call_id)])
+        with _client(settings, found) as client:
+            told = client.status(call_id)
+        now = datetime.now(UTC)
+        delivery = Delivery(
+            delivery_id(now), integration, now, told.body, found.product, Via.POLL, content_type=told.content_type
+        )
+        reading = factory.reader(settings)(delivery)
+    if reading.outcome is None:
+        raise click.ClickException(f"what Plum tells of the call cannot be read: {reading.reason}")
+    row = {"id": reading.outcome.id} | outcome_values(reading.outcome) | {"call_id": call_id}
+    record = OutcomeSchema(reveal=reveal).record(row)
+    if as_json:
+        print_json(record)
+    else:
+        print_values({name: value for name, value in record.items() if value not in (None, {}, [])}, as_json=False)
+
+
+@click.command("cancel")
+@click.argument("integration")
+@click.option("--to", required=True, metavar="SURVEY/INSTANCE", help="Or Fuse's APPLICATION/DEPLOYMENT.")
+@example("plum cancel reminders --to 12/34")
+def cancel_command(integration: str, to: str) -> None:
+    """Cancel all pending calls; Plum posts a result for each."""
+    with opened() as (settings, database):
+        found = _integration(database, integration)
+        log_command(database, "plum cancel", [("integration", integration), ("to", to)])
+        with _client(settings, found) as client:
+            client.cancel(to)
+    say(f"all pending calls of {to} are canceled")
+
+
+# --- what they have in common
+
+
+def _line(settings: Settings, database: Database, name: str, key: str | None) -> Line:
+    schema_version.check(database)
+    integration = _integration(database, name)
+    if not key:
+        raise click.UsageError("keys are kept hashed, so give the one of the result_url: --key KEY or PLUM_RESULT_KEY")
+    known = active_keys(database, datetime.now(UTC)).get(hashed(key).hex())
+    if known is None or known.integration.name != name:
+        raise click.UsageError(f"the key opens nothing for {name}; a new one: plum-outcomes integration rotate {name}")
+    return Line(
+        integration, serving.result_url(settings, key), serving.start_url(settings, key), settings.default_region
+    )
+
+
+def _client(settings: Settings, integration: Integration) -> Client:
+    if integration.product is None:
+        raise click.UsageError(f"{integration.name} has the product auto; Plum is asked for calls of one product")
+    return accounts.connected(settings, integration.product)
+
+
+def _integration(database: Database, name: str) -> Integration:
+    found = integrations_by_name(database).get(name)
+    if found is None:
+        raise click.UsageError(f"no integration is named {name}; see: plum-outcomes integration list")
+    return found
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    names = {"reattempt_wait": "reattempt_wait_seconds"}
+    return {names.get(name, name): value for name, value in options.items() if value is not None}
+
+
+def _redial(settings: Settings, database: Database, filters: str, most_attempts: int | None) -> Redial:
+    pairs = [pair for part in shlex.split(filters) for pair in parse_qsl(part, keep_blank_values=True)]
+    question = asked(MultiDict(pairs), MissingSchema.about(OutcomeSchema)).question
+    answering = factory.create_answering(settings, questions_database(settings))
+    return redial(answering.candidates(question), set(do_not_call.numbers(database)), most_attempts)
+
+
+def _contact_list(numbers: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in [DESTINATION, *numbers]).encode()
+
+

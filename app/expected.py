@@ -1,0 +1,72 @@
+"""How a queued call and its result find each other, and what the result takes from the call.
+
+Pure: whichever of the two comes first, and however often either comes, the outcome is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from app.model import ExpectedCall, Identity, Outcome, Product
+from app.normalise import call_key
+
+_BY_CALL_ID = "call"
+_OF_A_BATCH = "batch"  # a call without a name of its own
+
+
+def expected_id(
+    integration: str, reference: str | None, call_id: str | None, batch: str | None, phone_number: str | None
+) -> UUID:
+    """By the first of these that is known: the reference, the call id, the batch with the number.
+
+    The id of a call with a reference is that of the outcome which `call/REFERENCE` gives.
+    """
+    if reference is not None:
+        return call_key(Identity.REFERENCE, integration, reference)
+    if call_id is not None:
+        return call_key(_BY_CALL_ID, integration, call_id)
+    return call_key(_OF_A_BATCH, integration, batch, phone_number)
+
+
+def ids_of(outcome: Outcome) -> list[UUID]:
+    """The ids under which the call may be expected; by its call id it may be, too."""
+    found = [outcome.id] if outcome.identity is Identity.REFERENCE else []
+    if outcome.product is Product.DEV and outcome.message_reference is not None:
+        found.append(call_key(Identity.REFERENCE, outcome.integration, outcome.message_reference))
+    if outcome.batch is not None and outcome.phone_number is not None:
+        found.append(call_key(_OF_A_BATCH, outcome.integration, outcome.batch, outcome.phone_number))
+    return found
+
+
+def call_of(outcome: Outcome, calls: Iterable[ExpectedCall]) -> ExpectedCall | None:
+    """The call whose result this is; by its reference before all else."""
+    mine = [call for call in calls if _is_of(call, outcome)]
+    return min(mine, key=lambda call: (call.id != outcome.id, call.id), default=None)
+
+
+def _is_of(call: ExpectedCall, outcome: Outcome) -> bool:
+    """DEV's call ids are unique per outbound server only, so nothing else that both know may differ."""
+    if call.integration != outcome.integration:
+        return False
+    if outcome.id in (call.id, call.outcome_id):
+        return True
+    is_named = call.id in ids_of(outcome) or (call.call_id is not None and call.call_id == outcome.call_id)
+    return is_named and not (
+        _differ(call.phone_number, outcome.phone_number)
+        or _differ(call.reference, outcome.reference or outcome.message_reference)
+        or _differ(call.call_id, outcome.call_id)
+    )
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    return one is not None and other is not None and one != other
+
+
+def completed(outcome: Outcome, call: ExpectedCall) -> Outcome:
+    """The outcome with what it lacks and its call has; what a result says itself stands."""
+    return outcome._replace(
+        call_id=outcome.call_id if outcome.call_id is not None else call.call_id,
+        phone_number=outcome.phone_number if outcome.phone_number is not None else call.phone_number,
+        metadata=call.metadata,
+    )

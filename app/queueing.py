@@ -1,0 +1,250 @@
+"""Calls are queued at Plum: each is expected before it is queued, so that no result can come before it is known.
+
+A queue call whose answer is lost may have come through. It is never repeated unasked: what is expected and was not
+seen to be queued is told as such.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import quote
+from uuid import UUID
+
+from app.errors import Exists
+from app.expected import expected_id
+from app.model import CallState, ExpectedCall, Integration, Product
+from app.plum.client import BulkRequest, CallRequest, Client, FateUnknown, InvalidRequest, NothingQueued
+from app.plum.client.requests import Terms
+from app.store import expected
+from app.store.database import Database
+from app.values import Odd, phone
+
+ROWS_AT_ONCE = 1000  # of a contact list in one request: so many are unknown where its answer is lost
+DESTINATION = "destination"
+_REFERENCE = "message_reference"
+
+Connect = Callable[[Product], AbstractContextManager[Client]]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Where calls are queued, and where their results go: one integration's, under one of its keys."""
+
+    integration: Integration
+    result_url: str
+    start_url: str
+    region: str
+
+    @property
+    def product(self) -> Product:
+        """Raises `InvalidRequest` for an integration of no product."""
+        if self.integration.product is None:
+            name = self.integration.name
+            raise InvalidRequest("integration", f"one with a product; {name} has auto, so make one: integration add")
+        return self.integration.product
+
+    def terms(self, terms: Terms, kind: str, name: str) -> dict[str, str]:
+        """The addresses that Plum gets; DEV asks ours for its script unless told another."""
+        start_url = terms.start_url or (self.start_url if self.product is Product.DEV else None)
+        urls = {"result_url": f"{self.result_url}/{kind}/{quote(name, safe='')}"}
+        return urls | ({"start_url": start_url} if start_url else {})
+
+
+class Queued(NamedTuple):
+    """A call as Plum took it; `is_new` is false where it had been queued before."""
+
+    call_id: str | None
+    reference: str
+    result_url: str
+    is_new: bool
+
+
+def queue(
+    database: Database, connect: Connect, line: Line, request: CallRequest, now: datetime, *, again: bool = False
+) -> Queued:
+    """Queue one call, once: with a reference that was queued already it only tells of that call.
+
+    `again` repeats one whose fate is unknown. Raises `Exists` for such a one, else what the client raises.
+    """
+    reference = request.reference or secrets.token_urlsafe(9)
+    name = line.integration.name
+    call = ExpectedCall(
+        id=expected_id(name, reference, None, None, None),
+        integration=name,
+        reference=reference,
+        call_id=None,
+        phone_number=_e164(request.phone, line.region),
+        batch=None,
+        ends_at=_ends_at(request, now),
+        metadata=dict(request.metadata),
+        state=CallState.WAITING,
+        registered_at=now,
+    )
+    sent = replace(request, reference=reference, **line.terms(request, "call", reference))
+    known = expected.get_calls(database, [call.id]).get(call.id)
+    if known and known.queued_at:
+        return Queued(known.call_id, reference, sent.result_url, is_new=False)
+    if known and not again:
+        raise Exists(f"a call with the reference {reference} is expected and may be queued; to queue it now: --again")
+    if not known:
+        expected.register(database, [call])
+    with connect(line.product) as client, _fate(database, [] if known else [call.id]):
+        call_id = client.queue(sent)
+    expected.note_queued(database, [call.id], call_id, now)
+    return Queued(call_id, reference, sent.result_url, is_new=True)
+
+
+class _fate(AbstractContextManager[None]):  # noqa: N801
+    """Whatever happens within, calls that Plum surely did not take are not expected any more."""
+
+    def __init__(self, database: Database, fresh: Sequence[UUID]) -> None:
+        self._database = database
+        self._fresh = fresh
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, NothingQueued) and self._fresh:
+            expected.forget(self._database, self._fresh)
+
+
+# --- many
+
+
+@dataclass(slots=True)
+class Batch:
+    """How many numbers of a contact list were queued, had been before, stand there again, or may be queued."""
+
+    queued: int = 0
+    already_queued: int = 0
+    repeated: int = 0
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Contact:
+    call: ExpectedCall
+    row: Mapping[str, str]
+
+
+def bulk_queue(
+    database: Database,
+    connect: Connect,
+    line: Line,
+    terms: BulkRequest,
+    now: datetime,
+    *,
+    again: bool = False,
+) -> Iterator[Batch]:
+    """Queue a contact list, a part at a time; gives after each part what all came to so far.
+
+    A number counts once in a batch. Who begins again goes on with what was not queued. Raises what the client raises;
+    parts before that are queued.
+    """
+    batch = Batch()
+    contacts = list(_contacts(line, terms, now, batch))
+    sent = replace(terms, **line.terms(terms, "batch", terms.name))
+    with connect(line.product) as client:
+        for start in range(0, len(contacts), ROWS_AT_ONCE):
+            _queue_part(database, client, sent, contacts[start : start + ROWS_AT_ONCE], batch, now, again=again)
+            yield batch
+
+
+def _queue_part(
+    database: Database,
+    client: Client,
+    terms: BulkRequest,
+    contacts: Sequence[_Contact],
+    batch: Batch,
+    now: datetime,
+    *,
+    again: bool,
+) -> None:
+    known = expected.get_calls(database, [one.call.id for one in contacts])
+    done = {key for key, call in known.items() if call.queued_at}
+    unknown = set() if again else known.keys() - done
+    batch.already_queued += len(done)
+    batch.unknown += len(unknown)
+    wanted = [one for one in contacts if one.call.id not in done | unknown]
+    if not wanted:
+        return
+    fresh = [one.call for one in wanted if one.call.id not in known]
+    expected.register(database, fresh)
+    with _fate(database, [call.id for call in fresh]):
+        client.bulk_queue(replace(terms, csv=_written([one.row for one in wanted])))
+    expected.note_queued(database, [one.call.id for one in wanted], None, now)
+    batch.queued += len(wanted)
+
+
+def _contacts(line: Line, terms: BulkRequest, now: datetime, batch: Batch) -> Iterator[_Contact]:
+    """The list's rows, each number once; DEV's get a reference, by which their results name them."""
+    seen: set[UUID] = set()
+    for row in _rows(terms.csv):
+        contact = _contact(line, terms, row, now)
+        batch.repeated += contact.call.id in seen
+        if contact.call.id not in seen:
+            seen.add(contact.call.id)
+            yield contact
+
+
+def _contact(line: Line, terms: BulkRequest, row: Mapping[str, str], now: datetime) -> _Contact:
+    name, dialled = line.integration.name, row[DESTINATION]
+    number = _e164(dialled, line.region)
+    reference = row.get(_REFERENCE) or None
+    if line.product is Product.DEV and reference is None:
+        # The same whenever the list is queued, so that beginning again repeats nothing.
+        reference = str(expected_id(name, None, None, terms.name, number or dialled))
+        row = dict(row) | {_REFERENCE: reference}
+    call = ExpectedCall(
+        id=expected_id(name, reference, None, terms.name, number or dialled),
+        integration=name,
+        reference=reference,
+        call_id=None,
+        phone_number=number,
+        batch=terms.name,
+        ends_at=_ends_at(terms, now),
+        metadata={column: text for column, text in row.items() if text and column not in (DESTINATION, _REFERENCE)},
+        state=CallState.WAITING,
+        registered_at=now,
+    )
+    return _Contact(call, row)
+
+
+def _rows(content: bytes) -> Iterator[dict[str, str]]:
+    """Raises `InvalidRequest` for what is no contact list."""
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True, restval="")
+        if (reader.fieldnames or [""])[0] != DESTINATION:
+            raise InvalidRequest("csv", "a list whose first header is destination")
+        for row in reader:
+            if None in row:
+                raise InvalidRequest(f"csv line {reader.line_num}", "of at most as many cells as the header")
+            yield row
+    except (UnicodeDecodeError, csv.Error):
+        raise InvalidRequest("csv", "CSV in UTF-8") from None
+
+
+def _written(rows: Sequence[Mapping[str, str]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _e164(dialled: str, region: str) -> str | None:
+    try:
+        return phone(dialled, region)
+    except Odd:
+        return None
+
+
+def _ends_at(terms: Terms, now: datetime) -> datetime:
+    """When no further attempt begins; without a window and retries, at once."""
+    waits = ((terms.max_attempts or 1) - 1) * (terms.reattempt_wait_seconds or 0)
+    return terms.end or (terms.start or now) + timedelta(seconds=waits)

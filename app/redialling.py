@@ -1,0 +1,42 @@
+"""Who is dialled again, and who is left out, for what reason. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from app.analytics.redial import Candidate
+
+REASONS = ("already_reached", "attempts_used_up", "do_not_call")
+
+
+@dataclass(frozen=True, slots=True)
+class Redial:
+    """The numbers to dial; how many are left out, by the first reason that holds."""
+
+    numbers: list[str]
+    left_out: Counter[str]
+
+    def counts(self) -> dict[str, int]:
+        return {"numbers": len(self.numbers)} | {reason: self.left_out[reason] for reason in REASONS}
+
+
+def redial(candidates: Iterable[Candidate], not_to_call: Collection[str], most_attempts: int | None) -> Redial:
+    """`most_attempts` in all calls there are of a number; None sets no limit."""
+    numbers, left_out = [], Counter[str]()
+    for candidate in candidates:
+        reason = _against(candidate, not_to_call, most_attempts)
+        if reason:
+            left_out[reason] += 1
+        else:
+            numbers.append(candidate.number)
+    return Redial(numbers, left_out)
+
+
+def _against(candidate: Candidate, not_to_call: Collection[str], most_attempts: int | None) -> str | None:
+    if candidate.number in not_to_call:
+        return "do_not_call"
+    if candidate.is_reached:
+        return "already_reached"
+    return "attempts_used_up" if most_attempts is not None and candidate.attempts >= most_attempts else None

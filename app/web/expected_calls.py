@@ -1,0 +1,71 @@
+"""Calls that were queued: registered, listed, and counted by how many results are missing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Response, g, jsonify, request
+
+from app.model import Scope
+from app.store import expected
+from app.store.integrations import integrations_by_name
+from app.web.auditing import Logged
+from app.web.errors import Invalid
+from app.web.filters import Asked, ListSchema, MissingSchema, permit
+from app.web.lists import listed, schema_of
+from app.web.parts import parts
+from app.web.registration import RegistrationSchema, calls_from
+from app.web.schemas import ExpectedCallSchema, TallySchema, data_of, page_of
+from app.web.views import Blueprint, fails, needs
+
+MAX_BODY_BYTES = 8 << 20
+MAX_CALLS = 10_000
+
+blueprint = Blueprint(
+    "expected_calls", __name__, url_prefix="/api/v1", description="Calls that were queued, and what is missing"
+)
+
+
+@blueprint.get("/expected-calls")
+@needs(Scope.READ)
+@blueprint.asks(ListSchema.about(ExpectedCallSchema))
+@blueprint.answers(page_of(ExpectedCallSchema))
+def list_expected_calls(asked: Asked) -> Response:
+    """List calls that were queued, and what is known of their results."""
+    return listed(asked, ExpectedCallSchema)
+
+
+@blueprint.post("/expected-calls")
+@needs(Scope.ADMIN, Logged.CHANGE)
+@fails(409, 413)
+@blueprint.asks_nothing
+@blueprint.takes(RegistrationSchema)
+@blueprint.answers(data_of(ExpectedCallSchema))
+def register_expected_calls() -> Response:
+    """Register calls that were queued elsewhere: one, or a list of up to 10,000. The same again changes nothing."""
+    database, settings = parts().beside, parts().settings
+    told = _json_body()
+    if isinstance(told, list) and not 1 <= len(told) <= MAX_CALLS:
+        raise Invalid({"body": [f"has {len(told)} calls and may have 1 to {MAX_CALLS}"]})
+    calls = calls_from(told, integrations_by_name(database), settings.default_region)
+    schema = schema_of(ExpectedCallSchema)
+    return jsonify({"data": [schema.record(row) for row in expected.register(database, calls)]})
+
+
+@blueprint.get("/missing")
+@needs(Scope.READ, gated=False)
+@blueprint.asks(MissingSchema.about(ExpectedCallSchema))
+@blueprint.answers(data_of(TallySchema))
+def show_missing(asked: Asked) -> Response:
+    """How many results were expected, have come and are missing, by integration and batch."""
+    permit(asked.question, reveal=g.reveal)
+    return jsonify({"data": [tally._asdict() for tally in parts().missing(asked.question)]})
+
+
+def _json_body() -> Any:
+    request.max_content_length = MAX_BODY_BYTES
+    try:
+        return json.loads(request.get_data())
+    except (ValueError, RecursionError):
+        raise Invalid({"body": ["is no JSON; send an object, or a list of objects"]}) from None

@@ -1,0 +1,74 @@
+"""A page of a list as the query API answers it: the records shown, links to the pages beside it, the count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+from flask import Response, g, jsonify, request
+from werkzeug.datastructures import MultiDict
+
+from app.errors import NotFound
+from app.store.pages import Page
+from app.store.query.question import Question
+from app.turns import in_turns
+from app.web import cursors
+from app.web.filters import Asked, permit
+from app.web.origin import base_url
+from app.web.parts import parts
+from app.web.schemas import OutcomeSchema, RecordSchema
+
+
+def listed(asked: Asked, kind: type[RecordSchema]) -> Response:
+    """A page of these records. Who waits for the copy takes no place of those that the store answers."""
+    permit(asked.question, reveal=g.reveal)
+    answering, schema = parts().answering, schema_of(kind, asked.fields)
+    found = answering.find(asked.question)
+    with parts().gate.passed():
+        page = answering.rows(asked.question, found, asked.fields)
+        records = [schema.record(row) for row in in_turns(page.rows)]
+    with nullcontext() if kind is OutcomeSchema else parts().gate.passed():
+        counted = answering.count(page, asked.question, asked.count)._asdict()
+    links = _links(page, asked.question, kind())
+    answer = jsonify({"data": records, **links, "count": counted})
+    answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
+    return answer
+
+
+def schema_of(kind: type[RecordSchema], fields: list[str] | None = None) -> RecordSchema:
+    """How the asker sees these records."""
+    return kind(reveal=g.reveal, only=fields)
+
+
+def id_of(text: str) -> UUID:
+    """Of a URL's path. Raises `NotFound`."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NotFound(f"{text} is no id; ids are UUIDs") from None
+
+
+def _links(page: Page, question: Question, schema: RecordSchema) -> dict[str, str | None]:
+    """The pages beside this one, null at the ends."""
+
+    def link(there: bool, edge: Sequence[Any], backwards: bool) -> str | None:
+        if not (there and edge):
+            return None
+        return _url(cursors.write(schema, question, edge, backwards=backwards))
+
+    return {"next": link(page.more_after, page.last, False), "prev": link(page.more_before, page.first, True)}
+
+
+def _url(cursor: str) -> str:
+    """This very question, at another page."""
+    args = MultiDict(request.args)
+    args["cursor"] = cursor
+    return f"{_here()}?{urlencode(list(args.items(multi=True)))}"
+
+
+def _here() -> str:
+    settings = parts().settings
+    return base_url(request.environ, settings.trusted_proxies, settings.public_url) + quote(request.path)
