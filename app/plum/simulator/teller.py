@@ -6,8 +6,8 @@ import itertools
 import random
 from dataclasses import replace
 
-from app.plum.stories import CANCELED, ENDINGS, Ending, Story
-from app.plum.wire_forms import Knobs, choose, dev_phone, fuse_phone
+from app.plum.simulator.stories import CANCELED, ENDINGS, Ending, Story
+from app.plum.simulator.wire_forms import Knobs, choose, dev_phone, fuse_phone
 
 # Numbers kept free for fiction: nobody's phone rings if a body leaks into a real queue.
 US_AREAS = (

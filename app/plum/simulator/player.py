@@ -1,7 +1,4 @@
-"""Plays Plum towards a receiver: probes, then posts the results of a campaign, and tells what came of it.
-
-Imports nothing of the receiver: what it expects rests on the wire alone.
-"""
+"""Plays the sender of results: probes, then posts the results of a campaign, and tells what came of it."""
 
 from __future__ import annotations
 
@@ -18,30 +15,8 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree
 
-from app.plum.campaign import BASE, Call, Noise, Post, Target, campaign, noise
-from app.plum.wire_forms import ANY_FORM, DRAWN, FORM, FORMS, Knobs
-
-__all__ = [
-    "ANY_FORM",
-    "BASE",
-    "DRAWN",
-    "FORMS",
-    "Call",
-    "Knobs",
-    "Noise",
-    "Post",
-    "ProbeFailed",
-    "Starts",
-    "Summary",
-    "Target",
-    "campaign",
-    "expectations",
-    "noise",
-    "probe",
-    "probe_start",
-    "run",
-    "start",
-]
+from app.plum.simulator.campaign import Call, Noise, Post, Target
+from app.plum.simulator.wire_forms import FORM
 
 ACKNOWLEDGEMENT = b"completed"
 VOICEXML = "http://www.w3.org/2001/vxml"  # https://www.w3.org/TR/voicexml20/
