@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import math
-import select
 import threading
 import time
 from collections import Counter, deque
@@ -12,28 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree
 
-from app.plum.simulator.campaign import Call, Noise, Post, Target
-from app.plum.simulator.wire_forms import FORM
+from app.plum.simulator.campaign import Call, Noise, Post
+from app.plum.simulator.connections import NO_ANSWER, Connections
+from app.plum.simulator.wire_forms import ACKNOWLEDGEMENT, start_post
 
-ACKNOWLEDGEMENT = b"completed"
 VOICEXML = "http://www.w3.org/2001/vxml"  # https://www.w3.org/TR/voicexml20/
 NO_VOICEXML = "NoVoiceXml"
 WRONG_TEXT = "WrongText"  # the kind of error of a 2xx that does not say it
-
-ADVICE = {  # what to do about a probe's answer, by status
-    **dict.fromkeys((301, 302, 303, 307, 308), "Plum follows no redirect, so give the address it leads to"),
-    **dict.fromkeys((401, 403), "Plum cannot log in, so leave result_url open and its key secret"),
-    404: "the key is unknown or disabled, so compare the URL with the one that `integration add` printed",
-    405: "Plum probes with GET, so let the receiver answer GET as well as POST",
-    503: "the receiver is not ready, so see what its /readyz says",
-}
-
-
-class ProbeFailed(Exception):
-    """Plum would refuse to queue calls; the text says in one line why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -70,37 +55,6 @@ class Summary:
         }
 
 
-def probe(target: Target, timeout: float = 10.0) -> None:
-    """GETs the target as Plum does before calls go out; raises ProbeFailed if that stops the queue operation.
-
-    `timeout` in seconds, for each step on the network.
-    """
-    text = _probed(target.url, timeout)
-    if text != ACKNOWLEDGEMENT:
-        raise ProbeFailed(f"{target.url} answers {text[:40]!r}, not 'completed': give a result_url of the receiver")
-
-
-def probe_start(url: str, timeout: float = 10.0) -> None:
-    """The same of a `start_url`, of which a plain 200 is all that is asked."""
-    Target.parse(url)
-    _probed(url, timeout)
-
-
-def _probed(url: str, timeout: float) -> bytes:
-    connections = _Connections(timeout)
-    try:
-        status, text = connections.exchange("GET", url, {"Accept": "*/*"})
-    except (OSError, http.client.HTTPException) as error:
-        kind = type(error).__name__
-        raise ProbeFailed(f"{url} gives no answer ({kind}): is it up, and the URL right?") from error
-    finally:
-        connections.close()
-    if status != 200:
-        advice = ADVICE.get(status, "Plum takes a plain 200 only, so see the receiver's log")
-        raise ProbeFailed(f"{url} answers {status} to GET: {advice}")
-    return text
-
-
 @dataclass(frozen=True)
 class Starts:
     """How many starts were posted, and what was wrong with how many of the answers."""
@@ -119,17 +73,12 @@ def start(calls: Iterable[Call], url: str, concurrency: int, timeout: float) -> 
 
 def _start(call: Call, url: str, timeout: float) -> str | None:
     """What is wrong with the answer."""
-    fields = {
-        "phone_number": call.truth["phone_number_raw"],
-        "call_id": call.truth["call_id"],
-        "message_reference": call.truth["message_reference"] or "",
-        "campaign_parameters": "simulated",
-        "call_parameters": "",
-    }
-    connections = _Connections(timeout)
+    phone_number, reference = call.truth["phone_number_raw"], call.truth["message_reference"]
+    said, body = start_post(phone_number, call.truth["call_id"], reference or "", "simulated", "")
+    connections = Connections(timeout)
     try:
-        status, text = connections.exchange("POST", url, {"Content-Type": FORM}, urlencode(fields).encode())
-    except (OSError, http.client.HTTPException) as error:
+        status, text = connections.exchange("POST", url, said, body)
+    except NO_ANSWER as error:
         return type(error).__name__
     finally:
         connections.close()
@@ -195,7 +144,7 @@ class _Tally:
 
 
 def _work(waiting: deque[list[Post]], timeout: float, made: Callable[[int], None]) -> _Tally:
-    tally, connections = _Tally(), _Connections(timeout)
+    tally, connections = _Tally(), Connections(timeout)
     while True:
         try:
             posts = waiting.popleft()
@@ -208,11 +157,11 @@ def _work(waiting: deque[list[Post]], timeout: float, made: Callable[[int], None
     return tally
 
 
-def _post(post: Post, connections: _Connections, tally: _Tally) -> None:
+def _post(post: Post, connections: Connections, tally: _Tally) -> None:
     began = time.perf_counter()
     try:
         status, text = connections.exchange("POST", post.url, post.headers, post.body)
-    except (OSError, http.client.HTTPException) as error:
+    except NO_ANSWER as error:
         tally.errors[type(error).__name__] += 1
         return
     tally.latencies.append(time.perf_counter() - began)
@@ -247,51 +196,3 @@ def _percentile_ms(latencies: Sequence[float], share: float) -> float | None:
     if not latencies:
         return None
     return round(latencies[math.ceil(share * len(latencies)) - 1] * 1000, 2)
-
-
-class _Connections:
-    """One worker's keep-alive connections, one to each host."""
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._open: dict[tuple[str, str], http.client.HTTPConnection] = {}
-
-    def exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
-    ) -> tuple[int, bytes]:
-        """Status and text of the answer; raises OSError or HTTPException if there is none.
-
-        The body follows `Expect: 100-continue` at once, as RFC 9110 allows; http.client skips the 100.
-        """
-        parts = urlsplit(url)
-        connection = self._connection(parts.scheme, parts.netloc)
-        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        try:
-            connection.request(method, target, body, dict(headers))
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        except (OSError, http.client.HTTPException):
-            connection.close()
-            raise
-
-    def close(self) -> None:
-        for connection in self._open.values():
-            connection.close()
-
-    def _connection(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
-        if (scheme, netloc) not in self._open:
-            kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-            self._open[scheme, netloc] = kind(netloc, timeout=self._timeout)
-        connection = self._open[scheme, netloc]
-        if _left_by_peer(connection):
-            connection.close()
-        return connection
-
-
-def _left_by_peer(connection: http.client.HTTPConnection) -> bool:
-    """Whether an idle connection was closed at the other end: as curl does, look before using it again."""
-    if connection.sock is None:
-        return False
-    watch = select.poll()
-    watch.register(connection.sock, select.POLLIN)
-    return bool(watch.poll(0))

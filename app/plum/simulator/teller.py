@@ -6,7 +6,8 @@ import itertools
 import random
 from dataclasses import replace
 
-from app.plum.simulator.stories import CANCELED, ENDINGS, Ending, Story
+from app.plum.simulator.line import dialled, line_events
+from app.plum.simulator.stories import CANCELED, ENDINGS, Story
 from app.plum.simulator.wire_forms import Knobs, choose, dev_phone, fuse_phone
 
 # Numbers kept free for fiction: nobody's phone rings if a body leaks into a real queue.
@@ -52,8 +53,6 @@ MAX_ATTEMPTS = {1: 35, 2: 15, 3: 15, 4: 8, 5: 7, 6: 5, 7: 4, 8: 3, 9: 3, 10: 3, 
 UTC_OFFSETS = {-5: 60, -8: 20, 0: 15, None: 5}  # hours, of DEV's RFC 2822 text; None is its "-0000"
 ABROAD_SHARE = 0.08
 NAMED_SHARE = 0.8
-RETRY_SHARE = 0.35
-BROKEN_OFF_SHARE = 0.05
 
 WINDOW_SECONDS = 8 * 3600
 
@@ -75,7 +74,7 @@ class Teller:
         # DEV's retries come on top of the first attempt.
         max_attempts = min(choose(rng, MAX_ATTEMPTS), 11 if product == "dev" else 10)
         reattempt_wait = rng.choice((60, 300, 900, 3600) if max_attempts > 1 else (0, 300))
-        dialled = self._dialled(ending, max_attempts)
+        attempts = dialled(rng, ending, max_attempts)
         phone_number = self._phone()
         return Story(
             product=product,
@@ -89,12 +88,12 @@ class Teller:
             call_id=112850593 + number,
             message_reference=self.name() if self._chance(NAMED_SHARE) else None,
             # Insight shows one attempt for a call cancelled in the queue, with no dialing event.
-            attempts=max(dialled, 1) if ending == CANCELED else dialled,
+            attempts=max(attempts, 1) if ending == CANCELED else attempts,
             max_attempts=max_attempts,
             reattempt_wait=reattempt_wait,
             queued_at=queued_at,
             window=self._window(queued_at) if product == "insight" else (None, None),
-            events=tuple(self._events(ending, dialled, reattempt_wait, queued_at)),
+            events=tuple(line_events(rng, ending, attempts, reattempt_wait, queued_at)),
             unanswered_duration=rng.choice((0, None)),
             utc_offset=choose(rng, UTC_OFFSETS),
         )
@@ -123,36 +122,6 @@ class Teller:
     def _window(self, queued_at: int) -> tuple[int, int] | tuple[None, None]:
         opens_at = queued_at - queued_at % 3600
         return self._rng.choice(((None, None), (opens_at, opens_at + WINDOW_SECONDS)))
-
-    def _dialled(self, ending: Ending, max_attempts: int) -> int:
-        if ending.disposition == "not_attempted":
-            return 0
-        if ending.disposition == "canceled":
-            return min(self._rng.choice((0, 0, 1, 2)), max_attempts)
-        if ending.disposition != "answered":
-            return max_attempts  # a failed attempt with retries left sends nothing
-        dialled = 1
-        while dialled < max_attempts and self._chance(RETRY_SHARE):
-            dialled += 1
-        return dialled
-
-    def _events(self, ending: Ending, dialled: int, wait: int, queued_at: int) -> list[tuple[str, int]]:
-        now = queued_at + self._rng.randrange(8)  # the event differs from queued_timestamp by seconds
-        events = [("queued", now)]
-        for attempt in range(1, dialled + 1):
-            now += self._rng.randrange(1, 30) + (wait if attempt > 1 else 0)
-            events.append(("dialing", now))
-            if ending.disposition == "answered" and (attempt == dialled or self._chance(BROKEN_OFF_SHARE)):
-                events += self._talk(now)
-                now = events[-1][1]
-        if ending.disposition in ("canceled", "rejected"):
-            events.append((ending.status_raw, now + self._rng.randrange(1, 60)))
-        return events
-
-    def _talk(self, dialled_at: int) -> list[tuple[str, int]]:
-        connected_at = dialled_at + self._rng.randrange(3, 30)
-        disconnected_at = connected_at + 1 + int(self._rng.lognormvariate(3.5, 0.8))
-        return [("connected", connected_at), ("disconnected", disconnected_at)]
 
     def _phone(self) -> str:
         if self._chance(ABROAD_SHARE):

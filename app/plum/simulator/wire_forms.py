@@ -51,6 +51,8 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 XML = "text/xml"
 
+ACKNOWLEDGEMENT = b"completed"
+
 EXPECT_ABOVE_BYTES = 1024  # PHP's curl asks leave for larger bodies
 
 
@@ -130,6 +132,21 @@ def encode(product: str, fields: Fields, forms: Knobs, rng: random.Random) -> tu
     else:
         content_type, body = ENCODERS[forms.encoding](spelled, forms.wrapper)
     return headers(_labelled(content_type, forms.content_type), body), body
+
+
+def start_post(
+    phone_number: str, call_id: str, reference: str, campaign_parameters: str, call_parameters: str
+) -> tuple[dict[str, str], bytes]:
+    """Headers and body of what DEV posts to start_url when a call connects."""
+    fields = {
+        "phone_number": phone_number,
+        "call_id": call_id,
+        "message_reference": reference,
+        "campaign_parameters": campaign_parameters,
+        "call_parameters": call_parameters,
+    }
+    body = urlencode(fields).encode()
+    return headers(FORM, body), body
 
 
 def headers(content_type: str | None, body: bytes) -> dict[str, str]:
