@@ -1,1 +1,1 @@
-"""The other side of the wire: Plum's own APIs, and a stand-in for Plum as the sender of results."""
+"""The other side of the wire: a client of Plum's own APIs, and a stand-in for Plum. Neither knows the other."""

@@ -1,0 +1,86 @@
+"""Plum's own APIs: queue calls, ask for one, cancel those that wait.
+
+    with connect("fuse", "https://fuse.plumvoice.com", user, key) as plum:
+        call_id = plum.queue(CallRequest(phone="16175551234", to="12/34", result_url=url, reference="appt-42"))
+        status = plum.status(call_id)
+
+`failures` has the types of all that can go wrong; `NothingQueued` and `FateUnknown` are the two that matter first.
+"""
+
+from __future__ import annotations
+
+from app.plum.client.answers import CallStatus
+from app.plum.client.client import Client, Clocks
+from app.plum.client.credentials import Credentials
+from app.plum.client.dev import DevClient
+from app.plum.client.exchange import Exchange, Timeouts
+from app.plum.client.failures import (
+    ApiError,
+    Conflict,
+    FateUnknown,
+    InvalidRequest,
+    NothingQueued,
+    NotOffered,
+    NotPermitted,
+    Redirected,
+    Refused,
+    Unavailable,
+    UnknownCall,
+    UnknownDeployment,
+    WrongCredentials,
+)
+from app.plum.client.numbered import FuseClient, InsightClient
+from app.plum.client.pacing import Pace
+from app.plum.client.patience import Patience
+from app.plum.client.requests import BulkRequest, CallRequest
+
+__all__ = [
+    "ApiError",
+    "BulkRequest",
+    "CallRequest",
+    "CallStatus",
+    "Client",
+    "Clocks",
+    "Conflict",
+    "FateUnknown",
+    "InvalidRequest",
+    "NotOffered",
+    "NotPermitted",
+    "NothingQueued",
+    "Redirected",
+    "Refused",
+    "Timeouts",
+    "Unavailable",
+    "UnknownCall",
+    "UnknownDeployment",
+    "WrongCredentials",
+    "connect",
+]
+
+CLIENTS: dict[str, type[Client]] = {"dev": DevClient, "insight": InsightClient, "fuse": FuseClient}
+
+
+def connect(
+    product: str,
+    base_url: str,
+    user: str,
+    secret: str,
+    *,
+    per_second: float = 5.0,
+    timeouts: Timeouts | None = None,
+    clocks: Clocks | None = None,
+) -> Client:
+    """A client of `dev`, `insight` or `fuse`; nothing is sent yet.
+
+    `base_url` is the part before `/webservice/…` or `/api/…`; `user` and `secret` are DEV's login and PIN, or e-mail
+    address and developer key. At most `per_second` queue calls leave in a second. Raises `InvalidRequest` for a
+    product or base URL that is none.
+    """
+    if product not in CLIENTS:
+        raise InvalidRequest("product", f"one of {', '.join(CLIENTS)}")
+    clocks = clocks or Clocks()
+    credentials = Credentials(user, secret)
+    # DEV reads login and PIN from the form, and needs no header beside.
+    exchange = Exchange(base_url, None if product == "dev" else credentials, timeouts or Timeouts())
+    pace = Pace(1 / per_second, clocks.monotonic, clocks.sleep)
+    return CLIENTS[product](exchange, credentials, pace, Patience(clocks.sleep), clocks)

@@ -1,0 +1,117 @@
+"""One request and its answer over HTTP, and above all: did the request leave?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+
+from app.plum.client.answers import Reply, Unclear
+from app.plum.client.credentials import Credentials
+from app.plum.client.failures import InvalidRequest, Unavailable
+from app.plum.client.forms import File, Form
+
+MAX_ANSWER_BYTES = 1048576
+
+# All that can go wrong before the first byte of the request; a certificate that does not fit is a ConnectError too.
+NEVER_LEFT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds for each phase; `whole` bounds an answer that comes in drops."""
+
+    connect: float = 5.0
+    write: float = 30.0
+    read: float = 30.0
+    whole: float = 60.0
+
+
+class Exchange:
+    """Requests to one base URL. Safe for several threads; each request has a connection of its own."""
+
+    def __init__(self, base_url: str, auth: Credentials | None, timeouts: Timeouts) -> None:
+        """`auth` goes along as Basic authentication. Raises `InvalidRequest` for what is no base URL."""
+        self._timeouts = timeouts
+        self._client = httpx.Client(
+            base_url=_base(base_url),
+            auth=(auth.user, auth.secret) if auth else None,
+            timeout=httpx.Timeout(timeouts.read, connect=timeouts.connect, write=timeouts.write),
+            # A kept connection that Plum closes meanwhile would leave the fate of the next request unknown.
+            limits=httpx.Limits(max_keepalive_connections=0),
+            # The bound is on bytes as they come; what inflates could be a thousand times as large.
+            headers={"Accept-Encoding": "identity", "User-Agent": "plum-outcomes"},
+            follow_redirects=False,
+        )
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        accept: str,
+        form: Form | None = None,
+        files: Mapping[str, File] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Raises `Unavailable` where the request surely did not leave, `Unclear` where no whole answer came."""
+        request = self._client.build_request(
+            method, path, data=form, files=files, headers={"Accept": accept, **(headers or {})}
+        )
+        try:
+            return self._answer(request)
+        except NEVER_LEFT as error:
+            raise Unavailable(f"Plum is not reached ({type(error).__name__}): see base URL and network") from None
+        except httpx.HTTPError as error:
+            raise Unclear(f"no whole answer ({type(error).__name__})") from None
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _answer(self, request: httpx.Request) -> Reply:
+        response = self._client.send(request, stream=True)
+        try:
+            body = self._body(response, time.monotonic() + self._timeouts.whole)
+        finally:
+            response.close()
+        said = response.headers
+        return Reply(
+            status=response.status_code,
+            body=body,
+            content_type=said.get("content-type"),
+            link=said.get("link", ""),
+            location=said.get("location", ""),
+            retry_after=said.get("retry-after", ""),
+        )
+
+    def _body(self, response: httpx.Response, until: float) -> bytes:
+        body = bytearray()
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                raise Unclear(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+            if time.monotonic() > until:
+                raise Unclear("no whole answer in time")
+        return bytes(body)
+
+
+def _base(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port, or of an IPv6 address
+        is_base = False
+    if not is_base or parts.query or parts.fragment or "@" in parts.netloc or not url.isascii() or " " in url:
+        raise InvalidRequest(
+            "base_url", "an address like https://fuse.plumvoice.com, without user, query and fragment"
+        )
+    return url.rstrip("/")

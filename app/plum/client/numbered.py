@@ -1,0 +1,67 @@
+"""Insight and Fuse: two products, one manner. Basic authentication, answers in JSON or XML, calls with a number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from app.plum.client.answers import CallStatus, Fields, Reply, call_id, call_status, error_text, fields_of, is_refused
+from app.plum.client.client import Client
+from app.plum.client.failures import InvalidRequest, Refused
+from app.plum.client.forms import FORM_TYPE, File, Form
+from app.plum.client.judging import check
+from app.plum.client.limits import check_to
+
+# https://docs.plumvoice.com/insight/api · https://docs.plumvoice.com/fuse/apis/outbound-calls
+FOLDERS = {"insight": "surveys", "fuse": "apps"}
+ACCEPT = "application/json"
+CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class NumberedClient(Client):
+    def status(self, call_id: str) -> CallStatus:
+        if not CALL_ID.fullmatch(call_id):
+            raise InvalidRequest("call_id", "the id that Plum gave when the call was queued")
+        return self._patience.ask(lambda: self._status(call_id))
+
+    def cancel(self, to: str) -> None:
+        check_to(self.product, to)
+        self._change("the calls may be canceled", lambda: self._cancel(to))
+
+    def _status(self, number: str) -> CallStatus:
+        reply = self._exchange.send("GET", f"/api/outbound/{quote(number)}", ACCEPT)
+        check(reply, self._credentials.harmless, is_call=True)
+        return call_status(reply)
+
+    def _cancel(self, to: str) -> None:
+        # Insight answers 415 where this header is missing, though there is nothing to describe.
+        reply = self._exchange.send("DELETE", self._path(to, "cancel"), ACCEPT, headers={"Content-Type": FORM_TYPE})
+        self._accepted(reply)
+
+    def _queue_call(self, to: str | None, form: Form) -> str:
+        reply = self._exchange.send("POST", self._path(to, "queue"), ACCEPT, form)
+        return call_id(self._accepted(reply), reply.link)
+
+    def _queue_batch(self, to: str | None, form: Form, files: Mapping[str, File]) -> None:
+        self._accepted(self._exchange.send("POST", self._path(to, "bulk_queue"), ACCEPT, form, files))
+
+    def _path(self, to: str | None, verb: str) -> str:
+        return f"/api/{FOLDERS[self.product]}/{to}/{verb}"
+
+    def _accepted(self, reply: Reply) -> Fields:
+        """What Plum says of a change that it made, which may be nothing; raises `Unclear` beside the public types."""
+        check(reply, self._credentials.harmless)
+        fields = fields_of(reply.body) if reply.body.strip() else {}
+        if is_refused(fields):
+            said = self._credentials.harmless(error_text(reply.body))
+            raise Refused(f"Plum answers {reply.status} and refuses: {said or 'it does not say why'}", reply.status)
+        return fields
+
+
+class InsightClient(NumberedClient):
+    product = "insight"
+
+
+class FuseClient(NumberedClient):
+    product = "fuse"

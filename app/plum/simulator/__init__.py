@@ -1,0 +1,33 @@
+"""Plays Plum, so that all can be tried without placing a call.
+
+Imports nothing of the receiver, nor of our client: what it expects rests on the wire alone.
+"""
+
+from __future__ import annotations
+
+from app.plum.simulator.campaign import BASE, Call, Noise, Post, Target, campaign, noise
+from app.plum.simulator.player import Starts, Summary, expectations, run, start
+from app.plum.simulator.probing import ProbeFailed, probe, probe_start
+from app.plum.simulator.wire_forms import ANY_FORM, DRAWN, FORMS, Knobs
+
+__all__ = [
+    "ANY_FORM",
+    "BASE",
+    "DRAWN",
+    "FORMS",
+    "Call",
+    "Knobs",
+    "Noise",
+    "Post",
+    "ProbeFailed",
+    "Starts",
+    "Summary",
+    "Target",
+    "campaign",
+    "expectations",
+    "noise",
+    "probe",
+    "probe_start",
+    "run",
+    "start",
+]

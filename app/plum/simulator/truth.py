@@ -1,0 +1,63 @@
+"""The outcome record that a receiver should make of a call.
+
+A second writing of the contract's tables, from what truly happened and not from what was posted; it shares
+nothing with the receiver, so that the two can be held against each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from app.plum.simulator.stories import Story
+
+
+def truth(story: Story, reference: str | None = None, batch: str | None = None) -> dict[str, Any]:
+    """The outcome record of the story, as the contract's tables give it."""
+    dev, insight = story.product == "dev", story.product == "insight"
+    start_at, end_at = story.scheduled
+    told = replace(story, events=()) if dev else story  # DEV tells no events
+    connected_at, disconnected_at = told.last("connected"), told.last("disconnected")
+    return {
+        "product": story.product,
+        "identity": _identity(story.product, reference),
+        "call_id": str(story.call_id) if dev else None,
+        "message_reference": story.message_reference if dev else None,
+        "reference": reference,
+        "batch": batch,
+        "phone_number": None if insight else story.phone_number,
+        "phone_number_raw": None if insight else story.phone_number_raw,
+        "status": story.ending.status_raw.lower(),
+        "status_raw": story.ending.status_raw,
+        "callee_type": story.ending.callee_type,
+        "callee_type_raw": story.ending.callee_type,
+        "disposition": story.ending.disposition,
+        "answered_by": story.ending.answered_by,
+        "attempts": story.attempts,
+        "max_attempts": None if dev else story.max_attempts,
+        "reattempt_wait_seconds": None if dev else story.reattempt_wait,
+        "duration_seconds": story.talk_seconds if insight else story.duration,
+        "queued_at": None if dev else _utc(story.queued_at),
+        "start_at": _utc(start_at),
+        "end_at": _utc(end_at),
+        "last_attempt_at": _utc(story.last_attempt_at),
+        "connected_at": _utc(connected_at),
+        "disconnected_at": _utc(disconnected_at),
+        "ended_at": _utc(disconnected_at or story.last_attempt_at or told.last()),
+        "events": [{"event": event, "at": _utc(at)} for event, at in told.events],
+        "extra": {},
+        "problems": [],
+        "deliveries": 1,
+        "possible_duplicate": False,
+    }
+
+
+def _identity(product: str, reference: str | None) -> str:
+    if reference is not None:
+        return "reference"
+    return {"dev": "call_id", "fuse": "derived", "insight": "none"}[product]
+
+
+def _utc(at: int | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
