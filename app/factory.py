@@ -13,10 +13,10 @@ from functools import partial
 from flask import Flask
 
 from app import logs, metrics
+from app.accounts import Asking
 from app.analytics.client import Nearest, Remote
 from app.analytics.engine import Engine
 from app.analytics.server import socket_of
-from app.accounts import Asking
 from app.answering import Answering
 from app.config import Settings, from_environment
 from app.errors import StoreUnavailable
@@ -200,9 +200,8 @@ def _flask(parts: Parts) -> Flask:
     if "metrics" in parts.settings.roles:
         app.register_blueprint(ops.scrape)
     if "analyst" in parts.settings.roles:
-        document.publish(
-            app, api.blueprint, expected_calls.blueprint, aggregates.blueprint, downloads.blueprint, live.blueprint, drift.blueprint
-        )
+        views = (api, expected_calls, aggregates, downloads, live, drift)
+        document.publish(app, *(view.blueprint for view in views))
     if "receiver" in parts.settings.roles:
         app.wsgi_app = PlumFace(app.wsgi_app, parts)  # type: ignore[method-assign]
     errors.register(app)

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
 from app.errors import Exists
 from app.expected import expected_id
 from app.model import CallState, ExpectedCall, Integration, Product
-from app.plum.client import BulkRequest, CallRequest, Client, FateUnknown, InvalidRequest, NothingQueued
+from app.plum.client import BulkRequest, CallRequest, Client, InvalidRequest, NothingQueued
 from app.plum.client.requests import Terms
 from app.store import expected
 from app.store.database import Database
@@ -30,6 +30,7 @@ ROWS_AT_ONCE = 1000  # of a contact list in one request: so many are unknown whe
 DESTINATION = "destination"
 _REFERENCE = "message_reference"
 
+_Terms = TypeVar("_Terms", bound=Terms)
 Connect = Callable[[Product], AbstractContextManager[Client]]
 
 
@@ -50,11 +51,10 @@ class Line:
             raise InvalidRequest("integration", f"one with a product; {name} has auto, so make one: integration add")
         return self.integration.product
 
-    def terms(self, terms: Terms, kind: str, name: str) -> dict[str, str]:
-        """The addresses that Plum gets; DEV asks ours for its script unless told another."""
+    def addressed(self, terms: _Terms, kind: str, name: str) -> _Terms:
+        """With the addresses that Plum gets; DEV asks ours for its script unless told another."""
         start_url = terms.start_url or (self.start_url if self.product is Product.DEV else None)
-        urls = {"result_url": f"{self.result_url}/{kind}/{quote(name, safe='')}"}
-        return urls | ({"start_url": start_url} if start_url else {})
+        return replace(terms, result_url=f"{self.result_url}/{kind}/{quote(name, safe='')}", start_url=start_url)
 
 
 class Queued(NamedTuple):
@@ -87,7 +87,7 @@ def queue(
         state=CallState.WAITING,
         registered_at=now,
     )
-    sent = replace(request, reference=reference, **line.terms(request, "call", reference))
+    sent = line.addressed(replace(request, reference=reference), "call", reference)
     known = expected.get_calls(database, [call.id]).get(call.id)
     if known and known.queued_at:
         return Queued(known.call_id, reference, sent.result_url, is_new=False)
@@ -138,21 +138,20 @@ def bulk_queue(
     line: Line,
     terms: BulkRequest,
     now: datetime,
+    batch: Batch,
     *,
     again: bool = False,
-) -> Iterator[Batch]:
-    """Queue a contact list, a part at a time; gives after each part what all came to so far.
+) -> None:
+    """Queue a contact list, a part at a time, and count in `batch` what came of it.
 
     A number counts once in a batch. Who begins again goes on with what was not queued. Raises what the client raises;
     parts before that are queued.
     """
-    batch = Batch()
     contacts = list(_contacts(line, terms, now, batch))
-    sent = replace(terms, **line.terms(terms, "batch", terms.name))
+    sent = line.addressed(terms, "batch", terms.name)
     with connect(line.product) as client:
         for start in range(0, len(contacts), ROWS_AT_ONCE):
             _queue_part(database, client, sent, contacts[start : start + ROWS_AT_ONCE], batch, now, again=again)
-            yield batch
 
 
 def _queue_part(

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -17,7 +17,7 @@ from uuid import UUID
 from app import metrics
 from app.errors import StoreError
 from app.intake.writer import Record
-from app.model import CallState, Delivery, ExpectedCall, Integration, Product, Verdict, Via
+from app.model import CallState, Delivery, ExpectedCall, Product, Via
 from app.plum.client import ApiError, CallStatus, Refused, UnknownCall, WrongCredentials
 from app.store import expected
 from app.store.database import Database
@@ -83,9 +83,7 @@ class Reconciler:
 class _Round:
     """Some calls in a row. Once Plum does not answer for one product, its others have to wait too."""
 
-    def __init__(
-        self, database: Database, record: Record, ask: Ask, now: datetime, looked_until: datetime
-    ) -> None:
+    def __init__(self, database: Database, record: Record, ask: Ask, now: datetime, looked_until: datetime) -> None:
         self._database = database
         self._record = record
         self._ask = ask
@@ -149,7 +147,7 @@ class _Round:
 
 
 def _backoff(call: ExpectedCall) -> timedelta:
-    return min(LONGEST, timedelta(minutes=2**min(call.polls, 6)))
+    return min(LONGEST, timedelta(minutes=2 ** min(call.polls, 6)))
 
 
 def _delivery_id(call: ExpectedCall, body: bytes) -> UUID:

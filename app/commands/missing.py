@@ -12,8 +12,8 @@ from app import factory
 from app.auditing import log_command
 from app.commands.opening import opened
 from app.store import schema_version
-from app.store.database import Database, questions_database
-from app.terminal import Asking, Duration, as_json, example, pairs_of, print_rows, print_values
+from app.store.database import questions_database
+from app.terminal import Asking, Duration, as_json, example, pairs_of, print_rows, print_values, say
 from app.web.filters import MissingSchema, asked
 from app.web.schemas import ExpectedCallSchema
 
@@ -54,6 +54,8 @@ def reconcile(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> N
         schema_version.check(database)
         log_command(database, "reconcile", pairs_of(filters))
         results = factory.create_reconciler(settings).all_of(_question(filters), grace)
+    if not results and not as_json:
+        say("no result is missing past its window and the grace")
     print_values(dict(sorted(results.items())), as_json=as_json)
     if results["not_reached"]:
         raise click.ClickException("Plum did not answer for all; see above, and try again later")

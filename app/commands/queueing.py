@@ -19,7 +19,7 @@ from app import accounts, factory, serving
 from app.auditing import log_command
 from app.commands.opening import opened
 from app.config import Settings
-from app.model import Delivery, Integration, Product, Via, hashed
+from app.model import Delivery, Integration, Via, hashed
 from app.plum.client import BulkRequest, CallRequest, Client, FateUnknown
 from app.queueing import DESTINATION, Batch, Line, bulk_queue, queue
 from app.redialling import Redial, redial
@@ -89,9 +89,7 @@ def queue_command(
         line = _line(settings, database, integration, key)
         request = CallRequest(result_url="", phone=phone, reference=reference, metadata=values, **_given(options))
         log_command(database, "plum queue", [("integration", integration), ("reference", reference or "")])
-        made = queue(
-            database, partial(accounts.connected, settings), line, request, datetime.now(UTC), again=again
-        )
+        made = queue(database, partial(accounts.connected, settings), line, request, datetime.now(UTC), again=again)
     if not made.is_new:
         complain(f"a call with the reference {made.reference} was queued before; nothing is queued again")
     shown = {"call_id": made.call_id, "reference": made.reference}
@@ -121,7 +119,7 @@ def bulk_queue_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Queue a contact list of Plum's (first header `destination`), or the numbers of outcomes, and expect the results.
+    """Queue a contact list of Plum's (first header `destination`), or the numbers of outcomes; expect their results.
 
     The same again goes on with what was not queued.
     """
@@ -139,8 +137,7 @@ def bulk_queue_command(
         connect = partial(accounts.connected, settings)
         made = Batch()
         try:
-            for made in bulk_queue(database, connect, line, terms, datetime.now(UTC), again=again):
-                pass
+            bulk_queue(database, connect, line, terms, datetime.now(UTC), made, again=again)
         except FateUnknown as error:
             raise click.ClickException(f"{error}; {made.queued} calls before that are queued") from error
     counts = {"batch": batch, **asdict(made)} | (found.counts() if found else {})
@@ -201,10 +198,10 @@ def _line(settings: Settings, database: Database, name: str, key: str | None) ->
     schema_version.check(database)
     integration = _integration(database, name)
     if not key:
-        raise click.UsageError("keys are kept hashed, so give the one of the result_url: --key KEY or PLUM_RESULT_KEY")
+        raise click.UsageError("keys are kept hashed, so give that of the result_url: --key KEY or PLUM_RESULT_KEY")
     known = active_keys(database, datetime.now(UTC)).get(hashed(key).hex())
     if known is None or known.integration.name != name:
-        raise click.UsageError(f"the key opens nothing for {name}; a new one: plum-outcomes integration rotate {name}")
+        raise click.UsageError(f"the key opens nothing for {name}; for a new one: integration rotate {name}")
     return Line(
         integration, serving.result_url(settings, key), serving.start_url(settings, key), settings.default_region
     )
@@ -237,5 +234,3 @@ def _redial(settings: Settings, database: Database, filters: str, most_attempts:
 
 def _contact_list(numbers: Sequence[str]) -> bytes:
     return "".join(f"{line}\n" for line in [DESTINATION, *numbers]).encode()
-
-

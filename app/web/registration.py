@@ -24,7 +24,7 @@ class Name(fields.String):
     """A text of 1 to 255 characters; a number is its digits."""
 
     def __init__(self, **kwargs: Any) -> None:
-        wrong = {"invalid": "no text", "null": "may be left out, but not null"}
+        wrong: dict[str, Any] = {"invalid": "no text", "null": "may be left out, but not null"}
         super().__init__(validate=Length(1, MAX_NAME), error_messages=wrong, **kwargs)
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -84,12 +84,15 @@ class RegistrationSchema(Schema):
 
     @validates_schema(skip_on_field_errors=False)
     def _is_whole(self, told: dict[str, Any], **kwargs: Any) -> None:
+        wrong = {}
         if not told.get("reference") and not told.get("call_id"):
-            raise ValidationError("give reference or call_id: by one of them its result is known", "reference")
+            wrong["reference"] = "give reference or call_id: by one of them its result is known"
         if len(json_text(told.get("metadata", {}))) > MAX_METADATA:
-            raise ValidationError(f"has more than {MAX_METADATA} characters", "metadata")
+            wrong["metadata"] = f"has more than {MAX_METADATA} characters"
         if "integration" in told and told["integration"] not in self._integrations:
-            raise ValidationError("no integration has this name; see: plum-outcomes integration list", "integration")
+            wrong["integration"] = "no integration has this name; see: plum-outcomes integration list"
+        if wrong:
+            raise ValidationError({name: [text] for name, text in wrong.items()})
 
     @post_load
     def call(self, told: dict[str, Any], **kwargs: Any) -> ExpectedCall:

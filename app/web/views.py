@@ -71,7 +71,8 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         """The body is an object of JSON that the schema describes, or a list of them."""
         several = {"oneOf": [schema, {"type": "array", "items": schema}]}
         body = {"required": True, "content": {"application/json": {"schema": several}}}
-        return lambda view: cast(_View, self.doc(requestBody=body)(view))
+        decorate: Callable[[_View], _View] = self.doc(requestBody=body)
+        return decorate
 
     def answers(self, schema: Any, **options: Any) -> Callable[[_View], _View]:
         """What the view's answer looks like."""
