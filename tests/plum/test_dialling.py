@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
+from app.plum.simulator.agenda import Agenda
 from app.plum.simulator.dialling import RING_SECONDS, Course, dial
 from app.plum.simulator.orders import Order, Rejected, batch, single
 from app.plum.simulator.wire_forms import ANY_FORM
+from tests.conftest import wait_until
 
 NOW = 1_767_614_400
 ORDER = Order("insight", "1/2", "16175550123", "http://h/r", "", "", "", 3, 300, None, None)
@@ -119,3 +123,34 @@ def test_devs_rows_have_references_and_parameters_of_their_own() -> None:
         ("16175550123", "a", "x=1"),
         ("16175550124", "all", ""),
     ]
+
+
+# The agenda
+
+
+@pytest.fixture
+def agenda() -> Iterator[Agenda]:
+    made = Agenda()
+    yield made
+    made.close(lambda: None)
+
+
+def test_actions_run_at_their_moments_whatever_the_order_they_came_in(agenda: Agenda) -> None:
+    done: list[str] = []
+    now = time.monotonic()
+    agenda.at(now + 0.2, lambda: done.append("later"))
+    agenda.at(now + 0.05, lambda: done.append("sooner"))
+    agenda.at(now + 60, lambda: done.append("never"))
+    wait_until(lambda: done == ["sooner", "later"])
+    assert time.monotonic() >= now + 0.2
+
+
+def test_an_action_that_fails_is_reported_and_the_others_go_on(
+    agenda: Agenda, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
+    agenda.at(0, lambda: done.append(str(1 / 0)))
+    agenda.at(0, lambda: done.append("next"))
+    wait_until(lambda: done and caplog.records)
+    assert done == ["next"]
+    assert "ZeroDivisionError" in caplog.text

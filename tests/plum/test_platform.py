@@ -86,7 +86,7 @@ def plum() -> Iterator[Simulated]:
 
 
 class Receiver(ThreadingHTTPServer):
-    """Answers GET as `probed` says, and acknowledges and keeps what is posted."""
+    """Answers GET as `probed` says; keeps what is posted, and acknowledges it unless it is mute."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -94,6 +94,7 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self, probed: int = 200) -> None:
         super().__init__(("127.0.0.1", 0), Receipt)
         self.probed = probed
+        self.is_mute = False
         self.posts: list[tuple[str, bytes]] = []
 
     def url(self, path: str = "/result/K") -> str:
@@ -112,6 +113,7 @@ class Receipt(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.posts.append((self.path, body))
+        wait_until(lambda: not self.server.is_mute, 60)
         self._answer(200)
 
     def _answer(self, status: int) -> None:
@@ -335,6 +337,15 @@ def test_a_url_that_does_not_answer_200_to_get_refuses_calls_and_batches(
     assert len(plum.truth()) == before
 
 
+@pytest.mark.parametrize(
+    "url", ["nonsense", "http://[::1", "http://h:x/", "http://" + "a" * 70, "http://127.0.0.1:1/"]
+)
+def test_a_url_that_is_none_or_leads_nowhere_is_400(url: str, plum: Simulated) -> None:
+    form = {"phone_number": "16175550123", "result_url": url}
+    answer = raw(plum, "/fuse/api/apps/1/2/queue", form)
+    assert (answer.status, "result_url" in json.loads(answer.body)["error"]) == (400, True)
+
+
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_wrong_credentials_are_401(product: str, plum: Simulated, ours: Receiver) -> None:
     with plum.client(product, "wrong") as client, pytest.raises(WrongCredentials):
@@ -476,6 +487,18 @@ def test_it_stops_at_once_with_calls_in_its_queue(stop: signal.Signals, ours: Re
         began = time.monotonic()
         os.kill(plum.process.pid, stop)
         assert plum.process.wait(timeout=20) == 0
+    assert time.monotonic() - began < 5
+
+
+def test_it_stops_at_once_while_a_receiver_gives_no_answer() -> None:
+    with receiver() as server, simulated("--speed", "1000000") as plum, plum.client("fuse") as client:
+        server.is_mute = True
+        client.bulk_queue(bulk("fuse", server, phones(20)))
+        wait_until(lambda: server.posts)
+        began = time.monotonic()
+        plum.process.terminate()
+        assert plum.process.wait(timeout=20) == 0
+        server.is_mute = False
     assert time.monotonic() - began < 5
 
 

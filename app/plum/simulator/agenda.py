@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 THREADS = 8
 
@@ -31,17 +32,19 @@ class Agenda:
             heapq.heappush(self._entries, (moment, next(self._numbers), action))
             self._changed.notify()
 
-    def close(self) -> None:
-        """Drops what is still to come; returns when what is under way is done."""
+    def close(self, interrupt: Action) -> None:
+        """Drops what is still to come; `interrupt` ends what is under way."""
         with self._changed:
             self._is_open = False
             self._changed.notify()
         self._thread.join()
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        interrupt()
+        self._pool.shutdown()
 
     def _run(self) -> None:
         while (action := self._next()) is not None:
-            self._pool.submit(action)
+            self._pool.submit(action).add_done_callback(_report)
 
     def _next(self) -> Action | None:
         """The next action once it is due; None when the agenda is closed."""
@@ -52,3 +55,9 @@ class Agenda:
                     return heapq.heappop(self._entries)[2]
                 self._changed.wait(wait)
         return None
+
+
+def _report(action: Future[None]) -> None:
+    """A fault of ours must not vanish with its thread."""
+    if not action.cancelled() and (failure := action.exception()):
+        logging.getLogger(__name__).error("an action failed", exc_info=failure)

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 Form = Mapping[str, str]
 
@@ -142,9 +143,18 @@ def _url(product: str, name: str, form: Form) -> str:
         raise Rejected("The start_url is required.")
     if product == "dev":
         _short(name, form)
-    if url and not re.match(r"https?://[^/]", url):
+    if url and not _is_url(url):
         raise Rejected(f"The {name} is not a URL.")
     return url
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port, or of an IPv6 address
+        return False
+    return parts.scheme in ("http", "https") and has_host and re.fullmatch(r"[!-~]+", url) is not None
 
 
 def _short(name: str, form: Form, default: str = "") -> str:

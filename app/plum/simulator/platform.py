@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.plum.simulator.agenda import Agenda
-from app.plum.simulator.connections import NO_ANSWER, Connections
 from app.plum.simulator.dialling import Course, dial
 from app.plum.simulator.orders import Order, Rejected
 from app.plum.simulator.placed import Mishaps, Placed
+from app.plum.simulator.posting import Posting
 from app.plum.simulator.probing import ProbeFailed, fetch_plain
 from app.plum.simulator.stories import fields
 from app.plum.simulator.wire_forms import ANY_FORM, encode, start_post
@@ -23,7 +23,6 @@ from app.plum.simulator.wire_forms import ANY_FORM, encode, start_post
 FIRST_CALL_IDS = {"dev": 112850593, "insight": 155761, "fuse": 761}
 MAX_CALLS = 100_000
 PROBE_SECONDS = 5.0
-POST_SECONDS = 10.0
 LATE_SECONDS = 3600
 
 
@@ -57,13 +56,14 @@ class Platform:
     def __init__(self, conduct: Conduct) -> None:
         self._conduct = conduct
         self._agenda = Agenda()
+        self._posting = Posting()
         self._lock = threading.Lock()
         self._calls: dict[tuple[str, str], Placed] = {}
         self._next_ids = dict(FIRST_CALL_IDS)
         self._queued_before: Counter[tuple[str, str]] = Counter()
 
     def close(self) -> None:
-        self._agenda.close()
+        self._agenda.close(self._posting.abort)
 
     def queue(self, orders: Sequence[Order]) -> list[int]:
         """The calls' ids, in order; raises Rejected, and then none is queued."""
@@ -148,7 +148,7 @@ class Platform:
         headers, body = start_post(
             order.phone_number, str(call.call_id), order.message_reference, order.to, order.call_parameters
         )
-        call.starts[_posted(order.start_url, headers, body)] += 1
+        call.starts[self._posting.post(order.start_url, headers, body)] += 1
 
     def _end(self, call: Placed, course: Course) -> None:
         """Posts the result, unless it is lost, or the call came to another end meanwhile."""
@@ -165,7 +165,7 @@ class Platform:
         story = call.course.story
         headers, body = encode(story.product, fields(story), call.forms, _repeatable(call.call_id))
         for _ in range(2 if call.mishaps.doubled else 1):
-            call.answers[_posted(call.order.result_url, headers, body)] += 1
+            call.answers[self._posting.post(call.order.result_url, headers, body)] += 1
 
 
 def _repeatable(seed: int | str) -> random.Random:
@@ -180,14 +180,3 @@ def _probe(order: Order) -> None:
                 fetch_plain(url, PROBE_SECONDS)
         except ProbeFailed:
             raise Rejected(f"The {name} did not answer 200 to GET.") from None
-
-
-def _posted(url: str, headers: dict[str, str], body: bytes) -> str:
-    """The status of the answer, or the name of what went wrong; no post is tried again."""
-    connections = Connections(POST_SECONDS)
-    try:
-        return str(connections.exchange("POST", url, headers, body)[0])
-    except NO_ANSWER as error:
-        return type(error).__name__
-    finally:
-        connections.close()
