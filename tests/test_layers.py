@@ -48,8 +48,8 @@ STORE = [
 
 # Outside dependencies, and the parts that alone may import them.
 OWNERS = {
-    "flask": {"web", "factory"},
-    "werkzeug": {"web", "commands", "exporting"},
+    "flask": {"web", "factory", "plum"},
+    "werkzeug": {"web", "commands", "exporting", "plum"},
     "marshmallow": {"web"},
     "flask_smorest": {"web"},
     "apispec": {"web"},

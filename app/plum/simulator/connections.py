@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import select
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
-# What `exchange` raises where no answer came.
-NO_ANSWER = (OSError, http.client.HTTPException)
+# What `exchange` raises where no answer came; UnicodeError is of a host's name that cannot be one.
+NO_ANSWER = (OSError, http.client.HTTPException, UnicodeError)
 
 
 class Connections:
@@ -39,6 +41,13 @@ class Connections:
     def close(self) -> None:
         for connection in self._open.values():
             connection.close()
+
+    def abort(self) -> None:
+        """For another thread: what is under way ends at once, as if the other end had left."""
+        for connection in list(self._open.values()):
+            if connection.sock is not None:
+                with suppress(OSError):  # it has just ended by itself
+                    connection.sock.shutdown(socket.SHUT_RDWR)
 
     def _connection(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
         if (scheme, netloc) not in self._open:

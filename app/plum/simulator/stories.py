@@ -67,7 +67,7 @@ class Story:
     max_attempts: int
     reattempt_wait: int
     queued_at: int
-    window: tuple[int, int] | tuple[None, None]
+    window: tuple[int | None, int | None]
     events: tuple[tuple[str, int], ...]
     unanswered_duration: int | None
     utc_offset: int | None

@@ -207,8 +207,19 @@ def _php_pairs(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, "1" if value is True else str(value)
 
 
+def as_json(value: Any) -> bytes:
+    return _compact(value).encode()
+
+
+def as_xml(root: str, fields: Fields, attributes: Mapping[str, str] | None = None) -> bytes:
+    document = _element(root, fields)
+    document.attrib.update(attributes or {})
+    text: bytes = ElementTree.tostring(document, encoding="utf-8", xml_declaration=True)
+    return text
+
+
 def _json(details: Fields, wrapper: str) -> tuple[str, bytes]:
-    return JSON, _compact(_enveloped(details, wrapper)).encode()
+    return JSON, as_json(_enveloped(details, wrapper))
 
 
 def _urlencoded(details: Fields, wrapper: str) -> tuple[str, bytes]:
@@ -235,8 +246,7 @@ def _call_details_json(details: Fields, _wrapper: str) -> tuple[str, bytes]:
 
 def _xml(details: Fields, wrapper: str) -> tuple[str, bytes]:
     """The status API's twin, which always has the element `call_details`."""
-    document = _element("result", _enveloped(details, wrapper.replace("bare", "wrapped")))
-    return XML, ElementTree.tostring(document, encoding="utf-8", xml_declaration=True)
+    return XML, as_xml("result", _enveloped(details, wrapper.replace("bare", "wrapped")))
 
 
 def _element(tag: str, value: Any) -> ElementTree.Element:
@@ -246,7 +256,7 @@ def _element(tag: str, value: Any) -> ElementTree.Element:
     elif isinstance(value, list):
         element.extend(_element("item", inner) for inner in value)
     elif value is not None:
-        element.text = "true" if value is True else str(value)
+        element.text = str(value).lower() if isinstance(value, bool) else str(value)
     return element
 
 

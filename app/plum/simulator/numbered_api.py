@@ -1,0 +1,73 @@
+"""The APIs of Insight and Fuse. https://docs.plumvoice.com/insight/api · https://docs.plumvoice.com/fuse/apis"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Blueprint, Response, abort, request
+
+from app.plum.simulator.answering import KEY, USER, is_known, numbered, wants_xml
+from app.plum.simulator.orders import Order, Rejected, batch, single
+from app.plum.simulator.platform import Platform
+from app.plum.simulator.wire_forms import FORM
+
+FOLDERS = {"insight": "surveys", "fuse": "apps"}
+
+# Deployments that always answer so, to see what comes of it: `403/1`, for example.
+AWKWARD = {"403": 403, "404": 404, "409": 409, "500": 500}
+UNKNOWN_CALL = {"error": "No outbound call was found by that id."}
+
+
+def numbered_api(product: str, platform: Platform) -> Blueprint:
+    api = Blueprint(product, __name__, url_prefix=f"/{product}/api")
+    deployment = f"/{FOLDERS[product]}/<folder>/<number>"
+
+    @api.before_request
+    def authenticate() -> None:
+        said = request.authorization
+        if said is None or not is_known(said.username or "", said.password or "", (USER, KEY)):
+            abort(401)
+
+    @api.post(f"{deployment}/queue")
+    def queue(folder: str, number: str) -> Response:
+        to = _deployment(product, folder, number)
+        call_id = _queue(platform, lambda: [single(product, to, request.form)])[0]
+        url = f"{request.host_url}{product}/api/outbound/{call_id}"
+        return numbered(product, {"call_id": call_id}, link=f'<{url}>; rel="status"')
+
+    @api.post(f"{deployment}/bulk_queue")
+    def bulk_queue(folder: str, number: str) -> Response:
+        to, file = _deployment(product, folder, number), request.files.get("csv")
+        content = file.read() if file else None
+        _queue(platform, lambda: batch(product, to, request.form, content))
+        return numbered(product, {})
+
+    @api.delete(f"{deployment}/cancel")
+    def cancel(folder: str, number: str) -> Response:
+        platform.cancel(product, _deployment(product, folder, number))
+        return Response(status=202)
+
+    @api.get("/outbound/<call_id>")
+    def outbound(call_id: str) -> Response:
+        if call_id in AWKWARD:
+            abort(AWKWARD[call_id])
+        told = platform.status(product, call_id, "xml" if wants_xml() else "json")
+        return numbered(product, UNKNOWN_CALL, 404) if told is None else Response(told[1], content_type=told[0])
+
+    return api
+
+
+def _queue(platform: Platform, orders: Callable[[], list[Order]]) -> list[int]:
+    try:
+        return platform.queue(orders())
+    except Rejected as rejected:
+        abort(400, str(rejected))
+
+
+def _deployment(product: str, folder: str, number: str) -> str:
+    """The deployment that the address names, once the request is one that Plum would look at."""
+    if product == "insight" and request.mimetype not in (FORM, "multipart/form-data"):
+        abort(415)
+    if folder in AWKWARD or not (folder + number).isalnum():
+        abort(AWKWARD.get(folder, 404))
+    return f"{folder}/{number}"

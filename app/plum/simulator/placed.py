@@ -1,0 +1,58 @@
+"""A call that was queued, and what became of what was posted about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.plum.simulator.dialling import Course
+from app.plum.simulator.orders import Order
+from app.plum.simulator.wire_forms import Knobs
+
+
+@dataclass(frozen=True, slots=True)
+class Mishaps:
+    """What befalls the callback of one call."""
+
+    lost: bool
+    doubled: bool
+    late: bool
+
+
+@dataclass(slots=True)
+class Placed:
+    """One call. Its clock begins when it is queued: `queued_at` in Unix seconds, `began` in monotonic ones."""
+
+    order: Order
+    call_id: int
+    course: Course
+    forms: Knobs
+    mishaps: Mishaps
+    queued_at: int
+    began: float
+    is_told: bool = False
+    answers: Counter[str] = field(default_factory=Counter)  # of results: status, or what went wrong → posts
+    starts: Counter[str] = field(default_factory=Counter)  # the same of starts
+
+    def truth(self, now: float) -> dict[str, Any]:
+        """What really happened until `now` on the call's clock."""
+        story, is_final = self.course.story, now >= self.course.ended_at
+        return {
+            "product": self.order.product,
+            "call_id": str(self.call_id),
+            "to": self.order.to,
+            "result_url": self.order.result_url,
+            "phone_number": self.order.phone_number,
+            "message_reference": self.order.message_reference or None,
+            "status": self.course.state(now),
+            "is_final": is_final,
+            "callee_type": story.ending.callee_type if is_final else None,
+            "attempts": story.attempts if is_final else None,
+            "ended_at": self.course.ended_at if is_final else None,
+            "lost": self.mishaps.lost,
+            "doubled": self.mishaps.doubled,
+            "late": self.mishaps.late,
+            "posts": dict(self.answers),
+            "starts": dict(self.starts),
+        }

@@ -1,0 +1,99 @@
+"""Serves the platform on loopback, and nowhere else: it knows no real credentials, and fetches what it is told to."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import signal
+import socket
+from collections.abc import Callable, Mapping
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from app.plum.simulator.answering import KEY, LOGIN, PIN, USER, error
+from app.plum.simulator.dev_api import dev_api
+from app.plum.simulator.numbered_api import numbered_api
+from app.plum.simulator.platform import Conduct, Platform
+
+MAX_REQUEST_BYTES = 64 * 1048576
+POLL_SECONDS = 0.1
+
+# What our side reads to find Plum; `{}` is the address.
+SETTINGS = {
+    "PLUM_DEV_URL": "{}/dev",
+    "PLUM_DEV_LOGIN": LOGIN,
+    "PLUM_DEV_PIN": PIN,
+    "PLUM_INSIGHT_URL": "{}/insight",
+    "PLUM_INSIGHT_USER": USER,
+    "PLUM_INSIGHT_KEY": KEY,
+    "PLUM_FUSE_URL": "{}/fuse",
+    "PLUM_FUSE_USER": USER,
+    "PLUM_FUSE_KEY": KEY,
+}
+
+
+def serve(bind: str, conduct: Conduct, tell: Callable[[Mapping[str, str]], None]) -> None:
+    """Until SIGTERM or SIGINT. `tell` gets the settings that lead our side here, once connections are taken.
+
+    Raises ValueError for an address that is not loopback's, OSError where it cannot be had.
+    """
+    host, port = _loopback(bind)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server below ends so on SIGINT
+    with _listener(host, port) as listener:  # werkzeug's own would end the process where the port is taken
+        platform = Platform(conduct)
+        try:
+            _serve(listener, host, platform, tell)
+        finally:
+            platform.close()
+
+
+def _serve(listener: socket.socket, host: str, platform: Platform, tell: Callable[[Mapping[str, str]], None]) -> None:
+    port = listener.getsockname()[1]
+    server = make_server(
+        host, port, application(platform), threaded=True, request_handler=_Quiet, fd=listener.fileno()
+    )
+    shown = f"[{host}]" if ":" in host else host
+    tell({name: value.format(f"http://{shown}:{port}") for name, value in SETTINGS.items()})
+    server.serve_forever(POLL_SECONDS)
+
+
+def application(platform: Platform) -> Flask:
+    """Plum's APIs below `/dev`, `/insight` and `/fuse`; `/truth` is the simulator's own."""
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
+    app.register_blueprint(dev_api(platform))
+    for product in ("insight", "fuse"):
+        app.register_blueprint(numbered_api(product, platform))
+    app.register_error_handler(HTTPException, error)
+
+    @app.get("/truth")
+    def truth() -> Response:
+        """Not Plum's: what really happened to each call, a line each, for a test to compare with."""
+        lines = (json.dumps(one) + "\n" for one in platform.truth())
+        return Response(lines, content_type="application/x-ndjson")
+
+    return app
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_: object) -> None:
+        """Nothing: a form that does not parse would be quoted, phones and all."""
+
+
+def _loopback(bind: str) -> tuple[str, int]:
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    try:
+        is_loopback = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{bind!r} is no address to bind to: give a loopback one, like 127.0.0.1:8100")
+    return host, int(port)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=128)
