@@ -29,34 +29,36 @@ def expected_id(
     return call_key(_OF_A_BATCH, integration, batch, phone_number)
 
 
-def ids_of(outcome: Outcome) -> list[UUID]:
-    """The ids under which the call may be expected; by its call id it may be, too."""
-    found = [outcome.id] if outcome.identity is Identity.REFERENCE else []
-    if outcome.product is Product.DEV and outcome.message_reference is not None:
-        found.append(call_key(Identity.REFERENCE, outcome.integration, outcome.message_reference))
-    if outcome.batch is not None and outcome.phone_number is not None:
-        found.append(call_key(_OF_A_BATCH, outcome.integration, outcome.batch, outcome.phone_number))
-    return found
+def references_of(outcome: Outcome) -> set[str]:
+    """What its call may be referred to by; DEV sends back the client's own reference, too."""
+    own = outcome.message_reference if outcome.product is Product.DEV else None
+    return {one for one in (outcome.reference, own) if one is not None}
 
 
 def call_of(outcome: Outcome, calls: Iterable[ExpectedCall]) -> ExpectedCall | None:
     """The call whose result this is; by its reference before all else."""
     mine = [call for call in calls if _is_of(call, outcome)]
-    return min(mine, key=lambda call: (call.id != outcome.id, call.id), default=None)
+    return min(mine, key=lambda call: (call.reference != outcome.reference, call.id), default=None)
 
 
 def _is_of(call: ExpectedCall, outcome: Outcome) -> bool:
     """DEV's call ids are unique per outbound server only, so nothing else that both know may differ."""
     if call.integration != outcome.integration:
         return False
-    if outcome.id in (call.id, call.outcome_id):
+    if call.outcome_id == outcome.id or (call.reference is not None and call.reference == outcome.reference):
         return True
-    is_named = call.id in ids_of(outcome) or (call.call_id is not None and call.call_id == outcome.call_id)
-    return is_named and not (
+    return _is_named(call, outcome) and not (
         _differ(call.phone_number, outcome.phone_number)
         or _differ(call.reference, outcome.reference or outcome.message_reference)
         or _differ(call.call_id, outcome.call_id)
     )
+
+
+def _is_named(call: ExpectedCall, outcome: Outcome) -> bool:
+    if call.reference is None and call.call_id is None:
+        return call.batch == outcome.batch and call.phone_number == outcome.phone_number
+    is_referred_to = call.reference in references_of(outcome)
+    return is_referred_to or (call.call_id is not None and call.call_id == outcome.call_id)
 
 
 def _differ(one: str | None, other: str | None) -> bool:

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, func, select, update
 
 from app.errors import Contradicts
-from app.expected import call_of, completed, ids_of
+from app.expected import call_of, completed, references_of
 from app.model import CallState, ExpectedCall, Outcome
 from app.store import changes
 from app.store.bulk import insert_rows
@@ -23,7 +23,8 @@ from app.store.database import Database
 from app.store.query.conditions import where
 from app.store.query.question import Question, Records
 from app.store.rows import Row, outcome_from_row
-from app.store.schema import expected_calls, outcomes
+from app.store.schema import NAMELESS, expected_calls, outcomes
+from app.store.types import to_json
 
 AT_ONCE = 200  # in one transaction
 
@@ -35,6 +36,17 @@ _REGISTER = (
     "due_at = CASE WHEN expected_calls.due_at IS NULL OR expected_calls.ends_at IS NOT NULL "
     "THEN expected_calls.due_at ELSE coalesce(excluded.ends_at, expected_calls.due_at) END RETURNING id"
 )
+_FIND = " UNION ALL ".join(
+    f"SELECT id FROM expected_calls WHERE {name} {{among}} AND {condition}"  # noqa: S608
+    for name, condition in {
+        "reference": "reference IS NOT NULL",
+        "call_id": "call_id IS NOT NULL",
+        "outcome_id": "outcome_id IS NOT NULL",
+        "phone_number": NAMELESS,
+    }.items()
+)
+_FIND_SQLITE = _FIND.format(among="IN (SELECT value FROM json_each(?))")
+_FIND_POSTGRESQL = _FIND.format(among="= ANY(%s)")
 
 
 # --- registering
@@ -80,16 +92,24 @@ def _by_id(database: Database, ids: Collection[UUID]) -> dict[UUID, dict[str, An
 
 def calls_of(connection: Connection, results: Mapping[UUID, Outcome]) -> dict[UUID, ExpectedCall]:
     """The expected calls of these outcomes, by the outcomes' ids."""
-    named = {key for outcome in results.values() for key in ids_of(outcome)}
-    call_ids = {outcome.call_id for outcome in results.values() if outcome.call_id is not None}
-    which = or_(
-        expected_calls.c.id.in_(named),
-        expected_calls.c.call_id.in_(call_ids),
-        expected_calls.c.outcome_id.in_(list(results)),
-    )
-    calls = _calls(connection, which)
+    ids = _find(connection, results.values())
+    calls = _calls(connection, expected_calls.c.id.in_(ids)) if ids else []
     found = {key: call_of(outcome, calls) for key, outcome in results.items()} if calls else {}
     return {key: call for key, call in found.items() if call}
+
+
+def _find(connection: Connection, results: Collection[Outcome]) -> set[UUID]:
+    """Calls that may be those of these outcomes. It is on the path of every callback: one statement, as it is."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    named = (
+        [one for outcome in results for one in references_of(outcome)],
+        [outcome.call_id for outcome in results if outcome.call_id is not None],
+        [outcome.id.hex if is_sqlite else outcome.id for outcome in results],
+        [outcome.phone_number for outcome in results if outcome.phone_number and outcome.batch],
+    )
+    values = tuple(map(to_json, named)) if is_sqlite else named
+    rows = connection.exec_driver_sql(_FIND_SQLITE if is_sqlite else _FIND_POSTGRESQL, values).all()
+    return {UUID(row[0]) if is_sqlite else row[0] for row in rows}
 
 
 def note_results(connection: Connection, calls: Mapping[UUID, ExpectedCall], polled: Collection[UUID]) -> None:

@@ -29,7 +29,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_expected_calls"),
     )
     op.create_index("ix_expected_calls_newest", "expected_calls", ["registered_at", sa.text("id DESC")])
-    for name in ("call_id", "outcome_id", "due_at"):
+    for name in ("reference", "call_id", "outcome_id", "due_at"):
         present = sa.text(f"{name} IS NOT NULL")
         op.create_index(
             f"ix_expected_calls_{name}",
@@ -38,6 +38,14 @@ def upgrade() -> None:
             sqlite_where=present,
             postgresql_where=present,
         )
+    nameless = sa.text("reference IS NULL AND call_id IS NULL")
+    op.create_index(
+        "ix_expected_calls_nameless",
+        "expected_calls",
+        ["phone_number"],
+        sqlite_where=nameless,
+        postgresql_where=nameless,
+    )
     missing = sa.text("state = 'missing'")
     op.create_index(
         "ix_expected_calls_missing", "expected_calls", ["id"], sqlite_where=missing, postgresql_where=missing
