@@ -9,9 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
@@ -93,12 +93,20 @@ def queue(
         return Queued(known.call_id, reference, sent.result_url, is_new=False)
     if known and not again:
         raise Exists(f"a call with the reference {reference} is expected and may be queued; to queue it now: --again")
-    if not known:
+    with connect(line.product) as client:
+        call_id = _queue_call(database, client, call, sent, now, is_known=known is not None)
+    return Queued(call_id, reference, sent.result_url, is_new=True)
+
+
+def _queue_call(
+    database: Database, client: Client, call: ExpectedCall, sent: CallRequest, now: datetime, *, is_known: bool
+) -> str:
+    if not is_known:
         expected.register(database, [call])
-    with connect(line.product) as client, _fate(database, [] if known else [call.id]):
+    with _fate(database, [] if is_known else [call.id]):
         call_id = client.queue(sent)
     expected.note_queued(database, [call.id], call_id, now)
-    return Queued(call_id, reference, sent.result_url, is_new=True)
+    return call_id
 
 
 class _fate(AbstractContextManager[None]):  # noqa: N801
@@ -126,8 +134,7 @@ class Batch:
     unknown: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Contact:
+class _Contact(NamedTuple):
     call: ExpectedCall
     row: Mapping[str, str]
 
@@ -141,64 +148,91 @@ def bulk_queue(
     batch: Batch,
     *,
     again: bool = False,
+    one_by_one: bool = False,
 ) -> None:
     """Queue a contact list, a part at a time, and count in `batch` what came of it.
 
-    A number counts once in a batch. Who begins again goes on with what was not queued. Raises what the client raises;
-    parts before that are queued.
+    A number counts once in a batch. Who begins again goes on with what was not queued. `one_by_one` queues each
+    number by itself: that takes longer, and Plum tells each call's id, by which its result can be asked for. Raises
+    what the client raises; parts before that are queued.
     """
-    contacts = list(_contacts(line, terms, now, batch))
-    sent = line.addressed(terms, "batch", terms.name)
+    contacts = list(_contacts(line, terms, now, batch, are_named=one_by_one or line.product is Product.DEV))
+    send = _send_one_by_one if one_by_one else _send_together
     with connect(line.product) as client:
         for start in range(0, len(contacts), ROWS_AT_ONCE):
-            _queue_part(database, client, sent, contacts[start : start + ROWS_AT_ONCE], batch, now, again=again)
+            some = contacts[start : start + ROWS_AT_ONCE]
+            known = expected.get_calls(database, [one.call.id for one in some])
+            done = {key for key, call in known.items() if call.queued_at}
+            unknown = set() if again else known.keys() - done
+            batch.already_queued += len(done)
+            batch.unknown += len(unknown)
+            if wanted := [one for one in some if one.call.id not in done | unknown]:
+                send(database, client, line, terms, wanted, known.keys(), batch, now)
 
 
-def _queue_part(
+def _send_together(
     database: Database,
     client: Client,
+    line: Line,
     terms: BulkRequest,
     contacts: Sequence[_Contact],
+    known: Collection[UUID],
     batch: Batch,
     now: datetime,
-    *,
-    again: bool,
 ) -> None:
-    known = expected.get_calls(database, [one.call.id for one in contacts])
-    done = {key for key, call in known.items() if call.queued_at}
-    unknown = set() if again else known.keys() - done
-    batch.already_queued += len(done)
-    batch.unknown += len(unknown)
-    wanted = [one for one in contacts if one.call.id not in done | unknown]
-    if not wanted:
-        return
-    fresh = [one.call for one in wanted if one.call.id not in known]
+    fresh = [one.call for one in contacts if one.call.id not in known]
     expected.register(database, fresh)
     with _fate(database, [call.id for call in fresh]):
-        client.bulk_queue(replace(terms, csv=_written([one.row for one in wanted])))
-    expected.note_queued(database, [one.call.id for one in wanted], None, now)
-    batch.queued += len(wanted)
+        client.bulk_queue(
+            replace(line.addressed(terms, "batch", terms.name), csv=_written([one.row for one in contacts]))
+        )
+    expected.note_queued(database, [one.call.id for one in contacts], None, now)
+    batch.queued += len(contacts)
 
 
-def _contacts(line: Line, terms: BulkRequest, now: datetime, batch: Batch) -> Iterator[_Contact]:
-    """The list's rows, each number once; DEV's get a reference, by which their results name them."""
+def _send_one_by_one(
+    database: Database,
+    client: Client,
+    line: Line,
+    terms: BulkRequest,
+    contacts: Sequence[_Contact],
+    known: Collection[UUID],
+    batch: Batch,
+    now: datetime,
+) -> None:
+    common = {field.name: getattr(terms, field.name) for field in fields(Terms)}
+    for call, row in contacts:
+        reference = str(call.reference)
+        request = CallRequest(
+            **common,
+            phone=row[DESTINATION],
+            reference=reference,
+            metadata={k: str(v) for k, v in call.metadata.items()},
+        )
+        sent = line.addressed(request, "call", reference)
+        _queue_call(database, client, call, sent, now, is_known=call.id in known)
+        batch.queued += 1
+
+
+def _contacts(line: Line, terms: BulkRequest, now: datetime, batch: Batch, *, are_named: bool) -> Iterator[_Contact]:
+    """The list's rows, each number once; those that are named get a reference, by which their results name them."""
     seen: set[UUID] = set()
     for row in _rows(terms.csv):
-        contact = _contact(line, terms, row, now)
+        contact = _contact(line, terms, row, now, is_named=are_named)
         batch.repeated += contact.call.id in seen
         if contact.call.id not in seen:
             seen.add(contact.call.id)
             yield contact
 
 
-def _contact(line: Line, terms: BulkRequest, row: Mapping[str, str], now: datetime) -> _Contact:
+def _contact(line: Line, terms: BulkRequest, row: Mapping[str, str], now: datetime, *, is_named: bool) -> _Contact:
     name, dialled = line.integration.name, row[DESTINATION]
     number = _e164(dialled, line.region)
     reference = row.get(_REFERENCE) or None
-    if line.product is Product.DEV and reference is None:
+    if is_named and reference is None:
         # The same whenever the list is queued, so that beginning again repeats nothing.
         reference = str(expected_id(name, None, None, terms.name, number or dialled))
-        row = dict(row) | {_REFERENCE: reference}
+        row = {**row, _REFERENCE: reference}
     call = ExpectedCall(
         id=expected_id(name, reference, None, terms.name, number or dialled),
         integration=name,

@@ -127,8 +127,8 @@ class _Round:
             received_at=self._now,
             via=Via.POLL,
             content_type=status.content_type,
-            reference=call.reference,
-            batch=call.batch,
+            reference=call.reference,  # as the callback's URL has it: then both are the same reading
+            batch=None if call.reference else call.batch,
             body=status.body,
         )
         [receipt] = self._record([delivery])

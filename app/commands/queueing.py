@@ -103,6 +103,7 @@ def queue_command(
 @click.option("--from", "filters", metavar="FILTERS", help="Instead of FILE: the numbers of these outcomes.")
 @click.option("--most-attempts", type=click.IntRange(1), help="With --from: leave out who was dialled so often.")
 @click.option("--dry-run", is_flag=True, help="With --from: queue nothing, say how many and who is left out.")
+@click.option("--one-by-one", is_flag=True, help="Slower, but each gets an id, so that its result can be asked for.")
 @_terms
 @as_json
 @example("plum bulk-queue reminders --batch spring-2 --from 'batch=spring disposition=no_answer,busy' --to 12/34")
@@ -115,6 +116,7 @@ def bulk_queue_command(
     key: str | None,
     *,
     dry_run: bool,
+    one_by_one: bool,
     again: bool,
     as_json: bool,
     **options: Any,
@@ -137,7 +139,8 @@ def bulk_queue_command(
         connect = partial(accounts.connected, settings)
         made = Batch()
         try:
-            bulk_queue(database, connect, line, terms, datetime.now(UTC), made, again=again)
+            now = datetime.now(UTC)
+            bulk_queue(database, connect, line, terms, now, made, again=again, one_by_one=one_by_one)
         except FateUnknown as error:
             raise click.ClickException(f"{error}; {made.queued} calls before that are queued") from error
     counts = {"batch": batch, **asdict(made)} | (found.counts() if found else {})

@@ -177,9 +177,7 @@ def test_reading_again_keeps_what_a_call_gave(database: Database) -> None:
     expected.register(database, [call(call_id="7", metadata={"who": "Ann"})])
     key = post(database, LATER)
     before = outcome(database, key)
-    question = Question(
-        records=Records.DELIVERIES, conditions=[Condition("integration", Operator.EQUAL, ["ours"])]
-    )
+    question = Question(records=Records.DELIVERIES, conditions=[Condition("integration", Operator.EQUAL, ["ours"])])
     [*_, report] = reprocess(database, interpret, question)
     assert (report.changed, report.made, report.removed) == (0, 0, 0)
     assert outcome(database, key) == before

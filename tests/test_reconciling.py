@@ -1,0 +1,242 @@
+"""Results that did not come are asked for, and what Plum answers is told apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import select
+
+from app.expected import expected_id
+from app.interpret import interpret, interpret_all
+from app.model import CallState, Delivery, ExpectedCall, Product, Verdict
+from app.plum.client import CallStatus, NotPermitted, Unavailable, UnknownCall, WrongCredentials
+from app.reconciling import EVERY, Reconciler, tallies
+from app.store import expected
+from app.store.database import Database
+from app.store.integrations import add_integration
+from app.store.readings import save
+from app.store.schema import deliveries, outcomes
+from tests.conftest import copied
+
+NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
+GRACE = timedelta(minutes=15)
+PRODUCTS = {"insight": Product.INSIGHT, "fuse": Product.FUSE, "dev": Product.DEV, "any": None}
+INSIGHT = {"status": "completed", "attempts": "1", "last_attempt_timestamp": "1772971200"}
+FUSE = INSIGHT | {"phone_number": "6175551234", "queued_timestamp": "1772971100", "duration": 3}
+
+Answer = CallStatus | Exception | None
+
+
+def told(details: dict[str, Any], *, is_final: bool = True) -> CallStatus:
+    body = json.dumps({"success": True, "call_details": details}).encode()
+    return CallStatus(body, "application/json", details["status"], is_final)
+
+
+class Plum:
+    """What it answers by call id, and what it was asked."""
+
+    def __init__(self, answers: dict[str, Answer]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def __call__(self, product: Product, call_id: str) -> CallStatus | None:
+        self.asked.append(call_id)
+        answer = self.answers[call_id]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class World:
+    """A store with integrations, a Plum, and a clock."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.now = NOON + GRACE
+        self.plum = Plum({})
+        for name, product in PRODUCTS.items():
+            add_integration(database, name, product, NOON)
+
+    def reconciler(self) -> Reconciler:
+        return Reconciler(self.database, self.record, self.plum, lambda: self.now)
+
+    def record(self, sent: Any) -> Any:
+        return save(self.database, interpret_all(sent))
+
+    def expect(self, integration: str = "insight", reference: str | None = None, **fields: Any) -> ExpectedCall:
+        values: dict[str, Any] = {"call_id": None, "phone_number": None, "batch": None, "ends_at": NOON} | fields
+        key = expected_id(integration, reference, values["call_id"], values["batch"], values["phone_number"])
+        call = ExpectedCall(
+            key, integration, reference, metadata={}, state=CallState.WAITING, registered_at=NOON, **values
+        )
+        expected.register(self.database, [call])
+        return call
+
+    def state(self, call: ExpectedCall) -> CallState:
+        return expected.get_calls(self.database, [call.id])[call.id].state
+
+    def post(self, integration: str, details: dict[str, Any], reference: str | None = None) -> Verdict:
+        body = json.dumps(details).encode()
+        delivery = Delivery(uuid4(), integration, NOON, body, PRODUCTS[integration], reference=reference)
+        return save(self.database, [interpret(delivery)])[0].verdict
+
+    def rows(self, table: Any, **values: Any) -> list[Any]:
+        conditions = [table.c[name] == value for name, value in values.items()]
+        with self.database.reading() as connection:
+            return list(connection.execute(select(table).where(*conditions)).all())
+
+
+@pytest.fixture
+def world(engine_name: str, tmp_path: Any, request: pytest.FixtureRequest) -> Iterator[World]:
+    with copied(engine_name, "migrated", tmp_path, request) as url:
+        database = Database(url)
+        yield World(database)
+        database.close()
+
+
+def test_a_result_that_did_not_come_is_asked_for_and_kept_as_it_was_told(world: World) -> None:
+    call = world.expect(reference="r-1", call_id="7")
+    world.plum.answers["7"] = told(INSIGHT)
+    assert world.reconciler().step() == {"polled": 1}
+    assert world.state(call) is CallState.POLLED
+    [delivery] = world.rows(deliveries)
+    assert (delivery.via, delivery.verdict, delivery.body) == ("poll", "applied", told(INSIGHT).body)
+    [outcome] = world.rows(outcomes)
+    assert (outcome.reference, outcome.call_id, outcome.status) == ("r-1", "7", "completed")
+
+
+@pytest.mark.parametrize("details", [INSIGHT, FUSE], ids=["insight", "fuse"])
+def test_a_callback_after_its_poll_changes_nothing_twice(world: World, details: dict[str, Any]) -> None:
+    name = "fuse" if details is FUSE else "insight"
+    call = world.expect(name, "r-1", call_id="7")
+    world.plum.answers["7"] = told(details)
+    world.reconciler().step()
+    assert world.post(name, details, "r-1") is Verdict.DUPLICATE
+    assert world.state(call) is CallState.RECEIVED
+    assert len(world.rows(outcomes)) == 1
+
+
+def test_a_poll_that_was_killed_before_its_end_keeps_nothing_twice(world: World) -> None:
+    call = world.expect(call_id="7", batch="spring")
+    world.plum.answers["7"] = told(INSIGHT)
+    killed = world.reconciler()
+    killed._record = lambda sent: world.record(sent) and (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        killed.step()
+    assert world.state(call) is CallState.WAITING
+    assert world.reconciler().step() == {}  # claimed for a while
+    world.now += timedelta(minutes=5)
+    assert world.reconciler().step() == {"polled": 1}
+    [outcome] = world.rows(outcomes)
+    assert (outcome.identity, outcome.call_id, outcome.deliveries) == ("none", "7", 1)
+    assert world.state(call) is CallState.POLLED
+
+
+def test_nothing_is_asked_for_within_its_window_and_grace(world: World) -> None:
+    world.expect(call_id="7", ends_at=NOON + timedelta(seconds=1))
+    assert world.reconciler().step() == {}
+    world.now += timedelta(seconds=1)
+    world.plum.answers["7"] = told(INSIGHT)
+    assert world.reconciler().step() == {"polled": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "result", "state"),
+    [
+        (told({"status": "dialing"}, is_final=False), "running", CallState.WAITING),
+        (UnknownCall("no such call", 404), "unknown_to_plum", CallState.UNKNOWN_TO_PLUM),
+        (NotPermitted("not yours", 403), "refused", CallState.REFUSED),
+        (WrongCredentials("wrong", 401), "not_reached", CallState.MISSING),
+        (Unavailable("down"), "not_reached", CallState.MISSING),
+        (None, "not_asked", CallState.MISSING),
+        (CallStatus(b"[" * 9, None, "completed", True), "not_understood", CallState.MISSING),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_plum_answers_is_told_apart(world: World, answer: Answer, result: str, state: CallState) -> None:
+    call = world.expect(reference="r-1", call_id="7")
+    world.plum.answers["7"] = answer
+    assert world.reconciler().step() == {result: 1}
+    assert world.state(call) is state
+    assert world.reconciler().step() == {}
+    assert world.post("insight", INSIGHT, "r-1") is Verdict.APPLIED
+    assert world.state(call) is CallState.RECEIVED
+
+
+def test_a_call_that_still_runs_is_asked_for_again_later(world: World) -> None:
+    world.expect(reference="r-1", call_id="7")
+    world.plum.answers["7"] = told({"status": "queued"}, is_final=False)
+    world.reconciler().step()
+    world.plum.answers["7"] = told(INSIGHT)
+    world.now += timedelta(minutes=5)
+    assert world.reconciler().step() == {"polled": 1}
+
+
+def test_once_plum_does_not_answer_the_others_wait_and_who_asks_by_hand_asks_again(world: World) -> None:
+    for number in range(5):
+        world.expect(reference=f"r-{number}", call_id=str(number))
+        world.plum.answers[str(number)] = Unavailable("down")
+    assert world.reconciler().step() == {"not_reached": 5}
+    assert len(world.plum.asked) == 1
+    world.plum.answers |= dict.fromkeys(world.plum.answers, told(INSIGHT))
+    assert world.reconciler().step() == {}
+    assert world.reconciler().all_of(EVERY, GRACE) == {"polled": 5}
+
+
+@pytest.mark.parametrize(("integration", "call_id"), [("dev", "7"), ("any", "7"), ("insight", None)])
+def test_what_cannot_be_asked_for_is_missing_for_good(world: World, integration: str, call_id: str | None) -> None:
+    call = world.expect(integration, "r-1", call_id=call_id)
+    assert world.reconciler().step() == {"not_asked": 1}
+    world.now += timedelta(days=1)
+    assert world.reconciler().step() == {}
+    assert (world.state(call), world.plum.asked) == (CallState.MISSING, [])
+
+
+def test_a_result_that_is_there_is_found_before_plum_is_asked(world: World) -> None:
+    call = world.expect(reference="r-1", call_id="7")
+    world.post("insight", INSIGHT, "r-1")
+    with world.database.writing() as connection:  # as if both had come in the same moment
+        connection.execute(expected.expected_calls.update().values(outcome_id=None, state="waiting", due_at=NOON))
+    assert world.reconciler().step() == {"received": 1}
+    assert (world.state(call), world.plum.asked) == (CallState.RECEIVED, [])
+
+
+def test_each_call_is_counted_by_what_is_known_of_it(world: World) -> None:
+    answers: dict[str, Answer] = {"1": told(INSIGHT), "2": UnknownCall("none", 404), "3": NotPermitted("no", 403)}
+    world.plum.answers = answers | {"4": None}
+    for number in range(1, 6):
+        late = NOON + timedelta(days=number == 5)
+        world.expect(reference=f"r-{number}", call_id=str(number), batch="spring", ends_at=late)
+    world.expect(reference="r-6", batch="spring")
+    world.post("insight", INSIGHT, "r-6")
+    world.reconciler().step()
+    [tally] = tallies(world.database, EVERY, NOON, lambda names: {})
+    assert tally._asdict() == {
+        "integration": "insight",
+        "batch": "spring",
+        "expected": 6,
+        "received": 2,
+        "missing": 1,
+        "waiting": 1,
+        "polled": 1,
+        "unknown_to_plum": 1,
+        "refused": 1,
+    }
+
+
+@pytest.mark.parametrize(("come", "missing", "waiting"), [(0, 2, 1), (1, 1, 1), (3, 0, 0), (9, 0, 0)])
+def test_results_that_name_no_call_are_counted_by_their_batch(
+    world: World, come: int, missing: int, waiting: int
+) -> None:
+    for number in range(3):
+        late = NOON + timedelta(days=number == 2)
+        world.expect(phone_number=f"+1617555000{number}", batch="spring", ends_at=late)
+    counting: Callable[..., Any] = lambda names: {("insight", "spring"): come, ("insight", None): 5}  # noqa: E731
+    [tally] = tallies(world.database, EVERY, NOON, counting)
+    assert (tally.expected, tally.received) == (3, min(come, 3))
+    assert (tally.missing, tally.waiting) == (missing, waiting)
