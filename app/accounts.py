@@ -11,6 +11,7 @@ from app.plum.client import CallStatus, Client, connect
 from app.plum.client.pacing import Pace
 
 POLLS_PER_SECOND = 20.0
+QUEUED_PER_SECOND = 5.0  # Plum warns that a loop of queue calls can make all calls fail
 
 # The settings of each product's account: address, user, secret.
 ACCOUNTS = {
@@ -20,13 +21,16 @@ ACCOUNTS = {
 }
 
 
-def connected(settings: Settings, product: Product) -> Client:
-    """A client of the product's APIs. Raises `ConfigError` where the account is not set."""
+def connected(settings: Settings, product: Product, per_second: float = QUEUED_PER_SECOND) -> Client:
+    """A client of the product's APIs, which queues so many calls a second at most.
+
+    Raises `ConfigError` where the account is not set.
+    """
     values = [getattr(settings, name) for name in ACCOUNTS[product]]
     if missing := [name for name, value in zip(ACCOUNTS[product], values, strict=True) if not value]:
         names = " and ".join(PREFIX + name.upper() for name in missing)
         raise ConfigError(f"to reach Plum's {product}, set {names} (each also as …_FILE)")
-    return connect(product.value, *values)
+    return connect(product.value, *values, per_second=per_second)
 
 
 class Asking:

@@ -104,6 +104,13 @@ def queue_command(
 @click.option("--most-attempts", type=click.IntRange(1), help="With --from: leave out who was dialled so often.")
 @click.option("--dry-run", is_flag=True, help="With --from: queue nothing, say how many and who is left out.")
 @click.option("--one-by-one", is_flag=True, help="Slower, but each gets an id, so that its result can be asked for.")
+@click.option(
+    "--per-second",
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=accounts.QUEUED_PER_SECOND,
+    show_default=True,
+    help="With --one-by-one: so many at most.",
+)
 @_terms
 @as_json
 @example("plum bulk-queue reminders --batch spring-2 --from 'batch=spring disposition=no_answer,busy' --to 12/34")
@@ -113,6 +120,7 @@ def bulk_queue_command(
     batch: str,
     filters: str | None,
     most_attempts: int | None,
+    per_second: float,
     key: str | None,
     *,
     dry_run: bool,
@@ -136,7 +144,7 @@ def bulk_queue_command(
         log_command(database, "plum bulk-queue", [("integration", integration), ("batch", batch)])
         content = _contact_list(found.numbers) if found else (file or Path()).read_bytes()
         terms = BulkRequest(result_url="", name=batch, csv=content, **_given(options))
-        connect = partial(accounts.connected, settings)
+        connect = partial(accounts.connected, settings, per_second=per_second)
         made = Batch()
         try:
             now = datetime.now(UTC)
