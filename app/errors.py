@@ -62,5 +62,9 @@ class Exists(PlumError):
     """A thing of that name is there already; the text names it."""
 
 
+class BadScript(PlumError):
+    """A script that cannot be a call's VoiceXML; the text says where and what to change."""
+
+
 class Overloaded(PlumError):
     """More at once than there is room for."""
