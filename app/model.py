@@ -239,10 +239,11 @@ def hashed(secret: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """One configured sender. `product` None means auto: told from each body."""
+    """One configured sender. `product` None means auto: told from each body; `script` None means the default one."""
 
     name: str
     product: Product | None
+    script: str | None = None  # the VoiceXML that its calls hear when they connect
 
 
 @dataclass(frozen=True, slots=True)

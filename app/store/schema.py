@@ -35,6 +35,8 @@ integrations = Table(
     Column("product", Word),  # null: told from each body
     Column("created_at", UtcDateTime, nullable=False),
     Column("disabled_at", UtcDateTime),
+    Column("script", CodePointText),  # null: the default one
+    Column("script_sha256", LargeBinary(32)),  # by which who has read it knows it again
 )
 
 integration_keys = Table(
