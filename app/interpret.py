@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from app import products
 from app.errors import Unreadable
-from app.model import Delivery, Reading, Report
-from app.normalise import VERSION, normalise
+from app.model import Delivery, Reading, Report, Sent
+from app.normalise import VERSION, as_text, normalise
+from app.products import start
 from app.products.codings import INFLATION, NotInflated, codings_of, inflated
 
 MAX_BODY_BYTES = 1048576  # where no setting says otherwise
@@ -36,6 +37,16 @@ def interpret_all(
     return [_reading(delivery, report, region) for delivery, report in zip(deliveries, reports, strict=True)]
 
 
+def start_fields(delivery: Delivery, max_body_bytes: int = MAX_BODY_BYTES) -> dict[str, str]:
+    """What a call's start says, by Plum's names, as text; of a body that cannot be read, what its query says."""
+    try:
+        body = _inflated(delivery, INFLATION * max_body_bytes)
+    except Unreadable:
+        body = b""
+    sent = start.read(body, delivery.content_type, delivery.query)
+    return {name: text for name, value in sent.items() if (text := as_text(Sent(name, value), []))}
+
+
 def _report(delivery: Delivery, most: int) -> Report | str | None:
     """What its body says, or the reason why it says nothing; None where it tells of no result."""
     if delivery.cut_short:
@@ -51,20 +62,27 @@ def _report(delivery: Delivery, most: int) -> Report | str | None:
 
 
 def _inflated_report(delivery: Delivery, most: int) -> Report:
-    """A header that does not hold is a wrong hint: a proxy may have inflated the body and left it there."""
-    codings = codings_of(delivery.headers)
-    try:
-        body = inflated(delivery.body, codings, most)
-    except NotInflated:
-        body = delivery.body
-    if len(body) > len(delivery.body) and sum(map(body.count, _MARKS)) > MAX_MARKS:
-        raise Unreadable("too_large")
+    body = _inflated(delivery, most)
     try:
         return products.report(body, delivery.content_type, delivery.product)
     except Unreadable:
-        if codings and body is delivery.body:
+        if body is delivery.body and codings_of(delivery.headers):
             raise Unreadable("not_inflated") from None
         raise
+
+
+def _inflated(delivery: Delivery, most: int) -> bytes:
+    """A header that does not hold is a wrong hint: a proxy may have inflated the body and left it there.
+
+    Raises `Unreadable`.
+    """
+    try:
+        body = inflated(delivery.body, codings_of(delivery.headers), most)
+    except NotInflated:
+        return delivery.body
+    if len(body) > len(delivery.body) and sum(map(body.count, _MARKS)) > MAX_MARKS:
+        raise Unreadable("too_large")
+    return body
 
 
 def _reading(delivery: Delivery, report: Report | str | None, region: str) -> Reading:

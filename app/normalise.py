@@ -84,7 +84,7 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
 
     def text(name: str) -> str | None:
         sent = fields.get(name)
-        return None if sent is None else _text(sent, problems)
+        return None if sent is None else as_text(sent, problems)
 
     call_id, message_reference, phone_raw = text("call_id"), text("message_reference"), text("phone_number")
     phone_number = judged("phone_number", lambda value: phone(value, region))
@@ -93,7 +93,9 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
     disposition, answered_by = _disposition(report.status, report.callee_type)
     problems += _contradiction(report)
     problems += _unstorable(report.extra)
-    events = tuple(Event(storable(_text(name, problems)), _judged(at, time, problems)) for name, at in report.events)
+    events = tuple(
+        Event(storable(as_text(name, problems)), _judged(at, time, problems)) for name, at in report.events
+    )
     connected_at, disconnected_at = _latest(events, "connected"), _latest(events, "disconnected")
     last_attempt_at = judged("last_attempt_at", time)
     outcome = Outcome(
@@ -181,7 +183,7 @@ def _judged(sent: Sent, read: Callable[[Json], _T | None], problems: list[Proble
         return None
 
 
-def _text(sent: Sent, problems: list[Problem]) -> str | None:
+def as_text(sent: Sent, problems: list[Problem]) -> str | None:
     """Any characters and length; empty is None. What is no text is kept as its JSON, with a problem."""
     value = sent.value
     if isinstance(value, str):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from app import metrics
+from app import metrics, voicexml
 from app.errors import NotFound, Overloaded, PlumError
-from app.model import Integration, Receipt
+from app.interpret import start_fields
+from app.model import Delivery, Integration
 from app.web.bodies import Body, Held
 from app.web.deliveries import Address, delivery_from, kept_headers
 from app.web.errors import RETRY_AFTER, BodyTooLarge, status_of
@@ -23,13 +24,7 @@ from app.web.parts import Parts
 
 PREFIXES = ("/result/", "/start/")
 ACKNOWLEDGEMENT = b"completed"
-# Ends the call in good order: https://www.w3.org/TR/voicexml20/ and, of its type, RFC 4267.
-HANG_UP = (
-    b'<?xml version="1.0" encoding="UTF-8"?>\n'
-    b'<vxml version="2.0" xmlns="http://www.w3.org/2001/vxml"><form><block><exit/></block></form></vxml>\n'
-)
 PLAIN = "text/plain; charset=utf-8"
-VOICE_XML = "application/voicexml+xml"
 MAX_REFERENCE = 255
 
 _URL = re.compile(
@@ -42,12 +37,13 @@ log = logging.getLogger(__name__)
 
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+Headers = Sequence[tuple[str, str]]
 
 
 class Answer(NamedTuple):
     status: str
     text: bytes
-    headers: Sequence[tuple[str, str]] = ()
+    headers: Headers = ()
     content_type: str = PLAIN
 
 
@@ -93,33 +89,45 @@ class PlumFace:
         # The pages of Plum's DEV contradict themselves on whether a call's start is a GET or a POST.
         is_asked_start = method == "GET" and address.is_start and bool(environ.get("QUERY_STRING"))
         if method != "POST" and not is_asked_start:
-            return _probed()
+            return _probed(integration, address)
         with Body(environ, self._parts.settings.max_body_bytes, self._held) as post:
             body, whole = post.read()
             if whole and not body and not is_asked_start:
-                return _probed()
-            receipt = self._submit(environ, integration, address, post, body, whole)
+                return _probed(integration, address)
+            delivery = self._delivery(environ, integration, address, post, body, whole)
+            receipt = self._parts.writer.submit(delivery)
         if not whole:
             metrics.REFUSED.labels(reason="cut_short").inc()
             return Answer("400 Bad Request", b"the body ended before its declared length; post it again\n")
         metrics.ACK_SECONDS.observe(time.perf_counter() - started)
         headers = [("X-Delivery-Id", str(receipt.delivery_id)), ("X-Delivery-Verdict", receipt.verdict.value)]
         if address.is_start:
-            return Answer("200 OK", HANG_UP, headers, VOICE_XML)
+            return self._started(integration, delivery, headers)
         return Answer("200 OK", ACKNOWLEDGEMENT, headers)
 
-    def _submit(
+    def _started(self, integration: Integration, delivery: Delivery, headers: Headers) -> Answer:
+        if integration.script is None:
+            return _heard(voicexml.DEFAULT, {}, headers)
+        return _heard(integration.script, start_fields(delivery, self._parts.settings.max_body_bytes), headers)
+
+    def _delivery(
         self, environ: Environ, integration: Integration, address: Address, post: Body, body: bytes, whole: bool
-    ) -> Receipt:
+    ) -> Delivery:
         headers = kept_headers(environ, address)
         post.hold(sum(len(name) + len(value) for name, value in headers))
         trusted = self._parts.settings.trusted_proxies
-        return self._parts.writer.submit(delivery_from(environ, integration, address, headers, body, whole, trusted))
+        return delivery_from(environ, integration, address, headers, body, whole, trusted)
 
 
-def _probed() -> Answer:
+def _probed(integration: Integration, address: Address) -> Answer:
     metrics.PROBES.inc()
+    if address.is_start and integration.script:
+        return _heard(integration.script, {})
     return Answer("200 OK", ACKNOWLEDGEMENT)
+
+
+def _heard(script: str, fields: Mapping[str, str], headers: Headers = ()) -> Answer:
+    return Answer("200 OK", voicexml.render(script, fields).encode(), headers, voicexml.MEDIA_TYPE)
 
 
 def _path(environ: Environ) -> str:
