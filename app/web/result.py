@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from app import metrics, voicexml
-from app.errors import NotFound, Overloaded, PlumError
+from app.errors import NotFound, Overloaded, PlumError, StoreUnavailable
 from app.interpret import start_fields
 from app.model import Delivery, Integration
+from app.web.auth import PATIENCE_SECONDS
 from app.web.bodies import Body, Held
 from app.web.deliveries import Address, delivery_from, kept_headers
 from app.web.errors import RETRY_AFTER, BodyTooLarge, status_of
@@ -26,6 +27,7 @@ PREFIXES = ("/result/", "/start/")
 ACKNOWLEDGEMENT = b"completed"
 PLAIN = "text/plain; charset=utf-8"
 MAX_REFERENCE = 255
+START_SECONDS = 1.0  # with the store, while somebody who was called waits for the script
 
 _URL = re.compile(
     r"/start/(?P<caller>[^/]+)/?|/result/(?P<key>[^/]+)(?:/(?P<kind>call|batch)/(?P<label>.+?))?/?", re.S
@@ -80,30 +82,44 @@ class PlumFace:
     def _receive(self, environ: Environ, address: Address) -> Answer:
         """Acknowledge a probe at once, and a result or a call's start when it is durable."""
         started = time.perf_counter()
-        integration = self._parts.keyring.integration(address.key)
-        if integration is None:
-            raise NotFound("no integration has this key; see: plum-outcomes integration list")
-        method = environ["REQUEST_METHOD"]
+        method, is_live = environ["REQUEST_METHOD"], _is_live(environ, address)
+        integration = self._sender(address, START_SECONDS if is_live else PATIENCE_SECONDS)
+        patience = max(0.0, started + START_SECONDS - time.perf_counter()) if is_live else None
         if method not in ("GET", "HEAD", "POST"):
             return Answer("405 Method Not Allowed", b"GET, HEAD or POST\n", [("Allow", _METHODS)])
-        # The pages of Plum's DEV contradict themselves on whether a call's start is a GET or a POST.
-        is_asked_start = method == "GET" and address.is_start and bool(environ.get("QUERY_STRING"))
-        if method != "POST" and not is_asked_start:
+        if method != "POST" and not is_live:
             return _probed(integration, address)
         with Body(environ, self._parts.settings.max_body_bytes, self._held) as post:
             body, whole = post.read()
-            if whole and not body and not is_asked_start:
+            if whole and not body and method == "POST":
                 return _probed(integration, address)
             delivery = self._delivery(environ, integration, address, post, body, whole)
-            receipt = self._parts.writer.submit(delivery)
+            headers = self._kept(delivery, patience)
         if not whole:
             metrics.REFUSED.labels(reason="cut_short").inc()
             return Answer("400 Bad Request", b"the body ended before its declared length; post it again\n")
         metrics.ACK_SECONDS.observe(time.perf_counter() - started)
-        headers = [("X-Delivery-Id", str(receipt.delivery_id)), ("X-Delivery-Verdict", receipt.verdict.value)]
-        if address.is_start:
-            return self._started(integration, delivery, headers)
-        return Answer("200 OK", ACKNOWLEDGEMENT, headers)
+        return (
+            self._started(integration, delivery, headers) if is_live else Answer("200 OK", ACKNOWLEDGEMENT, headers)
+        )
+
+    def _sender(self, address: Address, patience: float) -> Integration:
+        integration = self._parts.keyring.integration(address.key, patience)
+        if integration is None:
+            raise NotFound("no integration has this key; see: plum-outcomes integration list")
+        return integration
+
+    def _kept(self, delivery: Delivery, patience: float | None) -> Headers:
+        """What the answer says of the delivery: nothing of a start that is lost, which is answered all the same."""
+        try:
+            receipt = self._parts.writer.submit(delivery, patience)
+        except StoreUnavailable as error:
+            if not delivery.started:
+                raise
+            log.error("a call's start is answered and lost: %s", error.detail)
+            metrics.STARTS_LOST.inc()
+            return ()
+        return [("X-Delivery-Id", str(receipt.delivery_id)), ("X-Delivery-Verdict", receipt.verdict.value)]
 
     def _started(self, integration: Integration, delivery: Delivery, headers: Headers) -> Answer:
         if integration.script is None:
@@ -117,6 +133,12 @@ class PlumFace:
         post.hold(sum(len(name) + len(value) for name, value in headers))
         trusted = self._parts.settings.trusted_proxies
         return delivery_from(environ, integration, address, headers, body, whole, trusted)
+
+
+def _is_live(environ: Environ, address: Address) -> bool:
+    """Whether somebody may be on the line. The pages of Plum's DEV contradict themselves on GET or POST for that."""
+    method = environ["REQUEST_METHOD"]
+    return address.is_start and (method == "POST" or (method == "GET" and bool(environ.get("QUERY_STRING"))))
 
 
 def _probed(integration: Integration, address: Address) -> Answer:
