@@ -4,6 +4,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Table,
     Uuid,
     false,
+    literal_column,
 )
 
 from app.store.types import CodePointText, JsonText, UtcDateTime, Word
@@ -87,6 +89,8 @@ deliveries = Table(
     Column("later", Boolean, nullable=False, server_default=false()),  # than the first of its outcome
 )
 Index("ix_deliveries_newest", deliveries.c.received_at, deliveries.c.id.desc())
+# SQLite takes an index for the very words of its WHERE alone, and SQLAlchemy would write `later = 1`.
+is_later: ColumnElement[bool] = literal_column("deliveries.later")
 # Outcome ids are random, so an index of all deliveries by them would write a page for each. Nearly every outcome has
 # one delivery, which its row names; only the others are looked up here.
 Index(

@@ -27,7 +27,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
 from app.store.query.question import Condition, Operator, Question, is_json
-from app.store.schema import deliveries, outcomes
+from app.store.schema import deliveries, is_later, outcomes
 
 _LAST = chr(0x10FFFF)
 EMPTY = ("[]", "{}")
@@ -69,7 +69,7 @@ def _equal(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
 def _of_outcomes(ids: list[UUID]) -> ColumnElement[bool]:
     """Of deliveries: that they tell of these outcomes. The first of each is named in its outcome's row."""
     first = select(outcomes.c.first_delivery_id).where(outcomes.c.id.in_(ids))
-    later = select(deliveries.c.id).where(deliveries.c.outcome_id.in_(ids), deliveries.c.later)
+    later = select(deliveries.c.id).where(deliveries.c.outcome_id.in_(ids), is_later)
     return deliveries.c.id.in_(union_all(first, later))
 
 
