@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from app import products
 from app.errors import Unreadable
-from app.model import Delivery, Reading, Report, Sent
-from app.normalise import VERSION, as_text, normalise
+from app.model import Delivery, Problem, Reading, Report, Sent
+from app.normalise import VERSION, as_text, normalise, start_of
 from app.products import start
 from app.products.codings import INFLATION, NotInflated, codings_of, inflated
 
@@ -34,7 +34,10 @@ def interpret_all(
     All are parsed before the first is normalised: what the processor has at hand for one step serves the whole group.
     """
     reports = [_report(delivery, INFLATION * max_body_bytes) for delivery in deliveries]
-    return [_reading(delivery, report, region) for delivery, report in zip(deliveries, reports, strict=True)]
+    return [
+        _start(delivery, region, max_body_bytes) if report is None else _reading(delivery, report, region)
+        for delivery, report in zip(deliveries, reports, strict=True)
+    ]
 
 
 def start_fields(delivery: Delivery, max_body_bytes: int = MAX_BODY_BYTES) -> dict[str, str]:
@@ -85,7 +88,17 @@ def _inflated(delivery: Delivery, most: int) -> bytes:
     return body
 
 
-def _reading(delivery: Delivery, report: Report | str | None, region: str) -> Reading:
+def _start(delivery: Delivery, region: str, max_body_bytes: int) -> Reading:
+    """It stays a start, whatever stands in the way of what it says."""
+    try:
+        call = start_of(delivery.integration, start_fields(delivery, max_body_bytes), region)
+    except Exception:  # noqa: BLE001
+        problem = Problem("(body)", None, _NOT_UNDERSTOOD)
+        return Reading(delivery, problems=(problem,), normaliser=VERSION)
+    return Reading(delivery, normaliser=VERSION, start_of=call)
+
+
+def _reading(delivery: Delivery, report: Report | str, region: str) -> Reading:
     if not isinstance(report, Report):
         return Reading(delivery, reason=report, normaliser=VERSION)
     try:

@@ -213,6 +213,7 @@ class Reading(NamedTuple):
     reason: str | None = None
     problems: tuple[Problem, ...] = ()
     normaliser: str = ""
+    start_of: UUID | None = None  # of a start that names its call, by `identity.start_id`
 
     @property
     def verdict(self) -> Verdict:

@@ -26,7 +26,7 @@ LAYERS = [
     ["intake", "store", "plum"],
     ["interpret", "voicexml"],
     ["normalise", "products"],
-    ["values", "exports"],
+    ["values", "exports", "identity"],
     ["metrics", "config", "logs"],
     ["terminal", "turns", "metric_memory", "server"],
     ["model", "errors"],

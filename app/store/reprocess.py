@@ -30,7 +30,7 @@ BATCH = 200
 Interpret = Callable[[Delivery], Reading]
 
 # What a reading makes of a delivery's row; the rest is the callback as it came.
-_UNDERSTOOD = ("product", "verdict", "reason", "outcome_id", "problems", "normaliser", "digest", "later")
+_UNDERSTOOD = ("product", "verdict", "reason", "outcome_id", "problems", "normaliser", "digest", "later", "start_of")
 _COMPARED = [column.name for column in Records.OUTCOMES.columns if column.name not in ("id", "normaliser")]
 
 

@@ -87,6 +87,7 @@ deliveries = Table(
     Column("cut_short", Boolean, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("later", Boolean, nullable=False, server_default=false()),  # than the first of its outcome
+    Column("start_of", Uuid),  # of a start that names its call
 )
 Index("ix_deliveries_newest", deliveries.c.received_at, deliveries.c.id.desc())
 # SQLite takes an index for the very words of its WHERE alone, and SQLAlchemy would write `later = 1`.
@@ -98,6 +99,12 @@ Index(
     deliveries.c.outcome_id,
     sqlite_where=deliveries.c.later,
     postgresql_where=deliveries.c.later,
+)
+Index(
+    "ix_deliveries_start_of",
+    deliveries.c.start_of,
+    sqlite_where=deliveries.c.start_of.is_not(None),
+    postgresql_where=deliveries.c.start_of.is_not(None),
 )
 
 outcomes = Table(

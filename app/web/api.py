@@ -12,6 +12,7 @@ from flask import Response, g, jsonify, request
 from werkzeug.datastructures import MultiDict
 
 from app.errors import NotFound
+from app.identity import start_id
 from app.model import Scope
 from app.store import records
 from app.store.pages import Page
@@ -54,9 +55,11 @@ def get_outcome(outcome_id: str) -> Response:
 @fails(404)
 @blueprint.answers(page_of(DeliverySchema))
 def list_deliveries_of(asked: Asked, outcome_id: str) -> Response:
-    """List everything received about one call."""
+    """List everything received about one call, its start too."""
     outcome = records.get_record(parts().answers, Records.OUTCOMES, _id(outcome_id))
-    return _list(asked.also("outcome_id", outcome["id"]), DeliverySchema)
+    phone = outcome["phone_number"] or outcome["phone_number_raw"]
+    start = start_id(outcome["integration"], outcome["call_id"], outcome["message_reference"], phone)
+    return _list(asked.also("outcome_id", [outcome["id"], *([start] if start else [])]), DeliverySchema)
 
 
 @blueprint.get("/deliveries")

@@ -80,6 +80,16 @@ def test_since_and_until_come_from_the_index(database, bound) -> None:
     assert "ix_outcomes_newest" in plan_of(database, lambda: pages.page(database, since))
 
 
+def test_the_deliveries_of_a_call_come_from_indexes_alone(database) -> None:
+    of_call = Condition("outcome_id", Operator.EQUAL, [uuid4(), uuid4()])
+    question = Question(
+        records=Records.DELIVERIES, order=[Order("received_at", descending=True)], conditions=[of_call]
+    )
+    plan = plan_of(database, lambda: pages.page(database, question))
+    for index in ("ix_deliveries_start_of", "ix_deliveries_later"):
+        assert index in plan, plan
+
+
 @pytest.mark.parametrize("act", ["save", "reprocess"])
 def test_no_callback_and_no_reprocessing_looks_through_all_deliveries(database, act) -> None:
     """PostgreSQL reads a small table whole, so that its index is seen where it may not."""

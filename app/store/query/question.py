@@ -53,7 +53,7 @@ _TABLES = {Records.OUTCOMES: outcomes, Records.DELIVERIES: deliveries, Records.A
 _SINGULAR = {Records.OUTCOMES: "outcome", Records.DELIVERIES: "delivery", Records.AUDIT: "audit entry"}
 _OWN: dict[Records, set[str]] = {
     Records.OUTCOMES: {"digest", "body_sha256", "first_delivery_id"},
-    Records.DELIVERIES: {"body", "digest", "declared", "cut_short", "later"},
+    Records.DELIVERIES: {"body", "digest", "declared", "cut_short", "later", "start_of"},
     Records.AUDIT: set(),
 }
 
