@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from defusedxml.ElementTree import fromstring
@@ -54,6 +56,13 @@ def test_a_value_longer_than_any_of_plums_does_not_make_a_document_of_megabytes(
 
 def test_the_default_is_a_script_too() -> None:
     assert voicexml.checked(voicexml.DEFAULT.encode()) == voicexml.DEFAULT
+
+
+def test_the_script_in_the_runbook_is_one() -> None:
+    runbook = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    shown = re.search(r"^    <\?xml.*?</vxml>$", runbook, re.M | re.S)
+    assert shown
+    assert voicexml.checked(dedent(shown[0]).encode())
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
