@@ -66,5 +66,9 @@ class Contradicts(PlumError):
     """What is said differs from what is known already; the text says in what."""
 
 
+class BadScript(PlumError):
+    """A script that cannot be a call's VoiceXML; the text says where and what to change."""
+
+
 class Overloaded(PlumError):
     """More at once than there is room for."""

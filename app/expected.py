@@ -6,27 +6,8 @@ Pure: whichever of the two comes first, and however often either comes, the outc
 from __future__ import annotations
 
 from collections.abc import Iterable
-from uuid import UUID
 
-from app.model import ExpectedCall, Identity, Outcome, Product
-from app.normalise import call_key
-
-_BY_CALL_ID = "call"
-_OF_A_BATCH = "batch"  # a call without a name of its own
-
-
-def expected_id(
-    integration: str, reference: str | None, call_id: str | None, batch: str | None, phone_number: str | None
-) -> UUID:
-    """By the first of these that is known: the reference, the call id, the batch with the number.
-
-    The id of a call with a reference is that of the outcome which `call/REFERENCE` gives.
-    """
-    if reference is not None:
-        return call_key(Identity.REFERENCE, integration, reference)
-    if call_id is not None:
-        return call_key(_BY_CALL_ID, integration, call_id)
-    return call_key(_OF_A_BATCH, integration, batch, phone_number)
+from app.model import ExpectedCall, Outcome, Product
 
 
 def references_of(outcome: Outcome) -> set[str]:

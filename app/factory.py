@@ -30,7 +30,7 @@ from app.model import Delivery, Reading
 from app.reconciling import GRACE, Reconciler, Tally, tallies
 from app.store import audit, changes, readings, schema_version, tokens
 from app.store.database import Database, check_space, questions_database, truncate_wal
-from app.store.integrations import active_keys
+from app.store.integrations import ActiveKeys
 from app.store.query.question import Question
 from app.store.reprocess import reprocess_one
 from app.store.tokens import active_tokens
@@ -104,13 +104,14 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
     """What runs beside the web workers."""
     logs.log_what_ends_threads()
     database = Database(settings.database_url, connections=FOR_DELIVERIES)
+    active_keys = ActiveKeys(database)
     return Housekeeping(
         spool=Spool(settings.spool_dir),
         read=group_reader(settings),
         save=partial(readings.save, database),
         rehearse=rehearsal(database, settings),
         known_keys=KnownKeys(settings.spool_dir),
-        active_keys=lambda: active_keys(database, now()),
+        active_keys=lambda: active_keys.look(now()),
         forget=database.close,
         prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
         truncate_wal=partial(truncate_wal, database),
@@ -177,9 +178,10 @@ def rehearsal(database: Database, settings: Settings) -> Callable[[], None]:
 
 def _look_at_secrets(database: Database) -> Callable[[], Secrets]:
     """By connections of its own: neither a flood of wrong keys nor a long question keeps a delivery waiting."""
+    active_keys = ActiveKeys(database)
 
     def look() -> Secrets:
-        return Secrets(active_keys(database, now()), active_tokens(database))
+        return Secrets(active_keys.look(now()), active_tokens(database))
 
     def look_in_time() -> Secrets:
         try:

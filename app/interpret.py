@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from app import products
 from app.errors import Unreadable
-from app.model import Delivery, Reading, Report
-from app.normalise import VERSION, normalise
+from app.model import Delivery, Problem, Reading, Report, Sent
+from app.normalise import VERSION, as_text, normalise, start_of
+from app.products import start
 from app.products.codings import INFLATION, NotInflated, codings_of, inflated
 
 MAX_BODY_BYTES = 1048576  # where no setting says otherwise
@@ -33,7 +34,20 @@ def interpret_all(
     All are parsed before the first is normalised: what the processor has at hand for one step serves the whole group.
     """
     reports = [_report(delivery, INFLATION * max_body_bytes) for delivery in deliveries]
-    return [_reading(delivery, report, region) for delivery, report in zip(deliveries, reports, strict=True)]
+    return [
+        _start(delivery, region, max_body_bytes) if report is None else _reading(delivery, report, region)
+        for delivery, report in zip(deliveries, reports, strict=True)
+    ]
+
+
+def start_fields(delivery: Delivery, max_body_bytes: int = MAX_BODY_BYTES) -> dict[str, str]:
+    """What a call's start says, by Plum's names, as text; of a body that cannot be read, what its query says."""
+    try:
+        body = _inflated(delivery, INFLATION * max_body_bytes)
+    except Unreadable:
+        body = b""
+    sent = start.read(body, delivery.content_type, delivery.query)
+    return {name: text for name, value in sent.items() if (text := as_text(Sent(name, value), []))}
 
 
 def _report(delivery: Delivery, most: int) -> Report | str | None:
@@ -51,23 +65,40 @@ def _report(delivery: Delivery, most: int) -> Report | str | None:
 
 
 def _inflated_report(delivery: Delivery, most: int) -> Report:
-    """A header that does not hold is a wrong hint: a proxy may have inflated the body and left it there."""
-    codings = codings_of(delivery.headers)
-    try:
-        body = inflated(delivery.body, codings, most)
-    except NotInflated:
-        body = delivery.body
-    if len(body) > len(delivery.body) and sum(map(body.count, _MARKS)) > MAX_MARKS:
-        raise Unreadable("too_large")
+    body = _inflated(delivery, most)
     try:
         return products.report(body, delivery.content_type, delivery.product)
     except Unreadable:
-        if codings and body is delivery.body:
+        if body is delivery.body and codings_of(delivery.headers):
             raise Unreadable("not_inflated") from None
         raise
 
 
-def _reading(delivery: Delivery, report: Report | str | None, region: str) -> Reading:
+def _inflated(delivery: Delivery, most: int) -> bytes:
+    """A header that does not hold is a wrong hint: a proxy may have inflated the body and left it there.
+
+    Raises `Unreadable`.
+    """
+    try:
+        body = inflated(delivery.body, codings_of(delivery.headers), most)
+    except NotInflated:
+        return delivery.body
+    if len(body) > len(delivery.body) and sum(map(body.count, _MARKS)) > MAX_MARKS:
+        raise Unreadable("too_large")
+    return body
+
+
+def _start(delivery: Delivery, region: str, max_body_bytes: int) -> Reading:
+    """It stays a start, whatever stands in the way of what it says."""
+    try:
+        call = start_of(delivery.integration, start_fields(delivery, max_body_bytes), region)
+    except Exception:  # noqa: BLE001
+        problem = Problem("(body)", None, _NOT_UNDERSTOOD)
+        return Reading(delivery, problems=(problem,), normaliser=VERSION)
+    return Reading(delivery, normaliser=VERSION, start_of=call)
+
+
+def _reading(delivery: Delivery, report: Report | str, region: str) -> Reading:
     if not isinstance(report, Report):
         return Reading(delivery, reason=report, normaliser=VERSION)
     try:

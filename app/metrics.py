@@ -23,6 +23,7 @@ OUTCOMES = Counter(
     "plum_outcomes", "Outcomes by the disposition they came to; one that changes it counts again.", ["disposition"]
 )
 REFUSED = Counter("plum_refused", "Posts that were not acknowledged.", ["reason"])
+STARTS_LOST = Counter("plum_starts_lost", "Calls whose start was answered, and could be kept nowhere.")
 PROBES = Counter("plum_probes", "Requests that only asked whether the URL answers.")
 ACK_SECONDS = Histogram(
     "plum_ack_seconds",

@@ -249,6 +249,7 @@ class Reading(NamedTuple):
     reason: str | None = None
     problems: tuple[Problem, ...] = ()
     normaliser: str = ""
+    start_of: UUID | None = None  # of a start that names its call, by `identity.start_id`
 
     @property
     def verdict(self) -> Verdict:
@@ -275,10 +276,11 @@ def hashed(secret: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """One configured sender. `product` None means auto: told from each body."""
+    """One configured sender. `product` None means auto: told from each body; `script` None means the default one."""
 
     name: str
     product: Product | None
+    script: str | None = None  # the VoiceXML that its calls hear when they connect
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,16 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
+from app.identity import encode, identity_of, outcome_id, start_id
 from app.model import (
     AnsweredBy,
     CalleeType,
     Delivery,
     Disposition,
     Event,
-    Identity,
     Json,
     Outcome,
     Problem,
-    Product,
     Report,
     Sent,
     Status,
@@ -66,7 +65,6 @@ CONTRADICTIONS: Mapping[Status, frozenset[CalleeType | None]] = {
 
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_NAMESPACE = UUID("5f0d3bd6-6e2b-4b0c-9d7e-0d1f6a3c9b52")
 _T = TypeVar("_T")
 
 
@@ -84,20 +82,22 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
 
     def text(name: str) -> str | None:
         sent = fields.get(name)
-        return None if sent is None else _text(sent, problems)
+        return None if sent is None else as_text(sent, problems)
 
     call_id, message_reference, phone_raw = text("call_id"), text("message_reference"), text("phone_number")
     phone_number = judged("phone_number", lambda value: phone(value, region))
     queued_at = judged("queued_at", time)
-    identity, key = _identity(delivery, report, call_id, message_reference, phone_raw, queued_at)
+    identity, key = identity_of(delivery, report, call_id, message_reference, phone_raw, queued_at)
     disposition, answered_by = _disposition(report.status, report.callee_type)
     problems += _contradiction(report)
     problems += _unstorable(report.extra)
-    events = tuple(Event(storable(_text(name, problems)), _judged(at, time, problems)) for name, at in report.events)
+    events = tuple(
+        Event(storable(as_text(name, problems)), _judged(at, time, problems)) for name, at in report.events
+    )
     connected_at, disconnected_at = _latest(events, "connected"), _latest(events, "disconnected")
     last_attempt_at = judged("last_attempt_at", time)
     outcome = Outcome(
-        id=call_key(identity, delivery.integration, *key),
+        id=outcome_id(identity, delivery.integration, key),
         integration=delivery.integration,
         product=report.product,
         identity=identity,
@@ -136,6 +136,15 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
         digest="",
     )
     return outcome._replace(digest=_digest(outcome))
+
+
+def start_of(integration: str, fields: Mapping[str, str], region: str) -> UUID | None:
+    """The call that a start tells of by these fields, as its outcome's `start_id` names it."""
+    call_id, message_reference, phone_raw = (
+        storable(fields.get(name)) for name in ("call_id", "message_reference", "phone_number")
+    )
+    phone_number = _judged(Sent("phone_number", fields.get("phone_number")), lambda value: phone(value, region), [])
+    return start_id(integration, call_id, message_reference, phone_number or phone_raw)
 
 
 def same_reading(one: str, other: str) -> bool:
@@ -182,7 +191,7 @@ def _judged(sent: Sent, read: Callable[[Json], _T | None], problems: list[Proble
         return None
 
 
-def _text(sent: Sent, problems: list[Problem]) -> str | None:
+def as_text(sent: Sent, problems: list[Problem]) -> str | None:
     """Any characters and length; empty is None. What is no text is kept as its JSON, with a problem."""
     value = sent.value
     if isinstance(value, str):
@@ -204,34 +213,6 @@ def _unstorable(extra: Mapping[str, Json]) -> list[Problem]:
         for name, value in extra.items()
         if clean({name: value}) != {name: value}
     ]
-
-
-def _identity(
-    delivery: Delivery,
-    report: Report,
-    call_id: str | None,
-    message_reference: str | None,
-    phone_raw: str | None,
-    queued_at: datetime | None,
-) -> tuple[Identity, list[str | None]]:
-    """What tells this call from others; the contract's table, its first row that holds."""
-    if delivery.reference is not None:
-        return Identity.REFERENCE, [delivery.reference]
-    if report.product is Product.DEV and call_id is not None:
-        # A call_id is unique per Plum outbound server only, so the client's own reference and the phone join in.
-        return Identity.CALL_ID, [call_id, message_reference, phone_raw]
-    if report.product is Product.FUSE and phone_raw is not None and queued_at is not None:
-        return Identity.DERIVED, [phone_raw, queued_at.isoformat()]
-    return Identity.NONE, [str(delivery.id)]
-
-
-def call_key(kind: str, integration: str, *values: str | None) -> UUID:
-    """A UUID made of what tells a call from others (version 5, RFC 9562), so any process finds the same.
-
-    Of the kinds that are an `Identity` it is the outcome's id.
-    """
-    name = _NAMESPACE.bytes + _encode([kind, integration, *values]).encode()
-    return UUID(bytes=hashlib.sha1(name, usedforsecurity=False).digest()[:16], version=5)
 
 
 def _disposition(status: Status, callee_type: CalleeType | None) -> tuple[Disposition, AnsweredBy | None]:
@@ -278,15 +259,12 @@ def _digest(outcome: Outcome) -> str:
     judged = [*tuple(outcome)[_JUDGED], outcome.events]
     as_sent = [outcome.extra, outcome.problems]
     if not any(as_sent):
-        return _hash(_encode([judged, _NOTHING])) + _HASH_OF_NOTHING
-    return _hash(_encode([judged, _canonical(as_sent)])) + _hash(_encode(as_sent))
+        return _hash(encode([judged, _NOTHING])) + _HASH_OF_NOTHING
+    return _hash(encode([judged, _canonical(as_sent)])) + _hash(encode(as_sent))
 
 
 _JUDGED = slice(Outcome._fields.index("integration"), Outcome._fields.index("ended_at"))
 _NOTHING: list[Json] = [{}, []]  # what `_canonical` makes of nulls alone
-
-
-_encode = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
 def _canonical(value: Json) -> Json:
@@ -302,4 +280,4 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-_HASH_OF_NOTHING = _hash(_encode(_NOTHING))
+_HASH_OF_NOTHING = _hash(encode(_NOTHING))

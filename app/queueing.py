@@ -18,7 +18,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from app.errors import Exists
-from app.expected import expected_id
+from app.identity import expected_id
 from app.model import CallState, ExpectedCall, Integration, Product
 from app.plum.client import BulkRequest, CallRequest, Client, InvalidRequest, NothingQueued
 from app.plum.client.requests import Terms

@@ -58,7 +58,7 @@ def run(seconds: float, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         os.chmod(directory, 0o755)
-        for engine, url in _stores(directory):
+        for engine, url in stores(directory):
             with _servers(engine, url, directory) as servers:
                 found = {name: [] for name in servers}
                 for turn in range(rounds + 1):
@@ -73,22 +73,11 @@ def run(seconds: float, rounds: int) -> None:
                 _check_counts(url, sum(one.answers for one in found["ours"]), servers["ours"])
 
 
-def load(server: Server, seconds: float, label: str) -> Round:
-    """One run of wrk with as many connections as a busy sender has."""
+def load(server: Server, seconds: float, label: str | None) -> Round:
+    """One run of wrk with as many connections as a busy sender has: posts, or probes where they have no label."""
     before = server.cpu_seconds()
-    script = str(Path(__file__).parent / "post.lua")
-    command = [
-        "wrk",
-        "-t1",
-        f"-c{CONNECTIONS}",
-        f"-d{seconds:g}s",
-        "--latency",
-        "-s",
-        script,
-        server.url,
-        "--",
-        label,
-    ]
+    posts = ["-s", str(Path(__file__).parent / "post.lua"), server.url, "--", label] if label else [server.url]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", *posts]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     answers = int(re.search(r"(\d+) requests in", text)[1])
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
@@ -142,7 +131,7 @@ def _check_counts(url: str, acknowledged: int, ours: Server) -> None:
     assert ours.process.poll() is None
 
 
-def _stores(directory: Path) -> Iterator[tuple[str, str]]:
+def stores(directory: Path) -> Iterator[tuple[str, str]]:
     yield "sqlite", f"sqlite:///{directory / 'outcomes.db'}"
     cluster = new_cluster(directory)
     try:

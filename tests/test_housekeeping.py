@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -292,12 +293,43 @@ def test_known_keys_are_kept_hashed_and_forgotten_when_they_end(tmp_path) -> Non
     assert KnownKeys(tmp_path).read() == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff", b"[" * 200_000])
+BROKEN = [b"", b"{", b"[]", b'{"a": 1}', b"\xff", b"[" * 200_000]
+
+
+@pytest.mark.parametrize("content", BROKEN)
 def test_a_file_of_known_keys_that_broke_is_written_anew(tmp_path, content) -> None:
     (tmp_path / "keys.json").write_bytes(content)
     keys = KnownKeys(tmp_path)
     assert keys.read() == {}
     known = {hashed("secret").hex(): KnownKey(Integration("i", None), None)}
+    keys.replace(known)
+    assert KnownKeys(tmp_path).read() == known
+
+
+def test_scripts_are_kept_beside_the_keys_and_forgotten_when_they_are_removed(tmp_path) -> None:
+    keys, others = KnownKeys(tmp_path), KnownKeys(tmp_path)
+    for script in ("<vxml>é</vxml>", "<vxml>2</vxml>", None):
+        known = {hashed("secret").hex(): KnownKey(Integration("i", None, script), NOW)}
+        keys.replace(known)
+        assert others.read() == keys.read() == known
+
+
+def test_programs_without_scripts_and_this_one_read_each_others_keys(tmp_path) -> None:
+    known = {hashed("secret").hex(): KnownKey(Integration("i", Product.DEV, "<vxml/>"), NOW)}
+    KnownKeys(tmp_path).replace(known)
+    written = json.loads((tmp_path / "keys.json").read_text())
+    assert written == {hashed("secret").hex(): ["i", "dev", NOW.isoformat()]}
+    (tmp_path / "scripts.json").unlink()
+    assert KnownKeys(tmp_path).read() == {hashed("secret").hex(): KnownKey(Integration("i", Product.DEV), NOW)}
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_file_of_scripts_that_broke_costs_no_key(tmp_path, content) -> None:
+    known = {hashed("secret").hex(): KnownKey(Integration("i", None, "<vxml/>"), None)}
+    keys = KnownKeys(tmp_path)
+    keys.replace(known)
+    (tmp_path / "scripts.json").write_bytes(content)
+    assert {one.integration.name for one in keys.read().values()} == {"i"}
     keys.replace(known)
     assert KnownKeys(tmp_path).read() == known
 

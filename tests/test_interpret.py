@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.interpret import interpret
-from app.model import CalleeType, Delivery, Disposition, Outcome, Product, Reading, Status
+from app.identity import start_id
+from app.interpret import interpret, start_fields
+from app.model import CalleeType, Delivery, Disposition, Outcome, Product, Reading, Status, Verdict
 from app.normalise import VERSION, fold, same_reading
 from app.store.types import to_json
 from app.values import phone
@@ -371,3 +373,65 @@ def test_a_north_american_number_is_read_as_the_library_reads_it(dialled: str) -
     parsed = phonenumbers.parse(dialled, "US")
     assert phonenumbers.is_possible_number_with_reason(parsed) == phonenumbers.ValidationResult.IS_POSSIBLE
     assert phone(dialled, "US") == phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
+# --- starts
+
+
+FIVE = ("phone_number", "call_id", "message_reference", "campaign_parameters", "call_parameters")
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.binary(max_size=200) | bodies.map(lambda body: json.dumps(body, default=str).encode()),
+    content_types,
+    st.text(),
+)
+def test_a_start_stays_one_whatever_it_says(body, content_type, query) -> None:
+    reading = read(body, content_type, started=True, query=query)
+    assert (reading.verdict, reading.outcome, reading.reason, reading.problems) == (Verdict.STARTED, None, None, ())
+    fields = start_fields(reading.delivery)
+    assert set(fields) <= set(FIVE)
+    assert all(isinstance(value, str) and value for value in fields.values())
+    assert (reading.start_of is None) == ("call_id" not in fields)
+
+
+def test_a_start_names_its_call_however_it_is_sent() -> None:
+    told = {"phone_number": "+16175551234", "call_id": "7", "message_reference": "a"}
+    form = urlencode(told).encode()
+    ways = [
+        read(form, started=True),
+        read(b"", started=True, query=urlencode(told)),
+        read(b"call_id=7&message_reference=", started=True, query=urlencode(told | {"call_id": "8"})),
+        read(json.dumps(told | {"call_id": 7, "PHONE_NUMBER": "1"}).encode(), started=True),
+        read(gzip.compress(form), started=True, headers=(("Content-Encoding", "gzip"),)),
+        *(
+            read(urlencode(told | {"phone_number": phone}).encode(), started=True)
+            for phone in ("6175551234", "'(617) 555-1234'")
+        ),
+    ]
+    assert {one.start_of for one in ways} == {start_id("i", "7", "a", "+16175551234")}
+
+
+def test_a_start_and_its_result_name_one_call_where_the_number_does_not_parse_too() -> None:
+    for number in ("junk", "5551234", ""):
+        told = {"phone_number": number, "call_id": "7", "message_reference": "a\x00"}
+        outcome = read(urlencode(told | {"result": "Failed"}).encode()).outcome
+        assert outcome
+        named = start_id(
+            "i", outcome.call_id, outcome.message_reference, outcome.phone_number or outcome.phone_number_raw
+        )
+        assert read(urlencode(told).encode(), started=True).start_of == named
+
+
+def test_starts_of_different_calls_name_different_ones() -> None:
+    told = {"phone_number": "+16175551234", "call_id": "7", "message_reference": "a"}
+    others = [told, *(told | {name: value} for name in told for value in ("8", ""))]
+    named = [read(urlencode(one).encode(), started=True).start_of for one in others]
+    assert named.count(None) == 1  # the one without a call_id
+    assert len(set(named)) == len(others)
+
+
+def test_a_start_that_breaks_off_is_quarantined_and_names_nothing() -> None:
+    reading = read(b"call_id=7", started=True, cut_short=True)
+    assert (reading.verdict, reading.reason, reading.start_of) == (Verdict.QUARANTINED, "cut_short", None)

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
-from app.expected import expected_id
+from app.identity import expected_id
 from app.interpret import interpret, interpret_all
 from app.model import CallState, Delivery, ExpectedCall, Product, Verdict
 from app.plum.client import CallStatus, NotPermitted, Unavailable, UnknownCall, WrongCredentials

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, datetime, timedelta
+from typing import BinaryIO
 
 import click
 
-from app import serving
+from app import serving, voicexml
 from app.auditing import log_command
 from app.commands.opening import opened
 from app.config import Settings
 from app.model import Product, Scope
 from app.store import integrations, tokens
-from app.terminal import Duration, as_json, example, print_json, print_rows, say
+from app.terminal import Duration, as_json, example, harmless_lines, print_json, print_rows, say
 
 
 @click.group()
@@ -84,6 +86,35 @@ def enable_integration(name: str) -> None:
     say(f"{name} is enabled")
 
 
+@integration.command("script")
+@click.argument("name")
+@click.argument("file", required=False, type=click.File("rb"))
+@click.option("--remove", is_flag=True, help="End the calls in good order again, as without a script.")
+@as_json
+@example("integration script reminders welcome.vxml")
+def integration_script(name: str, file: BinaryIO | None, *, remove: bool, as_json: bool) -> None:
+    """Store the VoiceXML that calls hear at NAME's start_url; FILE - is standard input. Without FILE, print it.
+
+    \b
+    In texts and quoted attributes these stand for the call's values:
+      {{ phone_number }}  {{ call_id }}  {{ message_reference }}
+      {{ campaign_parameters }}  {{ call_parameters }}
+    """
+    if file and remove:
+        raise click.UsageError("give FILE or --remove, not both")
+    script = voicexml.checked(file.read(voicexml.MAX_BYTES + 1)) if file else None
+    with opened() as (_, database):
+        if not (file or remove):
+            _print_script(name, integrations.get_script(database, name), as_json)
+            return
+        log_command(database, "integration script", [("name", name), ("script", "own" if script else "default")])
+        integrations.set_script(database, name, script)
+    if as_json:
+        _print_script(name, script, as_json)
+    else:
+        say(f"{name}'s calls hear {'this script' if script else 'the default'} within 5 s")
+
+
 @click.group()
 def token() -> None:
     """Analysts' API tokens."""
@@ -137,3 +168,12 @@ def _print_integration(settings: Settings, name: str, product: Product | None, k
         print_json({"name": name, "product": product or "auto", "key": key, "result_url": url})
     else:
         click.echo(url)
+
+
+def _print_script(name: str, script: str | None, as_json: bool) -> None:
+    if as_json:
+        print_json({"name": name, "script": script})
+    elif script is None:
+        click.echo(f"{name} has none; its calls are ended in good order", err=True)
+    else:
+        click.echo(harmless_lines(script) if sys.stdout.isatty() else script, nl=False)

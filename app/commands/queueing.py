@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import click
-from marshmallow import ValidationError
 from werkzeug.datastructures import MultiDict
 
 from app import accounts, factory, serving
@@ -25,10 +24,11 @@ from app.queueing import DESTINATION, Batch, Line, bulk_queue, queue
 from app.redialling import Redial, redial
 from app.store import do_not_call, schema_version
 from app.store.database import Database, questions_database
-from app.store.integrations import active_keys, integrations_by_name
+from app.store.integrations import ActiveKeys, integrations_by_name
 from app.store.rows import outcome_values
 from app.terminal import as_json, complain, example, print_json, print_values, say
 from app.web.deliveries import delivery_id
+from app.web.errors import Invalid
 from app.web.filters import MissingSchema, asked
 from app.web.registration import window_end
 from app.web.schemas import OutcomeSchema
@@ -44,8 +44,8 @@ class _Moment(click.ParamType[datetime]):
             return value
         try:
             return window_end(value)
-        except ValidationError as error:
-            self.fail(str(error.messages[0]), param, ctx)
+        except Invalid as error:
+            self.fail(error.errors["time"][0], param, ctx)
 
 
 def _terms(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -210,7 +210,7 @@ def _line(settings: Settings, database: Database, name: str, key: str | None) ->
     integration = _integration(database, name)
     if not key:
         raise click.UsageError("keys are kept hashed, so give that of the result_url: --key KEY or PLUM_RESULT_KEY")
-    known = active_keys(database, datetime.now(UTC)).get(hashed(key).hex())
+    known = ActiveKeys(database).look(datetime.now(UTC)).get(hashed(key).hex())
     if known is None or known.integration.name != name:
         raise click.UsageError(f"the key opens nothing for {name}; for a new one: integration rotate {name}")
     return Line(

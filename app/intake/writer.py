@@ -29,14 +29,18 @@ log = logging.getLogger(__name__)
 
 
 class _Group:
-    """Deliveries that share a commit; once that is done, their receipts, or what stands against them all."""
+    """Deliveries that share a commit; once that is done, their receipts, or what stands against them all.
 
-    __slots__ = ("deliveries", "done", "failure", "receipts", "size")
+    The impatient ones, who did not wait so long, have theirs before, of the spool.
+    """
+
+    __slots__ = ("deliveries", "done", "failure", "impatient", "receipts", "size")
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
+        self.impatient: list[int] = []
         self.size = 0
-        self.receipts: list[Receipt] = []
+        self.receipts: dict[int, Receipt] = {}  # by where the delivery stands
         self.failure: Exception | None = None
         self.done = threading.Event()
 
@@ -66,22 +70,42 @@ class Writer:
         self._forming: _Group | None = None
         self._joining = threading.Lock()  # of the one above
         self._turn = threading.Lock()
+        self._leaving = threading.Lock()
         self._under_way = 0
 
-    def submit(self, delivery: Delivery) -> Receipt:
-        """Returns once the delivery is durable. Raises `StoreUnavailable` where neither store nor spool takes it."""
+    def submit(self, delivery: Delivery, patience: float | None = None) -> Receipt:
+        """Returns once the delivery is durable. Raises `StoreUnavailable` where neither store nor spool takes it.
+
+        After so many seconds of `patience` with the store it goes to the spool, whatever its group comes to.
+        """
+        group, at = self._join(delivery, is_impatient=patience is not None)
+        if at == 0 and patience is None:
+            self._lead(group)
+        elif at == 0:  # others may have to be led for longer than it waits
+            threading.Thread(target=self._lead, args=(group,), daemon=True).start()
+        if not group.done.wait(patience):
+            self._leave(group, at)
+        if at not in group.receipts:
+            raise group.failure or StoreUnavailable("writing was broken off; post it again")
+        return group.receipts[at]
+
+    def _join(self, delivery: Delivery, *, is_impatient: bool) -> tuple[_Group, int]:
         with self._joining:
             if self._forming is None or self._forming.is_full:
                 self._forming = _Group()
-            group = self._forming
-            at = group.add(delivery)
-        if at == 0:
-            self._lead(group)
-        else:
-            group.done.wait()
-        if not group.receipts:
-            raise group.failure or StoreUnavailable("writing was broken off; post it again")
-        return group.receipts[at]
+            at = self._forming.add(delivery)
+            if is_impatient:
+                self._forming.impatient.append(at)
+            return self._forming, at
+
+    def _leave(self, group: _Group, at: int) -> None:
+        """All that are impatient go at once, for one sync. The store may get them both ways, and counts them once."""
+        with self._leaving:
+            if at in group.receipts:
+                return
+            going = {at: group.deliveries[at] for at in list(group.impatient) if at not in group.receipts}
+            self._spool.append(list(going.values()))
+            self._settle(group, {at: Receipt(one.id, Verdict.SPOOLED) for at, one in going.items()})
 
     def _lead(self, group: _Group) -> None:
         try:
@@ -112,13 +136,18 @@ class Writer:
 
     def _write(self, group: _Group) -> None:
         try:
-            group.receipts = self._store_or_spool(group.deliveries)
+            self._settle(group, dict(enumerate(self._store_or_spool(group.deliveries))))
         except Exception as error:  # noqa: BLE001  of whatever kind: each of the group has to hear of it
             group.failure = error
-            return
-        for verdict, number in Counter(receipt.verdict for receipt in group.receipts).items():
+
+    def _settle(self, group: _Group, receipts: dict[int, Receipt]) -> None:
+        """Hand out the receipts; those who have one keep it. Each counts as what it was when it became durable."""
+        with self._joining:
+            first = {at: receipt for at, receipt in receipts.items() if at not in group.receipts}
+            group.receipts |= first
+        for verdict, number in Counter(receipt.verdict for receipt in first.values()).items():
             metrics.DELIVERIES.labels(verdict.value).inc(number)
-        count_readings(group.receipts)
+        count_readings(first.values())
 
     def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
         # Large bodies take long to understand, so that others need a turn between them.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Select, case, insert, null, select, update
 
 from app.errors import Disabled, Exists, NotFound
 from app.model import Integration, KnownKey, Product, hashed
@@ -30,7 +32,7 @@ def rotate_integration(database: Database, name: str, grace: timedelta, now: dat
     with database.writing() as connection:
         row = connection.execute(select(integrations).where(integrations.c.name == name)).first()
         if row is None:
-            raise NotFound(f"no integration is named {name}; see: integration list")
+            raise _unknown(name)
         if row.disabled_at:
             raise Disabled(f"{name} is disabled, so its new URL would be dead; first: integration enable {name}")
         ends = now + grace
@@ -42,52 +44,97 @@ def rotate_integration(database: Database, name: str, grace: timedelta, now: dat
         )
         key = secrets.token_urlsafe(16)
         connection.execute(insert(integration_keys).values(key_hash=hashed(key), integration=name, created_at=now))
-    return _integration(row), key
+    return _integration(row, row.script), key
 
 
 def disable_integration(database: Database, name: str, now: datetime) -> None:
     """Its URLs answer 404 from now on; what it sent stays. Raises `NotFound`."""
-    _set_disabled_at(database, name, now)
+    _set(database, name, disabled_at=now)
 
 
 def enable_integration(database: Database, name: str) -> None:
     """Its URLs that have not expired open again. Raises `NotFound`."""
-    _set_disabled_at(database, name, None)
+    _set(database, name, disabled_at=None)
 
 
-def _set_disabled_at(database: Database, name: str, moment: datetime | None) -> None:
+def set_script(database: Database, name: str, script: str | None) -> None:
+    """What its calls hear from now on; None: the default. Raises `NotFound`."""
+    digest = None if script is None else hashlib.sha256(script.encode()).digest()
+    _set(database, name, script=script, script_sha256=digest)
+
+
+def get_script(database: Database, name: str) -> str | None:
+    """What its calls hear, None where that is the default. Raises `NotFound`."""
+    with database.reading() as connection:
+        row = connection.execute(select(integrations.c.script).where(integrations.c.name == name)).first()
+    if row is None:
+        raise _unknown(name)
+    script: str | None = row.script
+    return script
+
+
+def _set(database: Database, name: str, **values: object) -> None:
     with database.writing() as connection:
-        statement = update(integrations).where(integrations.c.name == name).values(disabled_at=moment)
+        statement = update(integrations).where(integrations.c.name == name).values(values)
         if connection.execute(statement).rowcount == 0:
-            raise NotFound(f"no integration is named {name}; see: integration list")
+            raise _unknown(name)
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"no integration is named {name}; see: integration list")
 
 
 def list_integrations(database: Database) -> list[dict[str, object]]:
+    shown = [column for column in integrations.c if not column.name.startswith("script")]
+    script = case((integrations.c.script_sha256.is_(None), "default"), else_="own").label("script")
     with database.reading() as connection:
-        rows = connection.execute(select(integrations).order_by(integrations.c.name)).mappings()
+        rows = connection.execute(select(*shown, script).order_by(integrations.c.name)).mappings()
         return [dict(row) | {"product": row["product"] or "auto"} for row in rows]
 
 
 def integrations_by_name(database: Database) -> dict[str, Integration]:
     """All of them, disabled ones too."""
     with database.reading() as connection:
-        return {row.name: _integration(row) for row in connection.execute(select(integrations))}
+        return {row.name: _integration(row, row.script) for row in connection.execute(select(integrations))}
 
 
-def active_keys(database: Database, now: datetime) -> dict[str, KnownKey]:
-    """All keys that open something now, by the hex of their hash."""
-    statement = (
+class ActiveKeys:
+    """All keys that open something. Who looks often reads each script only once, however many are kept."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._scripts: dict[bytes, str] = {}  # by digest, of the last look
+
+    def look(self, now: datetime) -> dict[str, KnownKey]:
+        """Those that open something now, by the hex of their hash."""
+        known = self._scripts
+        with self._database.reading() as connection:
+            rows = connection.execute(_active(now, known)).all()
+        known = known | {row.script_sha256: row.script for row in rows if row.script is not None}
+        self._scripts = {row.script_sha256: known[row.script_sha256] for row in rows if row.script_sha256}
+        return {
+            row.key_hash.hex(): KnownKey(_integration(row, known.get(row.script_sha256)), row.expires_at)
+            for row in rows
+        }
+
+
+def _active(now: datetime, known: Collection[bytes]) -> Select[Any]:
+    """Without the scripts of these digests."""
+    unread = case((integrations.c.script_sha256.in_(known), null()), else_=integrations.c.script).label("script")
+    return (
         select(
-            integration_keys.c.key_hash, integration_keys.c.expires_at, integrations.c.name, integrations.c.product
+            integration_keys.c.key_hash,
+            integration_keys.c.expires_at,
+            integrations.c.name,
+            integrations.c.product,
+            integrations.c.script_sha256,
+            unread,
         )
         .select_from(integration_keys.join(integrations))
         .where(integrations.c.disabled_at.is_(None))
         .where(integration_keys.c.expires_at.is_(None) | (integration_keys.c.expires_at > now))
     )
-    with database.reading() as connection:
-        rows = connection.execute(statement).all()
-    return {row.key_hash.hex(): KnownKey(_integration(row), row.expires_at) for row in rows}
 
 
-def _integration(row: Any) -> Integration:
-    return Integration(row.name, Product(row.product) if row.product else None)
+def _integration(row: Any, script: str | None) -> Integration:
+    return Integration(row.name, Product(row.product) if row.product else None, script)

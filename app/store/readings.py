@@ -21,7 +21,7 @@ from app.store import changes, expected
 from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.rows import delivery_row, outcome_from_row, outcome_row, outcome_values
-from app.store.schema import deliveries, outcomes
+from app.store.schema import deliveries, is_later, outcomes
 
 # A delivery with the outcome that it gives by itself, and those of a group by the call they are about.
 OutcomeReading = tuple[Delivery, Outcome]
@@ -157,7 +157,7 @@ def _seen_digests(
     if unclear:
         ours = [delivery.id for group in by_outcome.values() for delivery, _ in group]
         later = select(deliveries.c.outcome_id, deliveries.c.digest).where(
-            deliveries.c.outcome_id.in_(unclear), deliveries.c.later, deliveries.c.id.not_in(ours)
+            deliveries.c.outcome_id.in_(unclear), is_later, deliveries.c.id.not_in(ours)
         )
         firsts = connection.execute(select(outcomes.c.first_delivery_id).where(outcomes.c.id.in_(unclear))).scalars()
         first = select(deliveries.c.outcome_id, deliveries.c.digest).where(deliveries.c.id.in_(firsts.all()))

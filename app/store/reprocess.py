@@ -24,14 +24,14 @@ from app.store.query.conditions import where
 from app.store.query.question import Question, Records
 from app.store.readings import OutcomeReading, first_columns, judge, polled
 from app.store.rows import delivery_from_row, delivery_row, outcome_from_row, outcome_row, outcome_values
-from app.store.schema import deliveries, outcomes
+from app.store.schema import deliveries, is_later, outcomes
 
 BATCH = 200
 
 Interpret = Callable[[Delivery], Reading]
 
 # What a reading makes of a delivery's row; the rest is the callback as it came.
-_UNDERSTOOD = ("product", "verdict", "reason", "outcome_id", "problems", "normaliser", "digest", "later")
+_UNDERSTOOD = ("product", "verdict", "reason", "outcome_id", "problems", "normaliser", "digest", "later", "start_of")
 _COMPARED = [column.name for column in Records.OUTCOMES.columns if column.name not in ("id", "normaliser")]
 
 
@@ -170,7 +170,7 @@ def _all_of(outcome_ids: Iterable[UUID]) -> Select[Any]:
     first = select(outcomes.c.first_delivery_id.label("id")).where(
         outcomes.c.id.in_(ids), outcomes.c.first_delivery_id.is_not(None)
     )
-    later = select(deliveries.c.id).where(deliveries.c.outcome_id.in_(ids), deliveries.c.later)
+    later = select(deliveries.c.id).where(deliveries.c.outcome_id.in_(ids), is_later)
     return select(union_all(first, later).subquery().c.id)
 
 

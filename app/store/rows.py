@@ -68,6 +68,7 @@ def delivery_row(reading: Reading) -> Values:
         delivery.cut_short,
         delivery.body,
         False,
+        reading.start_of,
     )
 
 

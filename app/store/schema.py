@@ -4,6 +4,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Table,
     Uuid,
     false,
+    literal_column,
     text,
 )
 
@@ -39,6 +41,8 @@ integrations = Table(
     Column("product", Word),  # null: told from each body
     Column("created_at", UtcDateTime, nullable=False),
     Column("disabled_at", UtcDateTime),
+    Column("script", CodePointText),  # null: the default one
+    Column("script_sha256", LargeBinary(32)),  # by which who has read it knows it again
 )
 
 integration_keys = Table(
@@ -87,8 +91,11 @@ deliveries = Table(
     Column("cut_short", Boolean, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("later", Boolean, nullable=False, server_default=false()),  # than the first of its outcome
+    Column("start_of", Uuid),  # of a start that names its call
 )
 Index("ix_deliveries_newest", deliveries.c.received_at, deliveries.c.id.desc())
+# SQLite takes an index for the very words of its WHERE alone, and SQLAlchemy would write `later = 1`.
+is_later: ColumnElement[bool] = literal_column("deliveries.later")
 # Outcome ids are random, so an index of all deliveries by them would write a page for each. Nearly every outcome has
 # one delivery, which its row names; only the others are looked up here.
 Index(
@@ -96,6 +103,12 @@ Index(
     deliveries.c.outcome_id,
     sqlite_where=deliveries.c.later,
     postgresql_where=deliveries.c.later,
+)
+Index(
+    "ix_deliveries_start_of",
+    deliveries.c.start_of,
+    sqlite_where=deliveries.c.start_of.is_not(None),
+    postgresql_where=deliveries.c.start_of.is_not(None),
 )
 
 outcomes = Table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Response, jsonify
 
+from app.identity import start_id
 from app.model import Scope
 from app.store import records
 from app.store.query.question import Records
@@ -43,9 +44,11 @@ def get_outcome(outcome_id: str) -> Response:
 @fails(404)
 @blueprint.answers(page_of(DeliverySchema))
 def list_deliveries_of(asked: Asked, outcome_id: str) -> Response:
-    """List everything received about one call."""
+    """List everything received about one call, its start too."""
     outcome = records.get_record(parts().answers, Records.OUTCOMES, id_of(outcome_id))
-    return listed(asked.also("outcome_id", outcome["id"]), DeliverySchema)
+    phone = outcome["phone_number"] or outcome["phone_number_raw"]
+    start = start_id(outcome["integration"], outcome["call_id"], outcome["message_reference"], phone)
+    return listed(asked.also("outcome_id", [outcome["id"], *([start] if start else [])]), DeliverySchema)
 
 
 @blueprint.get("/deliveries")

@@ -63,9 +63,9 @@ class Keyring:
         self._under_way: threading.Event | None = None  # set once what the look has found counts
         self._starting = threading.Lock()
 
-    def integration(self, key: str) -> Integration | None:
-        """Whom the key opens for, or None. Raises `StoreUnavailable` if that cannot be known."""
-        known = self._find(lambda secrets: _unless_expired(secrets.keys.get(hashed(key).hex())))
+    def integration(self, key: str, patience: float = PATIENCE_SECONDS) -> Integration | None:
+        """Whom the key opens for, or None. Raises `StoreUnavailable` if that cannot be known in so many seconds."""
+        known = self._find(lambda secrets: _unless_expired(secrets.keys.get(hashed(key).hex())), patience)
         return known.integration if known else None
 
     def token(self, secret: str) -> Token | None:
@@ -76,26 +76,34 @@ class Keyring:
             threading.Thread(target=self._note, args=(found.name,), daemon=True).start()
         return found
 
-    def _find(self, found_in: Callable[[Secrets], _T | None]) -> _T | None:
+    def _find(self, found_in: Callable[[Secrets], _T | None], patience: float = PATIENCE_SECONDS) -> _T | None:
         asked_at = time.monotonic()
-        age = asked_at - self._ended_at
-        if age > (AWAY_SECONDS if self._failure else FRESH_SECONDS):
-            self._start_look().wait(PATIENCE_SECONDS)
-        elif age > LOOK_SECONDS:
-            self._start_look()
-        if found := found_in(self._secrets):
+        if found := found_in(self._in_time(asked_at, patience)):
             return found
         if self._failure and time.monotonic() - self._ended_at <= FAILED_SECONDS:
             raise self._failure
-        failure = self._look_since(asked_at)
+        failure = self._look_since(asked_at, patience)
         found = found_in(self._secrets)
         if failure and found is None:
             raise failure
         return found
 
-    def _look_since(self, asked_at: float) -> StoreUnavailable | None:
+    def _in_time(self, asked_at: float, patience: float) -> Secrets:
+        """As of the last look. One that takes too long counts as failed for who waits for it."""
+        age = asked_at - self._ended_at
+        if age > (AWAY_SECONDS if self._failure else FRESH_SECONDS):
+            if not self._start_look().wait(patience):
+                return self._last_known(self._secrets)
+        elif age > LOOK_SECONDS:
+            self._start_look()
+        return self._secrets
+
+    def _last_known(self, secrets: Secrets) -> Secrets:
+        return Secrets({**self._remembered(), **secrets.keys}, secrets.tokens)
+
+    def _look_since(self, asked_at: float, patience: float) -> StoreUnavailable | None:
         """Wait for a look that began after that moment to end; what stood against it."""
-        deadline = asked_at + PATIENCE_SECONDS
+        deadline = asked_at + patience
         while self._began_at < asked_at:
             if not self._start_look().wait(max(0.0, deadline - time.monotonic())):
                 return StoreUnavailable("the store has not said in time what opens for whom")
@@ -116,7 +124,7 @@ class Keyring:
         try:
             secrets, failure = self._looked()
             if failure:
-                secrets = Secrets({**self._remembered(), **secrets.keys}, secrets.tokens)
+                secrets = self._last_known(secrets)
             self._secrets, self._failure = secrets, failure
         finally:
             self._began_at, self._ended_at = began_at, time.monotonic()

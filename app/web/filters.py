@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from typing import Any, ClassVar, Self
@@ -32,9 +32,9 @@ class Asked:
     fields: list[str] | None = None
     count: Kind = Kind.NONE
 
-    def also(self, field: str, value: Any) -> Asked:
-        """The same of those records alone whose field has this value."""
-        condition = Condition(field, Operator.EQUAL, [value])
+    def also(self, field: str, values: Sequence[Any]) -> Asked:
+        """The same of those records alone whose field has any of these values."""
+        condition = Condition(field, Operator.EQUAL, values)
         return replace(self, question=replace(self.question, conditions=[*self.question.conditions, condition]))
 
 

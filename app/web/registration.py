@@ -9,8 +9,8 @@ from typing import Any
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validates_schema
 from marshmallow.validate import Length
 
-from app.expected import expected_id
 from app.exports.cells import json_text
+from app.identity import expected_id
 from app.model import CallState, ExpectedCall
 from app.values import EARLIEST, LATEST, Odd, clean, phone, storable
 from app.web.errors import Invalid
@@ -51,11 +51,18 @@ class WindowEnd(Moment):
     """RFC 3339, in UTC where it has no offset; or Unix seconds."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> datetime:
-        return window_end(str(value))
+        return _window_end(str(value))
 
 
 def window_end(text: str) -> datetime:
-    """Raises `ValidationError`."""
+    """The same of a text alone. Raises `Invalid`."""
+    try:
+        return _window_end(text)
+    except ValidationError as error:
+        raise Invalid({"time": [str(error.messages[0])]}) from None  # type: ignore[index]
+
+
+def _window_end(text: str) -> datetime:
     is_unix = text.isascii() and text.isdigit() and len(text) < 12
     moment = datetime.fromtimestamp(int(text), UTC) if is_unix else parse_moment(text, UTC)
     if not EARLIEST <= moment <= LATEST:

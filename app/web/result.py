@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from app import metrics
-from app.errors import NotFound, Overloaded, PlumError
-from app.model import Integration, Receipt
+from app import metrics, voicexml
+from app.errors import NotFound, Overloaded, PlumError, StoreUnavailable
+from app.interpret import start_fields
+from app.model import Delivery, Integration
+from app.web.auth import PATIENCE_SECONDS
 from app.web.bodies import Body, Held
 from app.web.deliveries import Address, delivery_from, kept_headers
 from app.web.errors import RETRY_AFTER, BodyTooLarge, status_of
@@ -23,14 +25,9 @@ from app.web.parts import Parts
 
 PREFIXES = ("/result/", "/start/")
 ACKNOWLEDGEMENT = b"completed"
-# Ends the call in good order: https://www.w3.org/TR/voicexml20/ and, of its type, RFC 4267.
-HANG_UP = (
-    b'<?xml version="1.0" encoding="UTF-8"?>\n'
-    b'<vxml version="2.0" xmlns="http://www.w3.org/2001/vxml"><form><block><exit/></block></form></vxml>\n'
-)
 PLAIN = "text/plain; charset=utf-8"
-VOICE_XML = "application/voicexml+xml"
 MAX_REFERENCE = 255
+START_SECONDS = 1.0  # with the store, while somebody who was called waits for the script
 
 _URL = re.compile(
     r"/start/(?P<caller>[^/]+)/?|/result/(?P<key>[^/]+)(?:/(?P<kind>call|batch)/(?P<label>.+?))?/?", re.S
@@ -42,12 +39,13 @@ log = logging.getLogger(__name__)
 
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+Headers = Sequence[tuple[str, str]]
 
 
 class Answer(NamedTuple):
     status: str
     text: bytes
-    headers: Sequence[tuple[str, str]] = ()
+    headers: Headers = ()
     content_type: str = PLAIN
 
 
@@ -84,42 +82,74 @@ class PlumFace:
     def _receive(self, environ: Environ, address: Address) -> Answer:
         """Acknowledge a probe at once, and a result or a call's start when it is durable."""
         started = time.perf_counter()
-        integration = self._parts.keyring.integration(address.key)
-        if integration is None:
-            raise NotFound("no integration has this key; see: plum-outcomes integration list")
-        method = environ["REQUEST_METHOD"]
+        method, is_live = environ["REQUEST_METHOD"], _is_live(environ, address)
+        integration = self._sender(address, START_SECONDS if is_live else PATIENCE_SECONDS)
+        patience = max(0.0, started + START_SECONDS - time.perf_counter()) if is_live else None
         if method not in ("GET", "HEAD", "POST"):
             return Answer("405 Method Not Allowed", b"GET, HEAD or POST\n", [("Allow", _METHODS)])
-        # The pages of Plum's DEV contradict themselves on whether a call's start is a GET or a POST.
-        is_asked_start = method == "GET" and address.is_start and bool(environ.get("QUERY_STRING"))
-        if method != "POST" and not is_asked_start:
-            return _probed()
+        if method != "POST" and not is_live:
+            return _probed(integration, address)
         with Body(environ, self._parts.settings.max_body_bytes, self._held) as post:
             body, whole = post.read()
-            if whole and not body and not is_asked_start:
-                return _probed()
-            receipt = self._submit(environ, integration, address, post, body, whole)
+            if whole and not body and method == "POST":
+                return _probed(integration, address)
+            delivery = self._delivery(environ, integration, address, post, body, whole)
+            headers = self._kept(delivery, patience)
         if not whole:
             metrics.REFUSED.labels(reason="cut_short").inc()
             return Answer("400 Bad Request", b"the body ended before its declared length; post it again\n")
         metrics.ACK_SECONDS.observe(time.perf_counter() - started)
-        headers = [("X-Delivery-Id", str(receipt.delivery_id)), ("X-Delivery-Verdict", receipt.verdict.value)]
-        if address.is_start:
-            return Answer("200 OK", HANG_UP, headers, VOICE_XML)
-        return Answer("200 OK", ACKNOWLEDGEMENT, headers)
+        return (
+            self._started(integration, delivery, headers) if is_live else Answer("200 OK", ACKNOWLEDGEMENT, headers)
+        )
 
-    def _submit(
+    def _sender(self, address: Address, patience: float) -> Integration:
+        integration = self._parts.keyring.integration(address.key, patience)
+        if integration is None:
+            raise NotFound("no integration has this key; see: plum-outcomes integration list")
+        return integration
+
+    def _kept(self, delivery: Delivery, patience: float | None) -> Headers:
+        """What the answer says of the delivery: nothing of a start that is lost, which is answered all the same."""
+        try:
+            receipt = self._parts.writer.submit(delivery, patience)
+        except StoreUnavailable as error:
+            if not delivery.started:
+                raise
+            log.error("a call's start is answered and lost: %s", error.detail)
+            metrics.STARTS_LOST.inc()
+            return ()
+        return [("X-Delivery-Id", str(receipt.delivery_id)), ("X-Delivery-Verdict", receipt.verdict.value)]
+
+    def _started(self, integration: Integration, delivery: Delivery, headers: Headers) -> Answer:
+        if integration.script is None:
+            return _heard(voicexml.DEFAULT, {}, headers)
+        return _heard(integration.script, start_fields(delivery, self._parts.settings.max_body_bytes), headers)
+
+    def _delivery(
         self, environ: Environ, integration: Integration, address: Address, post: Body, body: bytes, whole: bool
-    ) -> Receipt:
+    ) -> Delivery:
         headers = kept_headers(environ, address)
         post.hold(sum(len(name) + len(value) for name, value in headers))
         trusted = self._parts.settings.trusted_proxies
-        return self._parts.writer.submit(delivery_from(environ, integration, address, headers, body, whole, trusted))
+        return delivery_from(environ, integration, address, headers, body, whole, trusted)
 
 
-def _probed() -> Answer:
+def _is_live(environ: Environ, address: Address) -> bool:
+    """Whether somebody may be on the line. The pages of Plum's DEV contradict themselves on GET or POST for that."""
+    method = environ["REQUEST_METHOD"]
+    return address.is_start and (method == "POST" or (method == "GET" and bool(environ.get("QUERY_STRING"))))
+
+
+def _probed(integration: Integration, address: Address) -> Answer:
     metrics.PROBES.inc()
+    if address.is_start and integration.script:
+        return _heard(integration.script, {})
     return Answer("200 OK", ACKNOWLEDGEMENT)
+
+
+def _heard(script: str, fields: Mapping[str, str], headers: Headers = ()) -> Answer:
+    return Answer("200 OK", voicexml.render(script, fields).encode(), headers, voicexml.MEDIA_TYPE)
 
 
 def _path(environ: Environ) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.errors import StoreRefused, StoreUnavailable
 from app.intake import breaker as breaker_module
@@ -68,12 +70,14 @@ def writer(store, breaker, spool) -> Writer:
     return Writer(lambda deliveries: [Reading(one) for one in deliveries], store.save, breaker, spool)
 
 
-def submit_all(writer: Writer, deliveries: list[Delivery]) -> list[Receipt | Exception]:
+def submit_all(
+    writer: Writer, deliveries: list[Delivery], patience: float | None = None
+) -> list[Receipt | Exception]:
     results: dict = {}
 
     def submit(one: Delivery) -> None:
         try:
-            results[one.id] = writer.submit(one)
+            results[one.id] = writer.submit(one, patience)
         except BaseException as error:  # noqa: BLE001
             results[one.id] = error
 
@@ -165,6 +169,81 @@ def test_a_store_that_hangs_delays_only_those_under_way(writer, store, breaker) 
     store.works.set()
     wait_until(lambda: not breaker.is_open)
     assert submit_all(writer, [delivery()])[0].verdict is Verdict.APPLIED
+
+
+IMPATIENT_SECONDS = 0.05
+
+
+def test_who_is_impatient_is_in_time_for_the_store_where_it_answers(writer, store, spool) -> None:
+    assert writer.submit(delivery(), patience=10).verdict is Verdict.APPLIED
+    assert len(store.groups) == 1
+    assert list(spool.pieces()) == []
+
+
+def test_who_is_impatient_goes_to_the_spool_and_the_others_wait_for_the_store(
+    writer, store, spool, monkeypatch
+) -> None:
+    monkeypatch.setattr(breaker_module, "HANG_SECONDS", 10)
+    store.works.clear()
+    sent = [delivery() for _ in range(4)]
+    results: dict = {}
+    patient = threading.Thread(target=lambda: results.update(patient=writer.submit(sent[0])))
+    patient.start()
+    receipts = [writer.submit(one, IMPATIENT_SECONDS) for one in sent[1:]]  # in the group behind, led by one of them
+    assert [(one.delivery_id, one.verdict) for one in receipts] == [(one.id, Verdict.SPOOLED) for one in sent[1:]]
+    assert patient.is_alive()
+    store.works.set()
+    patient.join(20)
+    assert results["patient"].verdict is Verdict.APPLIED
+    wait_until(lambda: sorted(one.id for group in store.groups for one in group) == sorted(one.id for one in sent))
+    assert {one.id for piece in spool.pieces() for one in piece.deliveries} == {one.id for one in sent[1:]}
+
+
+def test_those_who_are_impatient_together_cost_the_spool_one_sync(writer, store, spool, monkeypatch) -> None:
+    appended: list[int] = []
+    append = spool.append
+    monkeypatch.setattr(spool, "append", lambda group: (appended.append(len(group)), append(group)))
+    store.works.clear()
+    with writer._turn:
+        sent = [delivery() for _ in range(20)]
+        receipts = submit_all(writer, sent, 0.3)
+    assert {one.verdict for one in receipts} == {Verdict.SPOOLED}
+    assert sum(appended) >= 20
+    assert len(appended) < 10
+    store.works.set()
+
+
+def test_a_delivery_that_comes_both_ways_is_counted_once(writer, store) -> None:
+    before = counted()
+    store.works.clear()
+    assert writer.submit(delivery(), IMPATIENT_SECONDS).verdict is Verdict.SPOOLED
+    assert counted() - before == {"spooled": 1}
+    store.works.set()
+    wait_until(lambda: store.groups)
+    assert writer.submit(delivery()).verdict is Verdict.APPLIED  # behind it, so that the first is counted, if it is
+    assert counted() - before == {"spooled": 1, "applied": 1}
+
+
+def counted() -> Counter[str]:
+    return Counter(
+        {
+            verdict.value: REGISTRY.get_sample_value("plum_deliveries_total", {"verdict": verdict.value}) or 0
+            for verdict in Verdict
+        }
+    )
+
+
+def test_where_neither_takes_it_in_time_who_is_impatient_hears_so_at_once(writer, store, spool, monkeypatch) -> None:
+    def full(_):
+        raise StoreUnavailable("full")
+
+    monkeypatch.setattr(spool, "append", full)
+    monkeypatch.setattr(breaker_module, "HANG_SECONDS", 10)
+    store.works.clear()
+    with pytest.raises(StoreUnavailable, match="full"):
+        writer.submit(delivery(), IMPATIENT_SECONDS)
+    assert store.groups == []
+    store.works.set()
 
 
 def test_the_breaker_closes_when_the_store_is_back(store, breaker) -> None:

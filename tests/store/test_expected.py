@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from app.errors import Contradicts
-from app.expected import expected_id
+from app.identity import expected_id
 from app.interpret import interpret
 from app.model import CallState, Delivery, ExpectedCall, Outcome, Product, Via
 from app.store import changes, expected

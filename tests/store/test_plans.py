@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import event
 
+from app.interpret import interpret
+from app.model import Delivery, Reading
 from app.store import pages
 from app.store.query.question import Condition, Edge, Operator, Order, Question, Records
+from app.store.readings import save
+from app.store.reprocess import reprocess_one
 from app.store.schema import IDENTIFYING
 
 NEWEST = {Records.OUTCOMES: "ended_at", Records.DELIVERIES: "received_at"}
@@ -72,6 +78,35 @@ def test_since_and_until_come_from_the_index(database, bound) -> None:
     middle = pages.page(database, Question(records=Records.OUTCOMES, order=newest)).rows[50]["ended_at"]
     since = Question(records=Records.OUTCOMES, order=newest, conditions=[Condition("ended_at", bound, [middle])])
     assert "ix_outcomes_newest" in plan_of(database, lambda: pages.page(database, since))
+
+
+def test_the_deliveries_of_a_call_come_from_indexes_alone(database) -> None:
+    of_call = Condition("outcome_id", Operator.EQUAL, [uuid4(), uuid4()])
+    question = Question(
+        records=Records.DELIVERIES, order=[Order("received_at", descending=True)], conditions=[of_call]
+    )
+    plan = plan_of(database, lambda: pages.page(database, question))
+    for index in ("ix_deliveries_start_of", "ix_deliveries_later"):
+        assert index in plan, plan
+
+
+@pytest.mark.parametrize("act", ["save", "reprocess"])
+def test_no_callback_and_no_reprocessing_looks_through_all_deliveries(database, act) -> None:
+    """PostgreSQL reads a small table whole, so that its index is seen where it may not."""
+    told = [_told(attempts) for attempts in (1, 3, 2)]
+    save(database, told[:2])
+    ask = {
+        "save": lambda: save(database, told[2:]),
+        "reprocess": lambda: reprocess_one(database, interpret, told[0].delivery.id),
+    }
+    plans = plans_of(database, ask[act], "deliveries")
+    assert any("ix_deliveries_later" in plan for plan in plans), plans
+    assert not [plan for plan in plans if "SCAN deliveries" in plan or "Seq Scan on deliveries" in plan]
+
+
+def _told(attempts: int) -> Reading:
+    body = f"result=Completed&call_id=planned&attempts={attempts}".encode()
+    return interpret(Delivery(id=uuid4(), integration="planned", received_at=datetime.now(UTC), body=body))
 
 
 @pytest.mark.parametrize("field", IDENTIFYING)

@@ -17,8 +17,10 @@ from app.interpret import interpret
 from app.model import Delivery
 from app.store import pages, schema_version
 from app.store.database import Database
+from app.store.integrations import add_integration, get_script, set_script
 from app.store.query.question import Condition, Operator, Question, Records
 from app.store.readings import save
+from app.store.reprocess import reprocess_one
 from app.store.schema import metadata, outcomes
 
 
@@ -55,6 +57,23 @@ def test_outcomes_find_their_first_deliveries_when_an_older_store_is_migrated(da
     schema_version.migrate(database)
     assert {key: deliveries_of(key) for key in before} == before
     assert sorted(map(len, before.values())) == [1, 2]
+
+
+def test_starts_and_scripts_outlast_the_way_down_and_up_as_far_as_the_older_schema_holds_them(database) -> None:
+    add_integration(database, "mine", None, datetime.now(UTC))
+    set_script(database, "mine", "<vxml/>")
+    start = interpret(
+        Delivery(id=uuid4(), integration="mine", received_at=datetime.now(UTC), body=b"call_id=1", started=True)
+    )
+    save(database, [start])
+    assert start.start_of
+    assert _deliveries_of(database, start.start_of) == {start.delivery.id}
+    schema_version.migrate(database, "0009")
+    schema_version.migrate(database)
+    assert get_script(database, "mine") is None
+    assert _deliveries_of(database, start.start_of) == set()
+    reprocess_one(database, interpret, start.delivery.id)
+    assert _deliveries_of(database, start.start_of) == {start.delivery.id}
 
 
 def _deliveries_of(database, outcome_id) -> set:

@@ -117,20 +117,21 @@ class Installation:
         ours = {"PLUM_DATABASE_URL": self.database_url, "PLUM_SPOOL_DIR": str(self.directory / "spool")}
         return others | ours | self.settings
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         command = [str(PROGRAM), *arguments]
         return subprocess.run(
             command,
             env=self.environment(),
             cwd=self.directory,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
 
-    def ok(self, *arguments: str) -> str:
-        done = self.run(*arguments)
+    def ok(self, *arguments: str, stdin: str | None = None) -> str:
+        done = self.run(*arguments, stdin=stdin)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

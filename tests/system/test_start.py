@@ -72,9 +72,56 @@ def test_a_start_makes_no_outcome_and_counts_in_none(sender: Sender) -> None:
     sender.assert_accepted(dev_body())
     outcome = sender.outcome()
     assert outcome["deliveries"] == 1
-    assert [one["verdict"] for one in sender.service.records(f"outcomes/{outcome['id']}/deliveries")] == ["applied"]
     [summary] = sender.service.get("summary", integration=sender.name).json()["data"]
     assert summary["count"] == 1
+
+
+def deliveries_of(sender: Sender, outcome: str, **filters: object) -> list[tuple[str, str | None]]:
+    found = sender.service.records(f"outcomes/{outcome}/deliveries", **filters)
+    return [(one["id"], one["verdict"]) for one in found]
+
+
+def test_a_start_is_among_the_deliveries_of_its_call(sender: Sender) -> None:
+    first, second = (
+        assert_ends_the_call(start(sender)),
+        assert_ends_the_call(start(sender, phone_number="617-555-1234")),
+    )
+    assert_ends_the_call(start(sender, call_id="1"))
+    result = sender.assert_accepted(dev_body(phone_number="tel:+16175551234;postd=2"))
+    asked = assert_ends_the_call(sender.service.request("GET", f"{path(sender)}?{urlencode(FIELDS)}"))
+    outcome = sender.outcome()
+    told = [(asked, "started"), (result, "applied"), (second, "started"), (first, "started")]
+    assert deliveries_of(sender, outcome["id"]) == told
+    assert deliveries_of(sender, outcome["id"], limit=1, sort="received_at") == told[::-1]
+    assert deliveries_of(sender, outcome["id"], verdict="started") == [one for one in told if one[1] == "started"]
+    assert sender.deliveries(outcome_id=outcome["id"]) == sender.deliveries(verdict="applied")
+    assert outcome["deliveries"] == 1
+    assert {one["outcome_id"] for one in sender.deliveries(verdict="started")} == {None}
+
+
+def test_a_start_is_found_by_the_call_of_a_reference(sender: Sender) -> None:
+    started = assert_ends_the_call(start(sender))
+    result = sender.assert_accepted(dev_body(), below="/call/appt-42")
+    outcome = sender.outcome()
+    assert outcome["identity"] == "reference"
+    assert deliveries_of(sender, outcome["id"]) == [(result, "applied"), (started, "started")]
+
+
+@pytest.mark.parametrize("other", [{"call_id": "2"}, {"message_reference": ""}, {"phone_number": "16175551235"}])
+def test_a_start_of_another_call_is_not_among_them(sender: Sender, other: dict[str, str]) -> None:
+    assert_ends_the_call(start(sender, **other))
+    result = sender.assert_accepted(dev_body())
+    assert deliveries_of(sender, sender.outcome()["id"]) == [(result, "applied")]
+
+
+def test_starts_that_an_older_program_has_kept_are_found_once_they_are_read_again(sender: Sender) -> None:
+    started, result = assert_ends_the_call(start(sender)), sender.assert_accepted(dev_body())
+    outcome = sender.outcome()["id"]
+    with sender.service.sql() as connection:
+        connection.execute("UPDATE deliveries SET start_of = NULL")
+    assert deliveries_of(sender, outcome) == [(result, "applied")]
+    sender.service.ok("reprocess", "verdict=started", f"integration={sender.name}")
+    assert deliveries_of(sender, outcome) == [(result, "applied"), (started, "started")]
 
 
 @pytest.mark.parametrize("body", [b"result=Completed&call_id=1", b"\xff\x00", b'{"status":"completed"}', b"x"])

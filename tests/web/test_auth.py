@@ -190,3 +190,29 @@ def test_after_silence_one_look_is_waited_for_and_no_second(monkeypatch) -> None
         assert keyring.integration("one") == KNOWN
         assert store.looks == looks
         time.sleep(auth.MISS_SECONDS)
+
+
+def test_who_is_impatient_is_known_by_what_any_process_has_seen(monkeypatch) -> None:
+    store = Store(one=None)
+    store.answers.clear()
+    keyring = store.keyring(keys(seen=None))
+    began = time.monotonic()
+    assert keyring.integration("seen", 0.1) == KNOWN
+    with pytest.raises(StoreUnavailable):
+        keyring.integration("one", 0.1)
+    assert time.monotonic() - began < auth.PATIENCE_SECONDS / 2
+    store.answers.set()
+    assert keyring.integration("one") == KNOWN
+
+
+def test_who_is_impatient_does_not_wait_out_a_look_after_silence(monkeypatch) -> None:
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.05)
+    store = Store(one=None)
+    keyring = store.keyring()
+    assert keyring.integration("one") == KNOWN
+    time.sleep(0.1)
+    store.answers.clear()
+    began = time.monotonic()
+    assert keyring.integration("one", 0.1) == KNOWN
+    assert time.monotonic() - began < auth.PATIENCE_SECONDS / 2
+    store.answers.set()

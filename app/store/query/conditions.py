@@ -27,7 +27,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
 from app.store.query.question import Condition, Operator, Question, is_json
-from app.store.schema import deliveries, outcomes
+from app.store.schema import deliveries, is_later, outcomes
 
 _LAST = chr(0x10FFFF)
 EMPTY = ("[]", "{}")
@@ -62,15 +62,19 @@ def _condition(column: Column[Any], condition: Condition) -> ColumnElement[bool]
 
 def _equal(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
     if column is deliveries.c.outcome_id:
-        return _of_outcomes(values)
+        return _of_calls(values)
     return column == bound(column, values[0]) if len(values) == 1 else column.in_(values)
 
 
-def _of_outcomes(ids: list[UUID]) -> ColumnElement[bool]:
-    """Of deliveries: that they tell of these outcomes. The first of each is named in its outcome's row."""
+def _of_calls(ids: list[UUID]) -> ColumnElement[bool]:
+    """Of deliveries: that they tell of the outcomes with these ids, or of calls that start under these.
+
+    The first of each outcome is named in its row.
+    """
     first = select(outcomes.c.first_delivery_id).where(outcomes.c.id.in_(ids))
-    later = select(deliveries.c.id).where(deliveries.c.outcome_id.in_(ids), deliveries.c.later)
-    return deliveries.c.id.in_(union_all(first, later))
+    later = select(deliveries.c.id).where(deliveries.c.outcome_id.in_(ids), is_later)
+    starts = select(deliveries.c.id).where(deliveries.c.start_of.in_(ids))
+    return deliveries.c.id.in_(union_all(first, later, starts))
 
 
 def _not(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:

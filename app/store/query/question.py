@@ -64,7 +64,7 @@ _SINGULAR = {
 }
 _OWN: dict[Records, set[str]] = {
     Records.OUTCOMES: {"digest", "body_sha256", "first_delivery_id"},
-    Records.DELIVERIES: {"body", "digest", "declared", "cut_short", "later"},
+    Records.DELIVERIES: {"body", "digest", "declared", "cut_short", "later", "start_of"},
     Records.AUDIT: set(),
     Records.EXPECTED_CALLS: {"due_at", "polls"},
 }

@@ -1,0 +1,54 @@
+"""Starts of calls a second, each with a script of its own values, beside results and probes.
+
+`python -m bench.starts [SECONDS] [ROUNDS]`
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import ingest
+from bench.ingest import COMMAND, Server
+
+LINE = "<prompt>{{ phone_number }} {{ call_id }} {{ message_reference }}</prompt>"
+SCRIPT = f'<vxml version="2.1" xmlns="http://www.w3.org/2001/vxml"><form><block>{LINE * 20}</block></form></vxml>'
+
+
+def run(seconds: float, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        os.chmod(directory, 0o755)
+        for engine, url in ingest.stores(directory):
+            service = scripted(url, directory / f"spool-{engine}")
+            try:
+                measure(engine, service, seconds, rounds)
+            finally:
+                service.stop()
+
+
+def scripted(url: str, spool: Path) -> Server:
+    service = ingest.ours(url, spool)
+    command = [COMMAND, "integration", "script", "bench", "-"]
+    environment = ingest.environment_of(url, spool)
+    subprocess.run(command, env=environment, input=SCRIPT, text=True, check=True, stdout=subprocess.DEVNULL)
+    return service
+
+
+def measure(engine: str, service: Server, seconds: float, rounds: int) -> None:
+    start = Server(service.url.replace("/result/", "/start/"), service.process)
+    for name, server, is_posted in (("starts", start, True), ("results", service, True), ("probes", service, False)):
+        ingest.load(server, 1, f"warm{name}" if is_posted else None)
+        found = [ingest.load(server, seconds, f"{engine}{name}{at}" if is_posted else None) for at in range(rounds)]
+        rate, p99 = (statistics.median(getattr(one, figure) for one in found) for figure in ("per_second", "p99_ms"))
+        refused = sum(one.refused for one in found)
+        print(f"{engine}: {name:8} {rate:8.0f}/s  p99 {p99:6.1f} ms  refused {refused}")
+
+
+if __name__ == "__main__":
+    arguments = [*sys.argv[1:], *("5", "3")[len(sys.argv) - 1 :]]
+    run(float(arguments[0]), int(arguments[1]))
