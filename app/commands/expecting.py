@@ -87,10 +87,12 @@ def _objects(file: Path) -> tuple[list[int], list[dict[str, Any]]]:
     """The rows as objects, and the line at which each ends."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, strict=True, restkey="(too many cells)")
+            reader = csv.DictReader(text, strict=True)
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise click.ClickException(f"{file}: is no CSV in UTF-8: {error}") from None
+    if longer := [line for line, row in rows if None in row]:
+        raise click.ClickException(f"{file}: line {longer[0]}: has more cells than the header; nothing is registered")
     if not rows:
         raise click.ClickException(f"{file}: has no row below its header")
     return [line for line, _ in rows], list(objects_from(row for _, row in rows))

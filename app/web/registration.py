@@ -59,7 +59,7 @@ def window_end(text: str) -> datetime:
     try:
         return _window_end(text)
     except ValidationError as error:
-        raise Invalid({"time": [str(error.messages[0])]}) from None  # type: ignore[index]
+        raise Invalid({"time": [str(error.messages[0])]}) from None
 
 
 def _window_end(text: str) -> datetime:
@@ -121,18 +121,17 @@ def calls_from(told: Any, integrations: Collection[str], region: str) -> list[Ex
     schema = RegistrationSchema(integrations, region)
     found, wrong = [], dict[str, list[str]]()
     for at, one in enumerate(objects):
+        place = f"[{at}]." if isinstance(told, list) else ""
+        if not isinstance(one, dict):
+            wrong[f"{place}body"] = ["is no object of JSON"]
+            continue
         try:
             found.append(schema.load(one))
         except ValidationError as error:
-            wrong |= _placed(f"[{at}]." if isinstance(told, list) else "", error.messages)
+            wrong |= {f"{place}{name}": _flat(texts) for name, texts in error.messages.items()}  # type: ignore[union-attr]
     if wrong:
         raise Invalid(wrong)
     return found
-
-
-def _placed(place: str, messages: Any) -> dict[str, list[str]]:
-    """`{"[3].reference": ["…"]}`."""
-    return {f"{place}{'body' if name == '_schema' else name}": _flat(texts) for name, texts in messages.items()}
 
 
 def _flat(texts: Any) -> list[str]:

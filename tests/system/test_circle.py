@@ -134,9 +134,10 @@ def test_devs_contact_list_is_known_by_its_references(dialling: Service, plum: P
 def test_a_batch_whose_results_name_no_call_is_counted(dialling: Service, plum: Plum, tmp_path: Path) -> None:
     sender = dialling.sender("insight-batch", "insight")
     assert queue(dialling, sender, contact_list(tmp_path / "list.csv", 500, 30), "--batch", "spring")["queued"] == 30
-    lost = sum(call["lost"] for call in plum.ended(sender, 30).values())
-    wait_until(lambda: tally(dialling, sender)["received"] == 30 - lost, 30)
-    assert tally(dialling, sender)["missing"] == lost
+    # Insight's callback that comes twice cannot be told from those of two calls.
+    come = min(30, sum(sum(call["posts"].values()) for call in plum.ended(sender, 30).values()))
+    wait_until(lambda: tally(dialling, sender)["received"] == come, 30)
+    assert tally(dialling, sender)["missing"] == 30 - come
 
 
 def test_a_url_that_does_not_answer_is_refused_by_plum_and_nothing_is_expected(dialling: Service) -> None:
