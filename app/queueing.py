@@ -157,6 +157,8 @@ def bulk_queue(
     what the client raises; parts before that are queued.
     """
     contacts = list(_contacts(line, terms, now, batch, are_named=one_by_one or line.product is Product.DEV))
+    if not contacts:
+        raise InvalidRequest("csv", "a list with at least one row below its header")
     send = _send_one_by_one if one_by_one else _send_together
     with connect(line.product) as client:
         for start in range(0, len(contacts), ROWS_AT_ONCE):

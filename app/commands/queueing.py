@@ -137,7 +137,7 @@ def bulk_queue_command(
         raise click.UsageError("give either FILE or --from FILTERS; --dry-run and --most-attempts are for --from")
     with opened() as (settings, database):
         found = _redial(settings, database, filters, most_attempts) if filters is not None else None
-        if dry_run and found:
+        if found and (dry_run or not found.numbers):
             print_values(found.counts(), as_json=as_json)
             return
         line = _line(settings, database, integration, key)
