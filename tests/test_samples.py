@@ -51,7 +51,16 @@ def _shown(reading: Reading) -> object:
     if reading.outcome is None:
         return reading.reason
     record = OutcomeSchema(reveal=True).record(dict(zip(Outcome._fields, outcome_row(reading.outcome), strict=True)))
-    ours = {"id", "integration", "normaliser", "received_at", "updated_at", "deliveries", "possible_duplicate"}
+    ours = {
+        "id",
+        "integration",
+        "normaliser",
+        "received_at",
+        "updated_at",
+        "deliveries",
+        "possible_duplicate",
+        "metadata",
+    }
     return {name: value for name, value in record.items() if name not in ours}
 
 

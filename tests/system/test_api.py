@@ -16,13 +16,13 @@ import pytest
 from tests.system.conftest import Sender, Service, dev_body
 
 LISTS = ["outcomes", "deliveries"]
-NESTED = {"events", "extra", "problems", "headers"}
+NESTED = {"events", "extra", "problems", "headers", "metadata"}
 OUTCOME_FIELDS = re.findall(
     r"\w+",
     "id integration product identity call_id message_reference reference batch phone_number phone_number_raw status "
     "status_raw callee_type callee_type_raw disposition answered_by attempts max_attempts reattempt_wait_seconds "
     "duration_seconds queued_at start_at end_at last_attempt_at connected_at disconnected_at ended_at received_at "
-    "updated_at events extra problems deliveries possible_duplicate normaliser",
+    "updated_at events extra problems deliveries possible_duplicate normaliser metadata",
 )
 DELIVERY_FIELDS = re.findall(
     r"\w+",

@@ -14,7 +14,7 @@ from tests.system.conftest import Sender, Service
 from tests.system.test_api import OUTCOME_FIELDS
 
 CALLS = 300
-OURS = {"id", "integration", "received_at", "updated_at", "normaliser"}  # what no sender can know
+OURS = {"id", "integration", "received_at", "updated_at", "normaliser", "metadata"}  # what no sender can know
 
 
 class Campaign:
