@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import socket
 from pathlib import Path
@@ -171,3 +173,28 @@ def test_a_large_file_is_registered_whole(service: Service, tmp_path: Path) -> N
     assert expect(service, tmp_path / "calls.csv", f"integration,reference\n{rows}") == {"registered": 3000}
     counted = service.get("expected-calls", integration=sender.name, count="exact", limit=1).json()["count"]
     assert counted["value"] == 3000
+
+
+def test_files_and_filters_know_metadata_as_the_list_does(service: Service, admin: str) -> None:
+    sender = service.sender("metadata-files", "insight")
+    values = [{"who": "Ann \u2028 O'Neil, 617 555 1234"}, {"n": 5, "deep": {"x": [1, None]}}, {}]
+    calls = [
+        {"integration": sender.name, "reference": f"r-{at}", "metadata": value} for at, value in enumerate(values)
+    ]
+    tell(service, admin, calls)
+    for at in range(3):
+        sender.assert_accepted(b'{"status":"completed"}', below=f"/call/r-{at}")
+    reader = service.new_token("metadata-reader", "read")
+    for token in (service.token, reader):
+        asked = {"integration": sender.name, "sort": "reference"}
+        listed = [one["metadata"] for one in service.get("outcomes", token, **asked).json()["data"]]
+        lines = service.get("outcomes.ndjson", token, **asked).body.decode().splitlines()
+        assert [json.loads(line)["metadata"] for line in lines] == listed
+        text = service.get("outcomes.csv", token, fields="reference,metadata", **asked).body.decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        assert [json.loads(row["metadata"]) for row in rows] == listed
+        assert (listed == values) == (token == service.token)
+    assert listed[0] == {"who": "Ann \u2028 O'Neil, •••1234"}
+    found = service.records("outcomes", integration=sender.name, metadata__contains="deep")
+    assert [one["reference"] for one in found] == ["r-1"]
+    assert len(service.records("outcomes", integration=sender.name, metadata__null="true")) == 1
