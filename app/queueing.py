@@ -159,8 +159,9 @@ def bulk_queue(
     contacts = list(_contacts(line, terms, now, batch, are_named=one_by_one or line.product is Product.DEV))
     if not contacts:
         raise InvalidRequest("csv", "a list with at least one row below its header")
-    send = _send_one_by_one if one_by_one else _send_together
     with connect(line.product) as client:
+        sending = _Sending(database, client, line, terms, now, batch)
+        send = sending.one_by_one if one_by_one else sending.together
         for start in range(0, len(contacts), ROWS_AT_ONCE):
             some = contacts[start : start + ROWS_AT_ONCE]
             known = expected.get_calls(database, [one.call.id for one in some])
@@ -169,51 +170,38 @@ def bulk_queue(
             batch.already_queued += len(done)
             batch.unknown += len(unknown)
             if wanted := [one for one in some if one.call.id not in done | unknown]:
-                send(database, client, line, terms, wanted, known.keys(), batch, now)
+                send(wanted, known.keys())
 
 
-def _send_together(
-    database: Database,
-    client: Client,
-    line: Line,
-    terms: BulkRequest,
-    contacts: Sequence[_Contact],
-    known: Collection[UUID],
-    batch: Batch,
-    now: datetime,
-) -> None:
-    fresh = [one.call for one in contacts if one.call.id not in known]
-    expected.register(database, fresh)
-    with _fate(database, [call.id for call in fresh]):
-        client.bulk_queue(
-            replace(line.addressed(terms, "batch", terms.name), csv=_written([one.row for one in contacts]))
-        )
-    expected.note_queued(database, [one.call.id for one in contacts], None, now)
-    batch.queued += len(contacts)
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """Sends parts of a contact list, in either way; `known` are the ids of calls that are expected already."""
 
+    database: Database
+    client: Client
+    line: Line
+    terms: BulkRequest
+    now: datetime
+    batch: Batch
 
-def _send_one_by_one(
-    database: Database,
-    client: Client,
-    line: Line,
-    terms: BulkRequest,
-    contacts: Sequence[_Contact],
-    known: Collection[UUID],
-    batch: Batch,
-    now: datetime,
-) -> None:
-    common = {field.name: getattr(terms, field.name) for field in fields(Terms)}
-    for call, row in contacts:
-        reference = str(call.reference)
-        request = CallRequest(
-            **common,
-            phone=row[DESTINATION],
-            reference=reference,
-            metadata={k: str(v) for k, v in call.metadata.items()},
-        )
-        sent = line.addressed(request, "call", reference)
-        _queue_call(database, client, call, sent, now, is_known=call.id in known)
-        batch.queued += 1
+    def together(self, contacts: Sequence[_Contact], known: Collection[UUID]) -> None:
+        fresh = [one.call for one in contacts if one.call.id not in known]
+        expected.register(self.database, fresh)
+        sent = self.line.addressed(self.terms, "batch", self.terms.name)
+        with _fate(self.database, [call.id for call in fresh]):
+            self.client.bulk_queue(replace(sent, csv=_written([one.row for one in contacts])))
+        expected.note_queued(self.database, [one.call.id for one in contacts], None, self.now)
+        self.batch.queued += len(contacts)
+
+    def one_by_one(self, contacts: Sequence[_Contact], known: Collection[UUID]) -> None:
+        common = {field.name: getattr(self.terms, field.name) for field in fields(Terms)}
+        for call, row in contacts:
+            reference = str(call.reference)
+            metadata = {name: str(value) for name, value in call.metadata.items()}
+            request = CallRequest(**common, phone=row[DESTINATION], reference=reference, metadata=metadata)
+            sent = self.line.addressed(request, "call", reference)
+            _queue_call(self.database, self.client, call, sent, self.now, is_known=call.id in known)
+            self.batch.queued += 1
 
 
 def _contacts(line: Line, terms: BulkRequest, now: datetime, batch: Batch, *, are_named: bool) -> Iterator[_Contact]:

@@ -7,11 +7,9 @@ The analytical copy follows meanwhile; how far it is behind is read from /metric
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import statistics
 import sys
-import tempfile
 import threading
 import time
 import urllib.error
@@ -20,27 +18,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.engines import ENGINES, each_engine
 from bench.fill import new_store
 from bench.ingest import Server, environment_of, ours, paced
-from bench.questions import ENGINES, QUESTIONS, Client
-from tests.conftest import new_cluster
+from bench.questions import QUESTIONS, Client
 
 PER_SECOND = 200
 ANALYSTS = 4
 
 
 def run(rows: int, seconds: float, rounds: int, engines: tuple[str, ...]) -> None:
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        os.chmod(directory, 0o755)
-        if "sqlite" in engines:
-            _measure("sqlite", f"sqlite:///{directory / 'outcomes.db'}", directory, rows, seconds, rounds)
-        if "postgresql" in engines:
-            cluster = new_cluster(directory)
-            try:
-                _measure("postgresql", cluster.create(), directory, rows, seconds, rounds)
-            finally:
-                cluster.stop()
+    for engine, new, directory in each_engine(engines):
+        _measure(engine, new(), directory, rows, seconds, rounds)
 
 
 def _measure(engine: str, url: str, directory: Path, rows: int, seconds: float, rounds: int) -> None:

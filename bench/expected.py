@@ -6,10 +6,8 @@ each call that is posted.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,25 +15,15 @@ from app.identity import expected_id
 from app.model import CallState, ExpectedCall
 from app.store import expected
 from app.store.database import Database
+from bench.engines import ENGINES, each_engine
 from bench.ingest import load, ours
-from bench.questions import ENGINES
-from tests.conftest import new_cluster
 
 WAYS = ("none", "others", "each")
 
 
 def run(calls: int, seconds: float, rounds: int, engines: tuple[str, ...]) -> None:
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        os.chmod(directory, 0o755)
-        if "sqlite" in engines:
-            _measure("sqlite", [f"sqlite:///{directory / way}.db" for way in WAYS], directory, calls, seconds, rounds)
-        if "postgresql" in engines:
-            cluster = new_cluster(directory)
-            try:
-                _measure("postgresql", [cluster.create() for _ in WAYS], directory, calls, seconds, rounds)
-            finally:
-                cluster.stop()
+    for engine, new_store, directory in each_engine(engines):
+        _measure(engine, [new_store() for _ in WAYS], directory, calls, seconds, rounds)
 
 
 def _measure(engine: str, urls: list[str], directory: Path, calls: int, seconds: float, rounds: int) -> None:

@@ -23,10 +23,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.web.schemas import OutcomeSchema
+from bench.engines import each_engine
 from bench.fill import new_store
 from bench.ingest import COMMAND, Server, environment_of, load, ours
 from bench.questions import Client
-from tests.conftest import new_cluster
 
 FORMATS = ("csv", "ndjson", "parquet", "xlsx")
 INGEST_SECONDS = 8
@@ -35,20 +35,17 @@ SELECT = f"SELECT {', '.join(OutcomeSchema().fields)} FROM outcomes ORDER BY end
 
 
 def run(rows: int, rounds: int, forms: Sequence[str]) -> None:
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        os.chmod(directory, 0o755)
-        file = directory / "outcomes.db"
-        _measure(
-            "sqlite", f"sqlite:///{file}", ["sqlite3", "-csv", "-header", str(file), SELECT], rows, rounds, forms
-        )
-        cluster = new_cluster(directory)
-        try:
-            url = cluster.create()
-            copy = f"\\copy ({SELECT}) TO STDOUT (FORMAT csv, HEADER)"
-            _measure("postgresql", url, ["psql", "-q", url.replace("+psycopg", ""), "-c", copy], rows, rounds, forms)
-        finally:
-            cluster.stop()
+    for engine, new, _ in each_engine():
+        url = new()
+        _measure(engine, url, _tool(url), rows, rounds, forms)
+
+
+def _tool(url: str) -> list[str]:
+    """The database's own way to write the same rows and columns in the same order."""
+    if url.startswith("sqlite"):
+        return ["sqlite3", "-csv", "-header", url.removeprefix("sqlite:///"), SELECT]
+    copy = f"\\copy ({SELECT}) TO STDOUT (FORMAT csv, HEADER)"
+    return ["psql", "-q", url.replace("+psycopg", ""), "-c", copy]
 
 
 def _measure(engine: str, url: str, tool: list[str], rows: int, rounds: int, forms: Sequence[str]) -> None:

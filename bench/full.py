@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+from bench.engines import each_engine
 from bench.fill import new_store
 from bench.ingest import environment_of, load, ours
 from bench.questions import Client
-from tests.conftest import new_cluster
 
 
 def run(rows: int, seconds: float, rounds: int) -> None:
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        os.chmod(directory, 0o755)
-        _compare(
-            "sqlite",
-            [f"sqlite:///{directory / name}.db" for name in ("empty", "full")],
-            directory,
-            rows,
-            seconds,
-            rounds,
-        )
-        cluster = new_cluster(directory)
-        try:
-            _compare("postgresql", [cluster.create(), cluster.create()], directory, rows, seconds, rounds)
-        finally:
-            cluster.stop()
+    for engine, new, directory in each_engine():
+        _compare(engine, [new(), new()], directory, rows, seconds, rounds)
 
 
 def _compare(engine: str, urls: list[str], directory: Path, rows: int, seconds: float, rounds: int) -> None:

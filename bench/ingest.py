@@ -11,7 +11,6 @@ import sqlite3
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -21,7 +20,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.conftest import free_port, new_cluster
+from bench.engines import each_engine
+from tests.conftest import free_port
 
 ROOT = Path(__file__).parent.parent
 COMMAND = str(Path(sys.executable).parent / "plum-outcomes")
@@ -55,22 +55,20 @@ class Round:
 
 
 def run(seconds: float, rounds: int) -> None:
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        os.chmod(directory, 0o755)
-        for engine, url in stores(directory):
-            with _servers(engine, url, directory) as servers:
-                found = {name: [] for name in servers}
-                for turn in range(rounds + 1):
-                    for name, server in servers.items():
-                        measured = load(server, seconds if turn else 1, f"{engine}{turn}{name}")
-                        if turn:  # the first is to warm up
-                            found[name].append(measured)
-                _report(engine, found, servers["ours"])
-                half = statistics.median(one.per_second for one in found["ours"]) / 2
-                waits = {name: paced(servers[name], half, seconds) for name in ("noop", "ours")}
-                print(f"  p99 at half that load: {waits['ours']:.1f} ms; noop at as many: {waits['noop']:.1f} ms")
-                _check_counts(url, sum(one.answers for one in found["ours"]), servers["ours"])
+    for engine, new_store, directory in each_engine():
+        url = new_store()
+        with _servers(engine, url, directory) as servers:
+            found = {name: [] for name in servers}
+            for turn in range(rounds + 1):
+                for name, server in servers.items():
+                    measured = load(server, seconds if turn else 1, f"{engine}{turn}{name}")
+                    if turn:  # the first is to warm up
+                        found[name].append(measured)
+            _report(engine, found, servers["ours"])
+            half = statistics.median(one.per_second for one in found["ours"]) / 2
+            waits = {name: paced(servers[name], half, seconds) for name in ("noop", "ours")}
+            print(f"  p99 at half that load: {waits['ours']:.1f} ms; noop at as many: {waits['noop']:.1f} ms")
+            _check_counts(url, sum(one.answers for one in found["ours"]), servers["ours"])
 
 
 def load(server: Server, seconds: float, label: str | None) -> Round:
@@ -129,15 +127,6 @@ def _check_counts(url: str, acknowledged: int, ours: Server) -> None:
     print(f"  acknowledged in the rounds: {acknowledged}, stored in all: {stored}")
     assert stored >= acknowledged, "an acknowledged delivery is missing"
     assert ours.process.poll() is None
-
-
-def stores(directory: Path) -> Iterator[tuple[str, str]]:
-    yield "sqlite", f"sqlite:///{directory / 'outcomes.db'}"
-    cluster = new_cluster(directory)
-    try:
-        yield "postgresql", cluster.create()
-    finally:
-        cluster.stop()
 
 
 @contextlib.contextmanager

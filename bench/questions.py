@@ -11,7 +11,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -19,11 +18,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bench.engines import ENGINES, each_engine
 from bench.fill import new_store
 from bench.ingest import COMMAND, Server, descendants, environment_of, ours
-from tests.conftest import new_cluster
 
-ENGINES = ("sqlite", "postgresql")
 DEEP_PAGES = 200
 FACETS = "integration,product,batch,status,disposition,callee_type,answered_by"
 MONTH = (datetime.now(UTC) - timedelta(days=30)).strftime("%Y-%m-%d")
@@ -77,17 +75,8 @@ class Client:
 
 
 def run(rows: int, rounds: int, days: int, engines: tuple[str, ...] = ENGINES) -> None:
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        os.chmod(directory, 0o755)
-        if "sqlite" in engines:
-            measure("sqlite", f"sqlite:///{directory / 'questions.db'}", directory, rows, rounds, days)
-        if "postgresql" in engines:
-            cluster = new_cluster(directory)
-            try:
-                measure("postgresql", cluster.create(), directory, rows, rounds, days)
-            finally:
-                cluster.stop()
+    for engine, new, directory in each_engine(engines):
+        measure(engine, new(), directory, rows, rounds, days)
 
 
 def measure(engine: str, url: str, directory: Path, rows: int, rounds: int, days: int) -> None:

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from bench import ingest
+from bench.engines import each_engine
 from bench.ingest import COMMAND, Server
 
 LINE = "<prompt>{{ phone_number }} {{ call_id }} {{ message_reference }}</prompt>"
@@ -20,15 +19,12 @@ SCRIPT = f'<vxml version="2.1" xmlns="http://www.w3.org/2001/vxml"><form><block>
 
 
 def run(seconds: float, rounds: int) -> None:
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        os.chmod(directory, 0o755)
-        for engine, url in ingest.stores(directory):
-            service = scripted(url, directory / f"spool-{engine}")
-            try:
-                measure(engine, service, seconds, rounds)
-            finally:
-                service.stop()
+    for engine, new_store, directory in each_engine():
+        service = scripted(new_store(), directory / f"spool-{engine}")
+        try:
+            measure(engine, service, seconds, rounds)
+        finally:
+            service.stop()
 
 
 def scripted(url: str, spool: Path) -> Server:

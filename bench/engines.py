@@ -1,0 +1,34 @@
+"""New stores of each engine, for as long as something is measured."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tests.conftest import new_cluster
+
+ENGINES = ("sqlite", "postgresql")
+
+NewStore = Callable[[], str]
+
+
+def each_engine(engines: Sequence[str] = ENGINES) -> Iterator[tuple[str, NewStore, Path]]:
+    """The engine, what makes an empty store of it, and a directory for all that lies beside."""
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        os.chmod(directory, 0o755)
+        if "sqlite" in engines:
+            yield "sqlite", _sqlite(directory), directory
+        if "postgresql" in engines:
+            cluster = new_cluster(directory)
+            try:
+                yield "postgresql", cluster.create, directory
+            finally:
+                cluster.stop()
+
+
+def _sqlite(directory: Path) -> NewStore:
+    urls = (f"sqlite:///{directory / f'outcomes-{number}.db'}" for number in range(100))
+    return lambda: next(urls)
