@@ -19,7 +19,7 @@ from app.errors import StoreError
 from app.intake.writer import Record
 from app.model import CallState, Delivery, ExpectedCall, Product, Via
 from app.plum.client import ApiError, CallStatus, Refused, UnknownCall, WrongCredentials
-from app.store import expected
+from app.store import expected, missing
 from app.store.database import Database
 from app.store.integrations import integrations_by_name
 from app.store.query.question import Question, Records
@@ -51,7 +51,7 @@ class Reconciler:
         while not stop.is_set():
             try:
                 done = self.step()
-                metrics.MISSING_CALLS.set(expected.count_missing(self._database))
+                metrics.MISSING_CALLS.set(missing.count_missing(self._database))
             except StoreError as error:
                 log.warning("missing calls have to wait for the store: %s", error.detail)
                 self._database.close()
@@ -61,7 +61,7 @@ class Reconciler:
 
     def all_of(self, question: Question, grace: timedelta) -> Counter[str]:
         """What came of all calls of the question that are missing, however lately they were asked for."""
-        expected.make_due(self._database, question, self._now() - grace)
+        missing.make_due(self._database, question, self._now() - grace)
         results: Counter[str] = Counter()
         while some := self.step(question, grace):
             results += some
@@ -70,7 +70,7 @@ class Reconciler:
     def step(self, question: Question = EVERY, grace: timedelta = GRACE) -> Counter[str]:
         """What came of some that are due, by word; empty where none is. Raises `StoreUnavailable`."""
         now = self._now()
-        calls = expected.claim_due(self._database, question, now - grace, now - grace + AGAIN, AT_ONCE)
+        calls = missing.claim_due(self._database, question, now - grace, now - grace + AGAIN, AT_ONCE)
         found = expected.find_results(self._database, [call.id for call in calls]) if calls else set()
         round_ = _Round(self._database, self._record, self._ask, now, now - grace)
         results = Counter(round_.look(call) for call in calls if call.id not in found)
@@ -135,14 +135,14 @@ class _Round:
         if receipt.outcome_id is None:
             log.warning("what Plum told of a call that is missing cannot be read: delivery %s", receipt.delivery_id)
             return self._settle(call, CallState.MISSING, "not_understood", after=LONGEST)
-        expected.link(self._database, call, receipt.outcome_id, self._now)
+        missing.link(self._database, call, receipt.outcome_id, self._now)
         return "polled"
 
     def _settle(
         self, call: ExpectedCall, state: CallState, result: str, *, polled: bool = True, after: timedelta | None
     ) -> str:
         due_at = None if after is None else self._looked_until + after
-        expected.settle(self._database, call, state, self._now if polled else None, due_at)
+        missing.settle(self._database, call, state, self._now if polled else None, due_at)
         return result
 
 
@@ -187,7 +187,7 @@ def tallies(database: Database, question: Question, before: datetime, count_name
     """
     states: dict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
     nameless: Counter[tuple[str, str | None]] = Counter()
-    for row in expected.count_states(database, question, before):
+    for row in missing.count_states(database, question, before):
         key = row["integration"], row["batch"]
         states[key][row["state"]] += row["count"]
         if row["is_nameless"] and row["state"] in (CallState.MISSING, CallState.WAITING):

@@ -37,6 +37,7 @@ LAYERS = [
 STORE = [
     ["pages", "records", "csv_rows", "reprocess"],
     ["readings"],
+    ["missing"],
     ["expected"],
     ["changes", "integrations", "tokens", "audit", "known", "do_not_call", "schema_version"],
     ["bulk", "weights"],

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from app.errors import Contradicts
 from app.expected import call_of, completed, references_of
@@ -20,8 +20,7 @@ from app.model import CallState, ExpectedCall, Outcome
 from app.store import changes
 from app.store.bulk import insert_rows
 from app.store.database import Database
-from app.store.query.conditions import where
-from app.store.query.question import Question, Records
+from app.store.query.question import Records
 from app.store.rows import Row, outcome_from_row
 from app.store.schema import NAMELESS, expected_calls, outcomes
 from app.store.types import to_json
@@ -72,7 +71,7 @@ def register(database: Database, calls: Sequence[ExpectedCall]) -> list[dict[str
 def _insert(connection: Connection, calls: Sequence[ExpectedCall]) -> None:
     rows = {call.id: call._replace(due_at=call.ends_at or call.registered_at) for call in calls}
     insert_rows(connection, expected_calls, [rows[key] for key in sorted(rows)], _REGISTER)
-    stored = {call.id: call for call in _calls(connection, expected_calls.c.id.in_(rows))}
+    stored = {call.id: call for call in calls_where(connection, expected_calls.c.id.in_(rows))}
     for call in calls:
         known = stored[call.id]
         for name in (*_STATED, "metadata"):
@@ -93,7 +92,7 @@ def _by_id(database: Database, ids: Collection[UUID]) -> dict[UUID, dict[str, An
 def calls_of(connection: Connection, results: Mapping[UUID, Outcome]) -> dict[UUID, ExpectedCall]:
     """The expected calls of these outcomes, by the outcomes' ids."""
     ids = _find(connection, results.values())
-    calls = _calls(connection, expected_calls.c.id.in_(ids)) if ids else []
+    calls = calls_where(connection, expected_calls.c.id.in_(ids)) if ids else []
     found = {key: call_of(outcome, calls) for key, outcome in results.items()} if calls else {}
     return {key: call for key, call in found.items() if call}
 
@@ -121,20 +120,10 @@ def note_results(connection: Connection, calls: Mapping[UUID, ExpectedCall], pol
             connection.execute(statement.values(outcome_id=outcome_id, state=state, due_at=None))
 
 
-def link(database: Database, call: ExpectedCall, outcome_id: UUID, polled_at: datetime) -> None:
-    """This outcome, which may not name its call, is what Plum told of it, unless its result has come meanwhile."""
-    values = {"outcome_id": outcome_id, "polled_at": polled_at, "due_at": None}
-    state = case((expected_calls.c.state == CallState.RECEIVED, expected_calls.c.state), else_=CallState.POLLED.value)
-    with database.writing() as connection:
-        statement = update(expected_calls).where(expected_calls.c.id == call.id)
-        connection.execute(statement.values(**values, state=state, polls=expected_calls.c.polls + 1))
-    find_results(database, [call.id])
-
-
 def find_results(database: Database, ids: Collection[UUID]) -> set[UUID]:
     """Give these calls the results that are there already; the ids of those that have one."""
     with database.writing() as connection:
-        calls = _calls(connection, expected_calls.c.id.in_(ids))
+        calls = calls_where(connection, expected_calls.c.id.in_(ids))
         results = {outcome.id: outcome for outcome in _results(connection, calls)}
         found = {key: call for key, outcome in results.items() if (call := call_of(outcome, calls))}
         changed = [key for key in sorted(found) if _complete(connection, results[key], found[key])]
@@ -183,53 +172,18 @@ def _complete(connection: Connection, outcome: Outcome, call: ExpectedCall) -> b
     return True
 
 
-def _calls(connection: Connection, which: ColumnElement[bool]) -> list[ExpectedCall]:
+def calls_where(connection: Connection, which: ColumnElement[bool]) -> list[ExpectedCall]:
+    """All for which this holds."""
     columns = [expected_calls.c[name] for name in ExpectedCall._fields]
-    return [call_from_row(row) for row in connection.execute(select(*columns).where(which)).mappings()]
+    return [_call(row) for row in connection.execute(select(*columns).where(which)).mappings()]
 
 
-def call_from_row(row: Row) -> ExpectedCall:
+def _call(row: Row) -> ExpectedCall:
     values = {name: row[name] for name in ExpectedCall._fields}
     return ExpectedCall(**values | {"state": CallState(row["state"])})
 
 
-# --- those that are due
-
-
-def claim_due(
-    database: Database, question: Question, before: datetime, until: datetime, limit: int
-) -> list[ExpectedCall]:
-    """The calls of the question whose results were due `before`; nobody else gets them until `until`."""
-    is_due = expected_calls.c.due_at <= before
-    first = select(expected_calls.c.id).where(is_due, *where(question)).order_by(expected_calls.c.due_at).limit(limit)
-    with database.writing() as connection:
-        ids = connection.execute(first).scalars().all()
-        claim = update(expected_calls).where(expected_calls.c.id.in_(ids), is_due).values(due_at=until)
-        claimed = connection.execute(claim.returning(expected_calls.c.id)).scalars().all()
-        return _calls(connection, expected_calls.c.id.in_(claimed))
-
-
-def make_due(database: Database, question: Question, before: datetime) -> None:
-    """Let those that are missing, or refused where these are asked for, be looked for now."""
-    own = expected_calls.c
-    late = [own.outcome_id.is_(None), func.coalesce(own.ends_at, own.registered_at) <= before]
-    if not any(condition.field == "state" for condition in question.conditions):
-        late.append(own.state.in_([CallState.WAITING, CallState.MISSING]))
-    with database.writing() as connection:
-        statement = update(expected_calls).where(*late, *where(question))
-        connection.execute(statement.values(due_at=func.coalesce(own.ends_at, own.registered_at)))
-
-
-def settle(
-    database: Database, call: ExpectedCall, state: CallState, polled_at: datetime | None, due_at: datetime | None
-) -> None:
-    """Say what looking for the result came to, unless that has come meanwhile; the next look is `due_at`, if any."""
-    values: dict[str, Any] = {"state": state, "due_at": due_at}
-    if polled_at:
-        values |= {"polled_at": polled_at, "polls": expected_calls.c.polls + 1}
-    still = [expected_calls.c.id == call.id, expected_calls.c.state.not_in([CallState.RECEIVED, CallState.POLLED])]
-    with database.writing() as connection:
-        connection.execute(update(expected_calls).where(*still).values(values))
+# --- queueing
 
 
 def note_queued(database: Database, ids: Sequence[UUID], call_id: str | None, now: datetime) -> None:
@@ -252,26 +206,4 @@ def forget(database: Database, ids: Sequence[UUID]) -> None:
 def get_calls(database: Database, ids: Collection[UUID]) -> dict[UUID, ExpectedCall]:
     """Those of these that are registered."""
     with database.reading() as connection:
-        return {call.id: call for call in _calls(connection, expected_calls.c.id.in_(ids))}
-
-
-# --- how many are missing
-
-
-def count_states(database: Database, question: Question, before: datetime) -> list[dict[str, Any]]:
-    """How many calls are in each state, by integration and batch; those that were due `before` are missing."""
-    own = expected_calls.c
-    is_late = (own.state == CallState.WAITING) & (func.coalesce(own.ends_at, own.registered_at) <= before)
-    state = case((is_late, CallState.MISSING.value), else_=own.state).label("state")
-    is_nameless = (own.reference.is_(None) & own.call_id.is_(None)).label("is_nameless")
-    groups = [own.integration, own.batch, state, is_nameless]
-    statement = select(*groups, func.count().label("count")).where(*where(question)).group_by(*groups)
-    with database.reading() as connection:
-        return [dict(row) for row in connection.execute(statement).mappings()]
-
-
-def count_missing(database: Database) -> int:
-    """All that are past their window without a result."""
-    statement = select(func.count()).where(expected_calls.c.state == CallState.MISSING)
-    with database.reading() as connection:
-        return connection.execute(statement).scalar_one()
+        return {call.id: call for call in calls_where(connection, expected_calls.c.id.in_(ids))}

@@ -14,7 +14,7 @@ from app.errors import Contradicts
 from app.identity import expected_id
 from app.interpret import interpret
 from app.model import CallState, Delivery, ExpectedCall, Outcome, Product, Via
-from app.store import changes, expected
+from app.store import changes, expected, missing
 from app.store.changes import Span
 from app.store.database import Database
 from app.store.query.question import Condition, Operator, Question, Records
@@ -197,19 +197,19 @@ def test_who_claims_what_is_due_has_it_alone(database: Database) -> None:
     calls = [call(f"r-{number}", ends_at=NOON + timedelta(hours=number)) for number in range(3)]
     expected.register(database, calls)
     at = NOON + timedelta(hours=1)
-    claimed = expected.claim_due(database, OURS, at, at + timedelta(minutes=5), 10)
+    claimed = missing.claim_due(database, OURS, at, at + timedelta(minutes=5), 10)
     assert {one.reference for one in claimed} == {"r-0", "r-1"}
-    assert expected.claim_due(database, OURS, at, at + timedelta(minutes=5), 10) == []
+    assert missing.claim_due(database, OURS, at, at + timedelta(minutes=5), 10) == []
     later = at + timedelta(minutes=5)
-    assert len(expected.claim_due(database, OURS, later, later + timedelta(minutes=5), 10)) == 2
+    assert len(missing.claim_due(database, OURS, later, later + timedelta(minutes=5), 10)) == 2
 
 
 def test_states_are_counted_by_integration_and_batch(database: Database) -> None:
     calls = [call(f"r-{number}", batch=f"b-{number % 2}", ends_at=NOON) for number in range(6)]
     expected.register(database, calls)
     post(database, LATER, "r-0")
-    expected.settle(database, calls[2], CallState.UNKNOWN_TO_PLUM, NOON, None)
-    found = expected.count_states(database, OURS, NOON - timedelta(seconds=1))
+    missing.settle(database, calls[2], CallState.UNKNOWN_TO_PLUM, NOON, None)
+    found = missing.count_states(database, OURS, NOON - timedelta(seconds=1))
     counted = {(row["batch"], row["state"]): row["count"] for row in found}
     assert counted == {
         ("b-0", "received"): 1,
@@ -217,5 +217,5 @@ def test_states_are_counted_by_integration_and_batch(database: Database) -> None
         ("b-0", "waiting"): 1,
         ("b-1", "waiting"): 3,
     }
-    late = expected.count_states(database, OURS, NOON)
+    late = missing.count_states(database, OURS, NOON)
     assert {row["state"] for row in late if row["batch"] == "b-1"} == {"missing"}
