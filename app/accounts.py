@@ -33,7 +33,7 @@ def connected(settings: Settings, product: Product, per_second: float = QUEUED_P
     return connect(product.value, *values, per_second=per_second)
 
 
-class Asking:
+class Accounts:
     """What Plum tells of single calls, some a second; nothing of a product whose account is not set."""
 
     def __init__(self, settings: Settings) -> None:

@@ -5,7 +5,7 @@ Pure: whichever of the two comes first, and however often either comes, the outc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from app.model import ExpectedCall, Outcome, Product
 
@@ -16,10 +16,10 @@ def references_of(outcome: Outcome) -> set[str]:
     return {one for one in (outcome.reference, own) if one is not None}
 
 
-def call_of(outcome: Outcome, calls: Iterable[ExpectedCall]) -> ExpectedCall | None:
-    """The call whose result this is; by its reference before all else."""
+def calls_of(outcome: Outcome, calls: Iterable[ExpectedCall]) -> list[ExpectedCall]:
+    """The calls whose result this is; the one that it takes something from is the first: that of its reference."""
     mine = [call for call in calls if _is_of(call, outcome)]
-    return min(mine, key=lambda call: (call.reference != outcome.reference, call.id), default=None)
+    return sorted(mine, key=lambda call: (call.reference != outcome.reference, call.id))
 
 
 def _is_of(call: ExpectedCall, outcome: Outcome) -> bool:
@@ -28,18 +28,23 @@ def _is_of(call: ExpectedCall, outcome: Outcome) -> bool:
         return False
     if call.outcome_id == outcome.id or (call.reference is not None and call.reference == outcome.reference):
         return True
-    return _is_named(call, outcome) and not (
+    references = references_of(outcome)
+    return _is_named(call, outcome, references) and not (
         _differ(call.phone_number, outcome.phone_number)
-        or _differ(call.reference, outcome.reference or outcome.message_reference)
         or _differ(call.call_id, outcome.call_id)
+        or (call.reference is not None and references and call.reference not in references)
     )
 
 
-def _is_named(call: ExpectedCall, outcome: Outcome) -> bool:
-    if call.reference is None and call.call_id is None:
-        return call.batch == outcome.batch and call.phone_number == outcome.phone_number
-    is_referred_to = call.reference in references_of(outcome)
-    return is_referred_to or (call.call_id is not None and call.call_id == outcome.call_id)
+def _is_named(call: ExpectedCall, outcome: Outcome, references: Collection[str]) -> bool:
+    """By reference or call id; a call without a reference also by its number in its batch."""
+    if call.reference in references or (call.call_id is not None and call.call_id == outcome.call_id):
+        return True
+    return (
+        call.reference is None
+        and None not in (call.batch, call.phone_number)
+        and ((call.batch, call.phone_number) == (outcome.batch, outcome.phone_number))
+    )
 
 
 def _differ(one: str | None, other: str | None) -> bool:

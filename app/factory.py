@@ -13,7 +13,7 @@ from functools import partial
 from flask import Flask
 
 from app import logs, metrics
-from app.accounts import Asking
+from app.accounts import Accounts
 from app.analytics.client import Nearest, Remote
 from app.analytics.engine import Engine
 from app.analytics.server import socket_of
@@ -122,7 +122,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
 def create_reconciler(settings: Settings) -> Reconciler:
     """What looks for the results that did not come."""
     database = Database(settings.database_url, connections=1)
-    return Reconciler(database, recorder(database, settings), Asking(settings), now)
+    return Reconciler(database, group_reader(settings), partial(readings.save, database), Accounts(settings), now)
 
 
 def missing(

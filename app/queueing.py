@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
@@ -17,20 +17,22 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
+from app.analytics.redial import DESTINATION
 from app.errors import Exists
 from app.identity import expected_id
 from app.model import CallState, ExpectedCall, Integration, Product
 from app.plum.client import BulkRequest, CallRequest, Client, InvalidRequest, NothingQueued
+from app.plum.client.contacts import contacts
 from app.plum.client.requests import Terms
 from app.store import expected
 from app.store.database import Database
 from app.values import Odd, phone
 
 ROWS_AT_ONCE = 1000  # of a contact list in one request: so many are unknown where its answer is lost
-DESTINATION = "destination"
 _REFERENCE = "message_reference"
 
 _Terms = TypeVar("_Terms", bound=Terms)
+Clock = Callable[[], datetime]
 Connect = Callable[[Product], AbstractContextManager[Client]]
 
 
@@ -67,46 +69,49 @@ class Queued(NamedTuple):
 
 
 def queue(
-    database: Database, connect: Connect, line: Line, request: CallRequest, now: datetime, *, again: bool = False
+    database: Database, connect: Connect, line: Line, request: CallRequest, now: Clock, *, again: bool = False
 ) -> Queued:
     """Queue one call, once: with a reference that was queued already it only tells of that call.
 
     `again` repeats one whose fate is unknown. Raises `Exists` for such a one, else what the client raises.
     """
     reference = request.reference or secrets.token_urlsafe(9)
-    name = line.integration.name
-    call = ExpectedCall(
-        id=expected_id(name, reference, None, None, None),
-        integration=name,
-        reference=reference,
-        call_id=None,
-        phone_number=_e164(request.phone, line.region),
-        batch=None,
-        ends_at=_ends_at(request, now),
-        metadata=dict(request.metadata),
-        state=CallState.WAITING,
-        registered_at=now,
-    )
     sent = line.addressed(replace(request, reference=reference), "call", reference)
-    known = expected.get_calls(database, [call.id]).get(call.id)
-    if known and known.queued_at:
+    call = _expected(line, sent, now(), reference, None, request.phone, request.metadata)
+    is_new = call.id in expected.add(database, [call])
+    known = call if is_new else expected.get_calls(database, [call.id]).get(call.id, call)
+    if known.queued_at:
         return Queued(known.call_id, reference, sent.result_url, is_new=False)
-    if known and not again:
+    if not is_new and not again:
         raise Exists(f"a call with the reference {reference} is expected and may be queued; to queue it now: --again")
-    with connect(line.product) as client:
-        call_id = _queue_call(database, client, call, sent, now, is_known=known is not None)
+    with connect(line.product) as client, _fate(database, [call.id] if is_new else []):
+        call_id = client.queue(sent)
+    expected.note_queued(database, [call.id], call_id, now())
     return Queued(call_id, reference, sent.result_url, is_new=True)
 
 
-def _queue_call(
-    database: Database, client: Client, call: ExpectedCall, sent: CallRequest, now: datetime, *, is_known: bool
-) -> str:
-    if not is_known:
-        expected.register(database, [call])
-    with _fate(database, [] if is_known else [call.id]):
-        call_id = client.queue(sent)
-    expected.note_queued(database, [call.id], call_id, now)
-    return call_id
+def _expected(
+    line: Line,
+    terms: Terms,
+    now: datetime,
+    reference: str | None,
+    batch: str | None,
+    dialled: str,
+    metadata: Mapping[str, str],
+) -> ExpectedCall:
+    number = _e164(dialled, line.region)
+    return ExpectedCall(
+        id=expected_id(line.integration.name, reference, None, batch, number or dialled),
+        integration=line.integration.name,
+        reference=reference,
+        call_id=None,
+        phone_number=number,
+        batch=batch,
+        ends_at=_ends_at(terms, now),
+        metadata=dict(metadata),
+        state=CallState.WAITING,
+        registered_at=now,
+    )
 
 
 class _fate(AbstractContextManager[None]):  # noqa: N801
@@ -125,7 +130,7 @@ class _fate(AbstractContextManager[None]):  # noqa: N801
 
 
 @dataclass(slots=True)
-class Batch:
+class Progress:
     """How many numbers of a contact list were queued, had been before, stand there again, or may be queued."""
 
     queued: int = 0
@@ -144,112 +149,109 @@ def bulk_queue(
     connect: Connect,
     line: Line,
     terms: BulkRequest,
-    now: datetime,
-    batch: Batch,
+    now: Clock,
+    progress: Progress,
     *,
     again: bool = False,
     one_by_one: bool = False,
 ) -> None:
-    """Queue a contact list, a part at a time, and count in `batch` what came of it.
+    """Queue a contact list, a part at a time, and count in `progress` what came of it.
 
     A number counts once in a batch. Who begins again goes on with what was not queued. `one_by_one` queues each
     number by itself: that takes longer, and Plum tells each call's id, by which its result can be asked for. Raises
     what the client raises; parts before that are queued.
     """
-    contacts = list(_contacts(line, terms, now, batch, are_named=one_by_one or line.product is Product.DEV))
-    if not contacts:
-        raise InvalidRequest("csv", "a list with at least one row below its header")
+    contacts(line.product.value, terms.csv)  # all of it, before anything is queued
+    listed = list(_contacts(line, terms, now(), progress, are_named=one_by_one or line.product is Product.DEV))
+    others = expected.numbers_of(database, line.integration.name, terms.name)
     with connect(line.product) as client:
-        sending = _Sending(database, client, line, terms, now, batch)
-        send = sending.one_by_one if one_by_one else sending.together
-        for start in range(0, len(contacts), ROWS_AT_ONCE):
-            some = contacts[start : start + ROWS_AT_ONCE]
-            known = expected.get_calls(database, [one.call.id for one in some])
-            done = {key for key, call in known.items() if call.queued_at}
-            unknown = set() if again else known.keys() - done
-            batch.already_queued += len(done)
-            batch.unknown += len(unknown)
-            if wanted := [one for one in some if one.call.id not in done | unknown]:
-                send(wanted, known.keys())
+        sending = _Sending(client, line, terms)
+        send, size = (sending.one, 1) if one_by_one else (sending.together, ROWS_AT_ONCE)
+        for start in range(0, len(listed), size):
+            part = [one for one in listed[start : start + size] if not _is_elsewhere(one.call, others)]
+            progress.already_queued += len(listed[start : start + size]) - len(part)
+            _queue_part(database, part, send, progress, now(), again=again)
+
+
+def _is_elsewhere(call: ExpectedCall, others: Mapping[str, set[UUID]]) -> bool:
+    """Whether its number is expected in the batch already, as another call: it was queued in the other way."""
+    return bool(call.phone_number and others.get(call.phone_number, set()) - {call.id})
+
+
+def _queue_part(
+    database: Database,
+    part: Sequence[_Contact],
+    send: Callable[[Sequence[_Contact]], str | None],
+    progress: Progress,
+    now: datetime,
+    *,
+    again: bool,
+) -> None:
+    part = [one._replace(call=one.call._replace(registered_at=now)) for one in part]
+    fresh = expected.add(database, [one.call for one in part])
+    known = expected.get_calls(database, [one.call.id for one in part])
+    done = {key for key, call in known.items() if call.queued_at}
+    unknown = set() if again else known.keys() - done - fresh
+    progress.already_queued += len(done)
+    progress.unknown += len(unknown)
+    wanted = [one for one in part if one.call.id not in done | unknown]
+    if wanted:
+        with _fate(database, sorted(fresh)):
+            call_id = send(wanted)
+        expected.note_queued(database, [one.call.id for one in wanted], call_id, now)
+        progress.queued += len(wanted)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sending:
-    """Sends parts of a contact list, in either way; `known` are the ids of calls that are expected already."""
+    """Sends parts of a contact list, in either way; gives the id of a single call."""
 
-    database: Database
     client: Client
     line: Line
     terms: BulkRequest
-    now: datetime
-    batch: Batch
 
-    def together(self, contacts: Sequence[_Contact], known: Collection[UUID]) -> None:
-        fresh = [one.call for one in contacts if one.call.id not in known]
-        expected.register(self.database, fresh)
+    def together(self, part: Sequence[_Contact]) -> None:
         sent = self.line.addressed(self.terms, "batch", self.terms.name)
-        with _fate(self.database, [call.id for call in fresh]):
-            self.client.bulk_queue(replace(sent, csv=_written([one.row for one in contacts])))
-        expected.note_queued(self.database, [one.call.id for one in contacts], None, self.now)
-        self.batch.queued += len(contacts)
+        self.client.bulk_queue(replace(sent, csv=_written([one.row for one in part])))
 
-    def one_by_one(self, contacts: Sequence[_Contact], known: Collection[UUID]) -> None:
+    def one(self, part: Sequence[_Contact]) -> str:
+        [(call, row)] = part
         common = {field.name: getattr(self.terms, field.name) for field in fields(Terms)}
-        for call, row in contacts:
-            reference = str(call.reference)
-            metadata = {name: str(value) for name, value in call.metadata.items()}
-            request = CallRequest(**common, phone=row[DESTINATION], reference=reference, metadata=metadata)
-            sent = self.line.addressed(request, "call", reference)
-            _queue_call(self.database, self.client, call, sent, self.now, is_known=call.id in known)
-            self.batch.queued += 1
+        reference = str(call.reference)
+        metadata = {name: str(value) for name, value in call.metadata.items()}
+        request = CallRequest(**common, phone=row[DESTINATION], reference=reference, metadata=metadata)
+        return self.client.queue(self.line.addressed(request, "call", reference))
 
 
-def _contacts(line: Line, terms: BulkRequest, now: datetime, batch: Batch, *, are_named: bool) -> Iterator[_Contact]:
-    """The list's rows, each number once; those that are named get a reference, by which their results name them."""
-    seen: set[UUID] = set()
-    for row in _rows(terms.csv):
+def _contacts(
+    line: Line, terms: BulkRequest, now: datetime, progress: Progress, *, are_named: bool
+) -> Iterator[_Contact]:
+    """The list's rows, each number once; those that are named get a reference, by which their results name them.
+
+    Raises `InvalidRequest` for a reference that two numbers have.
+    """
+    numbers: dict[UUID, str] = {}
+    for row in csv.DictReader(io.StringIO(terms.csv.decode("utf-8-sig"), newline=""), restval=""):
         contact = _contact(line, terms, row, now, is_named=are_named)
-        batch.repeated += contact.call.id in seen
-        if contact.call.id not in seen:
-            seen.add(contact.call.id)
+        number = contact.call.phone_number or row[DESTINATION]
+        if numbers.get(contact.call.id, number) != number:
+            raise InvalidRequest(f"message_reference {contact.call.reference}", "of one number; two rows have it")
+        if contact.call.id in numbers:
+            progress.repeated += 1
+        else:
+            numbers[contact.call.id] = number
             yield contact
 
 
 def _contact(line: Line, terms: BulkRequest, row: Mapping[str, str], now: datetime, *, is_named: bool) -> _Contact:
-    name, dialled = line.integration.name, row[DESTINATION]
-    number = _e164(dialled, line.region)
-    reference = row.get(_REFERENCE) or None
+    dialled, reference = row[DESTINATION], row.get(_REFERENCE) or None
     if is_named and reference is None:
         # The same whenever the list is queued, so that beginning again repeats nothing.
-        reference = str(expected_id(name, None, None, terms.name, number or dialled))
+        number = _e164(dialled, line.region) or dialled
+        reference = str(expected_id(line.integration.name, None, None, terms.name, number))
         row = {**row, _REFERENCE: reference}
-    call = ExpectedCall(
-        id=expected_id(name, reference, None, terms.name, number or dialled),
-        integration=name,
-        reference=reference,
-        call_id=None,
-        phone_number=number,
-        batch=terms.name,
-        ends_at=_ends_at(terms, now),
-        metadata={column: text for column, text in row.items() if text and column not in (DESTINATION, _REFERENCE)},
-        state=CallState.WAITING,
-        registered_at=now,
-    )
-    return _Contact(call, row)
-
-
-def _rows(content: bytes) -> Iterator[dict[str, str]]:
-    """Raises `InvalidRequest` for what is no contact list."""
-    try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True, restval="")
-        if (reader.fieldnames or [""])[0] != DESTINATION:
-            raise InvalidRequest("csv", "a list whose first header is destination")
-        for row in reader:
-            if None in row:
-                raise InvalidRequest(f"csv line {reader.line_num}", "of at most as many cells as the header")
-            yield row
-    except (UnicodeDecodeError, csv.Error):
-        raise InvalidRequest("csv", "CSV in UTF-8") from None
+    metadata = {column: text for column, text in row.items() if text and column not in (DESTINATION, _REFERENCE)}
+    return _Contact(_expected(line, terms, now, reference, terms.name, dialled, metadata), row)
 
 
 def _written(rows: Sequence[Mapping[str, str]]) -> bytes:

@@ -16,9 +16,9 @@ from uuid import UUID
 
 from app import metrics
 from app.errors import StoreError
-from app.intake.writer import Record
-from app.model import CallState, Delivery, ExpectedCall, Product, Via
-from app.plum.client import ApiError, CallStatus, Refused, UnknownCall, WrongCredentials
+from app.intake.writer import Interpret, Save
+from app.model import CallState, Delivery, ExpectedCall, Identity, Product, Via
+from app.plum.client import ApiError, CallStatus, InvalidRequest, NotPermitted, UnknownCall
 from app.store import expected, missing
 from app.store.database import Database
 from app.store.integrations import integrations_by_name
@@ -40,9 +40,12 @@ Ask = Callable[[Product, str], CallStatus | None]
 class Reconciler:
     """Looks for results that are due: first in the store, then at Plum."""
 
-    def __init__(self, database: Database, record: Record, ask: Ask, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, read: Interpret, save: Save, ask: Ask, now: Callable[[], datetime]
+    ) -> None:
         self._database = database
-        self._record = record
+        self._read = read
+        self._save = save
         self._ask = ask
         self._now = now
 
@@ -59,45 +62,63 @@ class Reconciler:
             if not done:
                 stop.wait(PAUSE_SECONDS)
 
+    def step(self) -> Counter[str]:
+        """What came of some that are due, by word; empty where none is. Raises `StoreUnavailable`."""
+        return self._round(GRACE).step(EVERY)
+
     def all_of(self, question: Question, grace: timedelta) -> Counter[str]:
-        """What came of all calls of the question that are missing, however lately they were asked for."""
-        missing.make_due(self._database, question, self._now() - grace)
+        """What came of all calls of the question that are missing now, however lately they were asked for."""
+        round_ = self._round(grace)
+        missing.make_due(self._database, question, round_.due_before)
         results: Counter[str] = Counter()
-        while some := self.step(question, grace):
+        while some := round_.step(question):
             results += some
         return results
 
-    def step(self, question: Question = EVERY, grace: timedelta = GRACE) -> Counter[str]:
-        """What came of some that are due, by word; empty where none is. Raises `StoreUnavailable`."""
-        now = self._now()
-        calls = missing.claim_due(self._database, question, now - grace, now - grace + AGAIN, AT_ONCE)
+    def _round(self, grace: timedelta) -> _Round:
+        return _Round(self._database, self._read, self._save, self._ask, self._now, self._now() - grace)
+
+
+class _Round:
+    """Calls that were due at one moment. Once Plum does not answer for a product, its others have to wait too."""
+
+    def __init__(
+        self,
+        database: Database,
+        read: Interpret,
+        save: Save,
+        ask: Ask,
+        now: Callable[[], datetime],
+        due_before: datetime,
+    ) -> None:
+        self.due_before = due_before
+        self._database = database
+        self._read = read
+        self._save = save
+        self._ask = ask
+        self._now = now
+        self._integrations = integrations_by_name(database)
+        self._silent: set[Product] = set()
+
+    def step(self, question: Question) -> Counter[str]:
+        """What came of some."""
+        calls = missing.claim_due(self._database, question, self.due_before, self.due_before + AGAIN, AT_ONCE)
         found = expected.find_results(self._database, [call.id for call in calls]) if calls else set()
-        round_ = _Round(self._database, self._record, self._ask, now, now - grace)
-        results = Counter(round_.look(call) for call in calls if call.id not in found)
+        results = Counter(self._look(call) for call in calls if call.id not in found)
         results += Counter({"received": len(found)})
         for result, count in results.items():
             metrics.RECONCILED.labels(result).inc(count)
         return results
 
-
-class _Round:
-    """Some calls in a row. Once Plum does not answer for one product, its others have to wait too."""
-
-    def __init__(self, database: Database, record: Record, ask: Ask, now: datetime, looked_until: datetime) -> None:
-        self._database = database
-        self._record = record
-        self._ask = ask
-        self._now = now
-        self._looked_until = looked_until  # what is due then is looked at now
-        self._integrations = integrations_by_name(database)
-        self._silent: set[Product] = set()
-
-    def look(self, call: ExpectedCall) -> str:
-        """What came of it: polled, running, unknown_to_plum, refused, not_reached or not_asked."""
+    def _look(self, call: ExpectedCall) -> str:
+        """What came of it, as `plum_reconciled_calls_total` tells it."""
         integration = self._integrations.get(call.integration)
         product = integration.product if integration else None
         if call.call_id is None or product not in (Product.INSIGHT, Product.FUSE):
-            return self._settle(call, CallState.MISSING, "not_asked", polled=False, after=None)
+            # Insight's results of a batch name nothing: whether this one is missing is known of its batch alone.
+            is_counted = product is Product.INSIGHT and call.reference is None
+            state = CallState.WAITING if is_counted else CallState.MISSING
+            return self._settle(call, state, "not_asked", polled=False, after=None)
         if product in self._silent:
             return self._settle(call, CallState.MISSING, "not_reached", polled=False, after=_backoff(call))
         try:
@@ -113,8 +134,10 @@ class _Round:
     def _failed(self, call: ExpectedCall, product: Product, failure: ApiError) -> str:
         if isinstance(failure, UnknownCall):
             return self._settle(call, CallState.UNKNOWN_TO_PLUM, "unknown_to_plum", after=None)
-        if isinstance(failure, Refused) and not isinstance(failure, WrongCredentials):
+        if isinstance(failure, NotPermitted):
             return self._settle(call, CallState.REFUSED, "refused", after=None)
+        if isinstance(failure, InvalidRequest):  # no id that Plum gives
+            return self._settle(call, CallState.MISSING, "not_asked", polled=False, after=None)
         log.warning("%s does not tell of calls that are missing: %s", product, failure)
         self._silent.add(product)
         return self._settle(call, CallState.MISSING, "not_reached", after=_backoff(call))
@@ -124,25 +147,30 @@ class _Round:
             id=_delivery_id(call, status.body),
             integration=call.integration,
             product=product,
-            received_at=self._now,
+            received_at=self._now(),
             via=Via.POLL,
             content_type=status.content_type,
             reference=call.reference,  # as the callback's URL has it: then both are the same reading
             batch=None if call.reference else call.batch,
             body=status.body,
         )
-        [receipt] = self._record([delivery])
-        if receipt.outcome_id is None:
-            log.warning("what Plum told of a call that is missing cannot be read: delivery %s", receipt.delivery_id)
+        [reading] = self._read([delivery])
+        if reading.outcome is None:
+            log.warning("what Plum tells of a call that is missing cannot be read: %s", reading.reason)
             return self._settle(call, CallState.MISSING, "not_understood", after=LONGEST)
-        missing.link(self._database, call, receipt.outcome_id, self._now)
+        if reading.outcome.identity is Identity.NONE and (twin := missing.find_twin(self._database, reading.outcome)):
+            missing.link(self._database, call, twin, CallState.RECEIVED, self._now())
+            return "received"
+        [receipt] = self._save([reading])
+        missing.link(self._database, call, receipt.outcome_id or reading.outcome.id, CallState.POLLED, self._now())
         return "polled"
 
     def _settle(
         self, call: ExpectedCall, state: CallState, result: str, *, polled: bool = True, after: timedelta | None
     ) -> str:
-        due_at = None if after is None else self._looked_until + after
-        missing.settle(self._database, call, state, self._now if polled else None, due_at)
+        """`after` is counted from when it was due, so that nothing comes again in the same round."""
+        due_at = None if after is None else self.due_before + after
+        missing.settle(self._database, call, state, self._now() if polled else None, due_at)
         return result
 
 
@@ -179,6 +207,8 @@ class Tally(NamedTuple):
 # Gives how many outcomes that name no call each of these integrations' batches has.
 CountNameless = Callable[[Sequence[str]], "dict[tuple[str, str | None], int]"]
 
+_OF_BATCHES = {"integration", "batch"}  # filters that leave batches whole
+
 
 def tallies(database: Database, question: Question, before: datetime, count_nameless: CountNameless) -> list[Tally]:
     """By integration and batch; calls whose window and grace ended `before` without a result are missing.
@@ -192,18 +222,20 @@ def tallies(database: Database, question: Question, before: datetime, count_name
         states[key][row["state"]] += row["count"]
         if row["is_nameless"] and row["state"] in (CallState.MISSING, CallState.WAITING):
             nameless[key] += row["count"]
-    come = count_nameless(sorted({name for name, _ in nameless})) if nameless else {}
-    return [_tally(key, states[key], min(nameless[key], come.get(key, 0))) for key in sorted(states, key=str)]
+    are_whole = {condition.field for condition in question.conditions} <= _OF_BATCHES
+    arrived = count_nameless(sorted({name for name, _ in nameless})) if nameless and are_whole else {}
+    return [_tally(key, states[key], min(nameless[key], arrived.get(key, 0))) for key in sorted(states, key=str)]
 
 
-def _tally(key: tuple[str, str | None], states: Counter[str], come: int) -> Tally:
-    late = min(come, states[CallState.MISSING])
+def _tally(key: tuple[str, str | None], states: Counter[str], arrived: int) -> Tally:
+    """`arrived` results name no call: they count for those that are missing, then for those that wait."""
+    of_missing = min(arrived, states[CallState.MISSING])
     return Tally(
         *key,
         expected=states.total(),
-        received=states[CallState.RECEIVED] + states[CallState.POLLED] + come,
-        missing=states[CallState.MISSING] - late,
-        waiting=states[CallState.WAITING] - (come - late),
+        received=states[CallState.RECEIVED] + states[CallState.POLLED] + arrived,
+        missing=states[CallState.MISSING] - of_missing,
+        waiting=states[CallState.WAITING] - (arrived - of_missing),
         polled=states[CallState.POLLED],
         unknown_to_plum=states[CallState.UNKNOWN_TO_PLUM],
         refused=states[CallState.REFUSED],

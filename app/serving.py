@@ -124,7 +124,7 @@ def run_gunicorn(listening: socket.socket, workers: int) -> NoReturn:
     sys.stdout.flush()
     os.set_inheritable(listening.fileno(), True)
     config = ROOT / "deploy" / "gunicorn.conf.py"
-    command = [sys.executable, "-m", "gunicorn", "--config", str(config), "--chdir", str(ROOT)]
+    command = [sys.executable, "-m", "gunicorn", "--config", str(config), "--pythonpath", str(ROOT)]
     options = ["--workers", str(workers), "--bind", f"fd://{listening.fileno()}"]
     # glibc keeps memory that is free again apart for each of many threads, up to eight times the processors.
     environment = {"MALLOC_ARENA_MAX": "2"} | os.environ

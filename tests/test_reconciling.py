@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +15,16 @@ from sqlalchemy import select
 from app.identity import expected_id
 from app.interpret import interpret, interpret_all
 from app.model import CallState, Delivery, ExpectedCall, Product, Verdict
-from app.plum.client import CallStatus, NotPermitted, Unavailable, UnknownCall, WrongCredentials
+from app.plum.client import (
+    CallStatus,
+    InvalidRequest,
+    NotPermitted,
+    Redirected,
+    Refused,
+    Unavailable,
+    UnknownCall,
+    WrongCredentials,
+)
 from app.reconciling import EVERY, Reconciler, tallies
 from app.store import expected
 from app.store.database import Database
@@ -63,10 +73,7 @@ class World:
             add_integration(database, name, product, NOON)
 
     def reconciler(self) -> Reconciler:
-        return Reconciler(self.database, self.record, self.plum, lambda: self.now)
-
-    def record(self, sent: Any) -> Any:
-        return save(self.database, interpret_all(sent))
+        return Reconciler(self.database, interpret_all, partial(save, self.database), self.plum, lambda: self.now)
 
     def expect(self, integration: str = "insight", reference: str | None = None, **fields: Any) -> ExpectedCall:
         values: dict[str, Any] = {"call_id": None, "phone_number": None, "batch": None, "ends_at": NOON} | fields
@@ -125,7 +132,7 @@ def test_a_poll_that_was_killed_before_its_end_keeps_nothing_twice(world: World)
     call = world.expect(call_id="7", batch="spring")
     world.plum.answers["7"] = told(INSIGHT)
     killed = world.reconciler()
-    killed._record = lambda sent: world.record(sent) and (_ for _ in ()).throw(KeyboardInterrupt)
+    killed._save = lambda readings: save(world.database, readings) and (_ for _ in ()).throw(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         killed.step()
     assert world.state(call) is CallState.WAITING
@@ -240,3 +247,58 @@ def test_results_that_name_no_call_are_counted_by_their_batch(
     [tally] = tallies(world.database, EVERY, NOON, counting)
     assert (tally.expected, tally.received) == (3, min(come, 3))
     assert (tally.missing, tally.waiting) == (missing, waiting)
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["plum is down", "they still run"])
+def test_reconciling_ends_however_long_it_takes(world: World, silent: bool) -> None:
+    answer: Answer = Unavailable("down") if silent else told({"status": "dialing"}, is_final=False)
+    for number in range(60):
+        world.expect(reference=f"r-{number}", call_id=str(number))
+        world.plum.answers[str(number)] = answer
+    asking = world.plum.__call__
+
+    def slowly(product: Product, call_id: str) -> CallStatus | None:
+        world.now += timedelta(minutes=20)
+        return asking(product, call_id)
+
+    reconciler = Reconciler(world.database, interpret_all, partial(save, world.database), slowly, lambda: world.now)
+    assert reconciler.all_of(EVERY, timedelta(0)) == {"not_reached" if silent else "running": 60}
+    assert len(world.plum.asked) == (1 if silent else 60)
+
+
+@pytest.mark.parametrize("failure", [Redirected("elsewhere", 301), Refused("405", 405), Refused("no words", 404)])
+def test_what_is_no_answer_of_plums_writes_no_call_off(world: World, failure: Exception) -> None:
+    call = world.expect(reference="r-1", call_id="7")
+    world.plum.answers["7"] = failure
+    assert world.reconciler().step() == {"not_reached": 1}
+    world.plum.answers["7"] = told(INSIGHT)
+    assert world.reconciler().all_of(EVERY, GRACE) == {"polled": 1}
+    assert world.state(call) is CallState.POLLED
+
+
+def test_an_odd_call_id_costs_its_own_call_alone(world: World) -> None:
+    world.plum.answers = {"7.0": InvalidRequest("call_id", "an id"), "8": told(INSIGHT)}
+    world.expect(reference="r-1", call_id="7.0", ends_at=NOON - timedelta(hours=1))
+    world.expect(reference="r-2", call_id="8")
+    assert world.reconciler().step() == {"not_asked": 1, "polled": 1}
+
+
+def test_a_result_that_names_no_call_is_found_by_what_plum_tells_of_it(world: World) -> None:
+    calls = [world.expect(call_id=str(number), batch="spring") for number in range(3)]
+    world.plum.answers = {str(number): told(INSIGHT) for number in range(3)}
+    body = json.dumps(INSIGHT).encode()
+    for _ in range(2):  # the third was lost
+        save(world.database, [interpret(Delivery(uuid4(), "insight", NOON, body, Product.INSIGHT, batch="spring"))])
+    assert world.reconciler().step() == {"received": 2, "polled": 1}
+    assert len(world.rows(outcomes)) == 3
+    assert {row.call_id for row in world.rows(outcomes)} == {"0", "1", "2"}
+    assert {world.state(call) for call in calls} == {CallState.RECEIVED, CallState.POLLED}
+
+
+def test_a_whole_batch_of_insight_is_not_told_as_missing_call_by_call(world: World) -> None:
+    call = world.expect(phone_number="+16175550001", batch="spring")
+    assert world.reconciler().step() == {"not_asked": 1}
+    assert world.state(call) is CallState.WAITING
+    fuse = world.expect("fuse", phone_number="+16175550001", batch="spring")
+    assert world.reconciler().step() == {"not_asked": 1}
+    assert world.state(fuse) is CallState.MISSING

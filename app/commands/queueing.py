@@ -15,22 +15,25 @@ import click
 from werkzeug.datastructures import MultiDict
 
 from app import accounts, factory, serving
+from app.analytics.redial import DESTINATION
 from app.auditing import log_command
 from app.commands.opening import opened
 from app.config import Settings
 from app.model import Delivery, Integration, Via, hashed
-from app.plum.client import BulkRequest, CallRequest, Client, FateUnknown
-from app.queueing import DESTINATION, Batch, Line, bulk_queue, queue
+from app.plum.client import ApiError, BulkRequest, CallRequest, Client
+from app.queueing import Line, Progress, bulk_queue, queue
 from app.redialling import Redial, redial
 from app.store import do_not_call, schema_version
 from app.store.database import Database, questions_database
 from app.store.integrations import ActiveKeys, integrations_by_name
 from app.store.rows import outcome_values
 from app.terminal import as_json, complain, example, print_json, print_values, say
+from app.values import storable
 from app.web.deliveries import delivery_id
 from app.web.errors import Invalid
 from app.web.filters import MissingSchema, asked
 from app.web.registration import window_end
+from app.web.result import MAX_REFERENCE
 from app.web.schemas import OutcomeSchema
 
 
@@ -58,7 +61,7 @@ def _terms(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--max-attempts", type=int, metavar="N"),
         click.option("--reattempt-wait", type=int, metavar="SECONDS", help="Between two attempts."),
         click.option("--pci", is_flag=True, help="Fuse: in its secure environment."),
-        click.option("--key", envvar="PLUM_RESULT_KEY", metavar="KEY", help="Of the result_url; or PLUM_RESULT_KEY."),
+        click.option("--key", metavar="KEY", help="Of the result_url; or PLUM_RESULT_KEY."),
         click.option("--again", is_flag=True, help="Queue also what may have been queued before."),
     ]
     return reduce(lambda made, option: option(made), reversed(options), command)
@@ -84,12 +87,19 @@ def queue_command(
     **options: Any,
 ) -> None:
     """Queue one call, and expect its result. With a reference that was queued already nothing is queued again."""
-    values = dict(pair.partition("=")[::2] for pair in metadata)
+    if reference is not None and not 1 <= len(storable(reference) or "") <= MAX_REFERENCE:
+        raise click.UsageError(f"--reference should have 1 to {MAX_REFERENCE} characters")
+    if wrong := [pair for pair in metadata if "=" not in pair]:
+        raise click.UsageError(f"--metadata {wrong[0]}: write NAME=VALUE")
+    reference = storable(reference)
+    values = {name: storable(value) or "" for name, _, value in (pair.partition("=") for pair in metadata)}
     with opened() as (settings, database):
         line = _line(settings, database, integration, key)
-        request = CallRequest(result_url="", phone=phone, reference=reference, metadata=values, **_given(options))
+        request = CallRequest(
+            result_url="", phone=phone, reference=storable(reference), metadata=values, **_given(options)
+        )
         log_command(database, "plum queue", [("integration", integration), ("reference", reference or "")])
-        made = queue(database, partial(accounts.connected, settings), line, request, datetime.now(UTC), again=again)
+        made = queue(database, partial(accounts.connected, settings), line, request, _now, again=again)
     if not made.is_new:
         complain(f"a call with the reference {made.reference} was queued before; nothing is queued again")
     shown = {"call_id": made.call_id, "reference": made.reference}
@@ -145,11 +155,10 @@ def bulk_queue_command(
         content = _contact_list(found.numbers) if found else (file or Path()).read_bytes()
         terms = BulkRequest(result_url="", name=batch, csv=content, **_given(options))
         connect = partial(accounts.connected, settings, per_second=per_second)
-        made = Batch()
+        made = Progress()
         try:
-            now = datetime.now(UTC)
-            bulk_queue(database, connect, line, terms, now, made, again=again, one_by_one=one_by_one)
-        except FateUnknown as error:
+            bulk_queue(database, connect, line, terms, _now, made, again=again, one_by_one=one_by_one)
+        except ApiError as error:
             raise click.ClickException(f"{error}; {made.queued} calls before that are queued") from error
     counts = {"batch": batch, **asdict(made)} | (found.counts() if found else {})
     print_values(counts, as_json=as_json)
@@ -208,6 +217,7 @@ def cancel_command(integration: str, to: str) -> None:
 def _line(settings: Settings, database: Database, name: str, key: str | None) -> Line:
     schema_version.check(database)
     integration = _integration(database, name)
+    key = key or settings.result_key
     if not key:
         raise click.UsageError("keys are kept hashed, so give that of the result_url: --key KEY or PLUM_RESULT_KEY")
     known = ActiveKeys(database).look(datetime.now(UTC)).get(hashed(key).hex())
@@ -231,13 +241,23 @@ def _integration(database: Database, name: str) -> Integration:
     return found
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     names = {"reattempt_wait": "reattempt_wait_seconds"}
     return {names.get(name, name): value for name, value in options.items() if value is not None}
 
 
 def _redial(settings: Settings, database: Database, filters: str, most_attempts: int | None) -> Redial:
-    pairs = [pair for part in shlex.split(filters) for pair in parse_qsl(part, keep_blank_values=True)]
+    try:
+        parts = shlex.split(filters)
+    except ValueError as error:
+        raise click.UsageError(f"--from: {error}") from None
+    pairs = [pair for part in parts for pair in parse_qsl(part, keep_blank_values=True)]
+    if not pairs:
+        raise click.UsageError("--from needs a filter, like --from 'batch=spring disposition=busy'")
     question = asked(MultiDict(pairs), MissingSchema.about(OutcomeSchema)).question
     answering = factory.create_answering(settings, questions_database(settings))
     return redial(answering.candidates(question), set(do_not_call.numbers(database)), most_attempts)

@@ -8,6 +8,7 @@ lies between two horizons is always the same, and waits for no transaction that 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from app.store.database import Database
 from app.store.schema import changes, positions
 
 KEPT = timedelta(days=7)
+PATIENCE_SECONDS = 2.0
+LOOK_SECONDS = 0.01
 PAGE_ROWS = 32
 PAGE_OUTCOMES = 20  # each of which may be large; or one row, however many it has
 
@@ -73,6 +76,14 @@ def horizon(database: Database) -> Horizon:
         if database.is_sqlite:
             return Horizon((connection.execute(select(func.max(changes.c.id))).scalar() or 0) + 1)
         return _parsed(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
+
+
+def wait_for_running(database: Database) -> None:
+    """Until the transactions that write now have ended, some seconds at most: who asks then sees what they wrote."""
+    running, ends = set(horizon(database).running), time.monotonic() + PATIENCE_SECONDS
+    while running and time.monotonic() < ends:
+        time.sleep(LOOK_SECONDS)
+        running &= set(horizon(database).running)
 
 
 def page(

@@ -1,28 +1,30 @@
-"""Calls that were queued: registered, given their results, and looked for once those are due.
+"""Calls that were queued: registered, and given their results.
 
-A result takes its call within its own transaction (`calls_of`, `note_results`); a call that is registered later takes
-its result (`find_results`). Where both happen in the same moment neither sees the other, so whoever looks for a
-result that is due looks here first.
+A result takes its call within its own transaction (`complete`), once it has its outcome's lock; a call that is
+registered, or learns more, takes its result in one that follows (`find_results`), when all that were under way
+meanwhile have ended: so none of the two misses the other.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
 
 from app.errors import Contradicts
-from app.expected import call_of, completed, references_of
+from app.expected import calls_of as expected_of
+from app.expected import completed, references_of
 from app.model import CallState, ExpectedCall, Outcome
 from app.store import changes
 from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.query.question import Records
 from app.store.rows import Row, outcome_from_row
-from app.store.schema import NAMELESS, expected_calls, outcomes
+from app.store.schema import WITHOUT_REFERENCE, expected_calls, outcomes
 from app.store.types import to_json
 
 AT_ONCE = 200  # in one transaction
@@ -32,8 +34,12 @@ _MERGED = ", ".join(f"{name} = coalesce(expected_calls.{name}, excluded.{name})"
 _REGISTER = (
     f"ON CONFLICT (id) DO UPDATE SET {_MERGED}, "
     "metadata = CASE expected_calls.metadata WHEN '{}' THEN excluded.metadata ELSE expected_calls.metadata END, "
-    "due_at = CASE WHEN expected_calls.due_at IS NULL OR expected_calls.ends_at IS NOT NULL "
-    "THEN expected_calls.due_at ELSE coalesce(excluded.ends_at, expected_calls.due_at) END RETURNING id"
+    "due_at = CASE"
+    # One whose id was not known could not be asked for; and the window may be known only now.
+    " WHEN expected_calls.outcome_id IS NULL AND expected_calls.call_id IS NULL AND excluded.call_id IS NOT NULL"
+    " THEN coalesce(expected_calls.ends_at, excluded.ends_at, expected_calls.registered_at)"
+    " WHEN expected_calls.due_at IS NULL OR expected_calls.ends_at IS NOT NULL THEN expected_calls.due_at"
+    " ELSE coalesce(excluded.ends_at, expected_calls.due_at) END RETURNING id"
 )
 _FIND = " UNION ALL ".join(
     f"SELECT id FROM expected_calls WHERE {name} {{among}} AND {condition}"  # noqa: S608
@@ -41,7 +47,7 @@ _FIND = " UNION ALL ".join(
         "reference": "reference IS NOT NULL",
         "call_id": "call_id IS NOT NULL",
         "outcome_id": "outcome_id IS NOT NULL",
-        "phone_number": NAMELESS,
+        "phone_number": WITHOUT_REFERENCE,
     }.items()
 )
 _FIND_SQLITE = _FIND.format(among="IN (SELECT value FROM json_each(?))")
@@ -57,8 +63,7 @@ def register(database: Database, calls: Sequence[ExpectedCall]) -> list[dict[str
     Raises `Contradicts` where a call is known with other values. Those before it in the list are registered then.
     """
     found: list[dict[str, Any]] = []
-    for start in range(0, len(calls), AT_ONCE):
-        some = calls[start : start + AT_ONCE]
+    for some in _portions(calls):
         ids = [call.id for call in some]
         with database.writing() as connection:
             _insert(connection, some)
@@ -68,10 +73,36 @@ def register(database: Database, calls: Sequence[ExpectedCall]) -> list[dict[str
     return found
 
 
+def add(database: Database, calls: Sequence[ExpectedCall]) -> set[UUID]:
+    """The ids of those that are new; what is known already stays as it is. Of two who add one, one adds it."""
+    rows = sorted(map(_row, calls), key=lambda call: call.id)
+    if not rows:
+        return set()
+    with database.writing() as connection:
+        inserted = insert_rows(connection, expected_calls, rows, "ON CONFLICT (id) DO NOTHING RETURNING id")
+        return {_uuid(row[0]) for row in inserted}
+
+
+def _portions(calls: Sequence[ExpectedCall]) -> Iterator[list[ExpectedCall]]:
+    """For one transaction each: some, none of them twice."""
+    portion: dict[UUID, ExpectedCall] = {}
+    for call in calls:
+        if call.id in portion or len(portion) == AT_ONCE:
+            yield list(portion.values())
+            portion = {}
+        portion[call.id] = call
+    if portion:
+        yield list(portion.values())
+
+
+def _row(call: ExpectedCall) -> ExpectedCall:
+    return call._replace(due_at=call.ends_at or call.registered_at)
+
+
 def _insert(connection: Connection, calls: Sequence[ExpectedCall]) -> None:
-    rows = {call.id: call._replace(due_at=call.ends_at or call.registered_at) for call in calls}
-    insert_rows(connection, expected_calls, [rows[key] for key in sorted(rows)], _REGISTER)
-    stored = {call.id: call for call in calls_where(connection, expected_calls.c.id.in_(rows))}
+    rows = sorted(map(_row, calls), key=lambda call: call.id)
+    insert_rows(connection, expected_calls, rows, _REGISTER)
+    stored = {call.id: call for call in calls_where(connection, expected_calls.c.id.in_([row.id for row in rows]))}
     for call in calls:
         known = stored[call.id]
         for name in (*_STATED, "metadata"):
@@ -89,12 +120,23 @@ def _by_id(database: Database, ids: Collection[UUID]) -> dict[UUID, dict[str, An
 # --- results
 
 
-def calls_of(connection: Connection, results: Mapping[UUID, Outcome]) -> dict[UUID, ExpectedCall]:
-    """The expected calls of these outcomes, by the outcomes' ids."""
+def complete(connection: Connection, results: Mapping[UUID, Outcome], polled: Collection[UUID]) -> None:
+    """Give these outcomes what their calls have, and say of those that their results are there.
+
+    The outcomes are locked, and as given; of `polled` ones nothing came but what Plum was asked for.
+    """
+    found = calls_of(connection, results)
+    for key in sorted(found):
+        _complete(connection, results[key], found[key][0])
+    note_results(connection, found, polled)
+
+
+def calls_of(connection: Connection, results: Mapping[UUID, Outcome]) -> dict[UUID, list[ExpectedCall]]:
+    """The expected calls of these outcomes, by the outcomes' ids; the first is the one that gives something."""
     ids = _find(connection, results.values())
     calls = calls_where(connection, expected_calls.c.id.in_(ids)) if ids else []
-    found = {key: call_of(outcome, calls) for key, outcome in results.items()} if calls else {}
-    return {key: call for key, call in found.items() if call}
+    found = {key: expected_of(outcome, calls) for key, outcome in results.items()} if calls else {}
+    return {key: mine for key, mine in found.items() if mine}
 
 
 def _find(connection: Connection, results: Collection[Outcome]) -> set[UUID]:
@@ -111,34 +153,47 @@ def _find(connection: Connection, results: Collection[Outcome]) -> set[UUID]:
     return {UUID(row[0]) if is_sqlite else row[0] for row in rows}
 
 
-def note_results(connection: Connection, calls: Mapping[UUID, ExpectedCall], polled: Collection[UUID]) -> None:
+def note_results(
+    connection: Connection, found: Mapping[UUID, Sequence[ExpectedCall]], polled: Collection[UUID]
+) -> None:
     """Say of these calls, by their outcomes' ids, that their results are there; of `polled` ones only by asking."""
-    for outcome_id, call in sorted(calls.items()):
-        state = CallState.POLLED if outcome_id in polled else CallState.RECEIVED
-        if call.state not in (CallState.RECEIVED, state):
-            statement = update(expected_calls).where(expected_calls.c.id == call.id)
-            connection.execute(statement.values(outcome_id=outcome_id, state=state, due_at=None))
+    news = {
+        call.id: {"key": call.id, "outcome": outcome_id, "is": _state(outcome_id, polled)}
+        for outcome_id, calls in found.items()
+        for call in calls
+        if call.state not in (CallState.RECEIVED, _state(outcome_id, polled))
+    }
+    if news:
+        statement = update(expected_calls).where(expected_calls.c.id == bindparam("key"))
+        values: dict[str, Any] = {"outcome_id": bindparam("outcome"), "state": bindparam("is"), "due_at": None}
+        connection.execute(statement.values(values), [news[key] for key in sorted(news)])
+
+
+def _state(outcome_id: UUID, polled: Collection[UUID]) -> CallState:
+    return CallState.POLLED if outcome_id in polled else CallState.RECEIVED
 
 
 def find_results(database: Database, ids: Collection[UUID]) -> set[UUID]:
     """Give these calls the results that are there already; the ids of those that have one."""
+    changes.wait_for_running(database)
     with database.writing() as connection:
         calls = calls_where(connection, expected_calls.c.id.in_(ids))
         results = {outcome.id: outcome for outcome in _results(connection, calls)}
-        found = {key: call for key, outcome in results.items() if (call := call_of(outcome, calls))}
-        changed = [key for key in sorted(found) if _complete(connection, results[key], found[key])]
         polled = {call.outcome_id for call in calls if call.state is CallState.POLLED}
-        note_results(connection, found, {key for key in found if key in polled})
+        found = calls_of(connection, results)
+        changed = [key for key in sorted(found) if _complete(connection, results[key], found[key][0])]
+        note_results(connection, found, [key for key in found if key in polled])
         changes.note(connection, changed)
-        return {call.id for call in found.values()}
+        return {call.id for mine in found.values() for call in mine} & set(ids)
 
 
 def release(connection: Connection, outcome_ids: Collection[UUID]) -> None:
     """These outcomes are gone: their calls wait again."""
-    statement = update(expected_calls).where(expected_calls.c.outcome_id.in_(outcome_ids))
-    connection.execute(
-        statement.values(outcome_id=None, state=CallState.WAITING, due_at=expected_calls.c.registered_at)
-    )
+    orphans = calls_where(connection, expected_calls.c.outcome_id.in_(outcome_ids))
+    if orphans:
+        statement = update(expected_calls).where(expected_calls.c.id == bindparam("key"))
+        values = {"outcome_id": None, "state": CallState.WAITING, "due_at": expected_calls.c.registered_at}
+        connection.execute(statement.values(values), [{"key": key} for key in sorted(one.id for one in orphans)])
 
 
 def _results(connection: Connection, calls: Sequence[ExpectedCall]) -> Iterator[Outcome]:
@@ -148,7 +203,7 @@ def _results(connection: Connection, calls: Sequence[ExpectedCall]) -> Iterator[
         ("id", ids),
         ("call_id", [call.call_id for call in calls]),
         ("message_reference", [call.reference for call in calls]),
-        ("phone_number", [call.phone_number for call in calls if call.reference is None and call.call_id is None]),
+        ("phone_number", [call.phone_number for call in calls if call.reference is None and call.batch is not None]),
     ):
         wanted = {value for value in values if value is not None}
         if wanted:
@@ -207,3 +262,19 @@ def get_calls(database: Database, ids: Collection[UUID]) -> dict[UUID, ExpectedC
     """Those of these that are registered."""
     with database.reading() as connection:
         return {call.id: call for call in calls_where(connection, expected_calls.c.id.in_(ids))}
+
+
+def numbers_of(database: Database, integration: str, batch: str) -> dict[str, set[UUID]]:
+    """The numbers that are expected in a batch, and the ids of their calls."""
+    own = expected_calls.c
+    statement = select(own.phone_number, own.id).where(own.batch == batch, own.integration == integration)
+    found: dict[str, set[UUID]] = defaultdict(set)
+    with database.reading() as connection:
+        for number, key in connection.execute(statement.where(own.phone_number.is_not(None))):
+            found[number].add(key)
+    return found
+
+
+def _uuid(stored: UUID | str) -> UUID:
+    """SQLite's driver gives the text that it keeps."""
+    return stored if isinstance(stored, UUID) else UUID(stored)

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 
-from app.model import CallState, ExpectedCall
+from app.model import CallState, ExpectedCall, Identity, Outcome
 from app.store.database import Database
-from app.store.expected import calls_where, find_results
+from app.store.expected import AT_ONCE, calls_where, find_results
 from app.store.query.conditions import where
 from app.store.query.question import Question
-from app.store.schema import expected_calls
+from app.store.schema import expected_calls, outcomes
 
 
 def claim_due(
     database: Database, question: Question, before: datetime, until: datetime, limit: int
 ) -> list[ExpectedCall]:
-    """The calls of the question whose results were due `before`; nobody else gets them until `until`."""
+    """The calls of the question whose results were due `before`; nobody else gets them until `until`.
+
+    Each is locked by itself, so that neither callbacks nor others who claim can be in each other's way.
+    """
     is_due = expected_calls.c.due_at <= before
     first = select(expected_calls.c.id).where(is_due, *where(question)).order_by(expected_calls.c.due_at).limit(limit)
+    while True:
+        with database.reading() as connection:
+            ids = connection.execute(first).scalars().all()
+        claimed = [key for key in ids if _claim(database, key, before, until)]
+        if claimed or not ids:  # others have claimed all of these meanwhile
+            with database.reading() as connection:
+                return calls_where(connection, expected_calls.c.id.in_(claimed)) if claimed else []
+
+
+def _claim(database: Database, key: UUID, before: datetime, until: datetime) -> bool:
+    statement = update(expected_calls).where(expected_calls.c.id == key, expected_calls.c.due_at <= before)
     with database.writing() as connection:
-        ids = connection.execute(first).scalars().all()
-        claim = update(expected_calls).where(expected_calls.c.id.in_(ids), is_due).values(due_at=until)
-        claimed = connection.execute(claim.returning(expected_calls.c.id)).scalars().all()
-        return calls_where(connection, expected_calls.c.id.in_(claimed))
+        return connection.execute(statement.values(due_at=until)).rowcount == 1
 
 
 def make_due(database: Database, question: Question, before: datetime) -> None:
@@ -35,9 +47,17 @@ def make_due(database: Database, question: Question, before: datetime) -> None:
     late = [own.outcome_id.is_(None), func.coalesce(own.ends_at, own.registered_at) <= before]
     if not any(condition.field == "state" for condition in question.conditions):
         late.append(own.state.in_([CallState.WAITING, CallState.MISSING]))
-    with database.writing() as connection:
-        statement = update(expected_calls).where(*late, *where(question))
-        connection.execute(statement.values(due_at=func.coalesce(own.ends_at, own.registered_at)))
+    with database.reading() as connection:
+        ids = connection.execute(select(own.id).where(*late, *where(question)).order_by(own.id)).scalars().all()
+    statement = update(expected_calls).where(own.id == bindparam("key"), own.outcome_id.is_(None))
+    for some in _some(ids):
+        with database.writing() as connection:  # in the order of the ids, as all lock them
+            values = {"due_at": func.coalesce(own.ends_at, own.registered_at)}
+            connection.execute(statement.values(values), [{"key": key} for key in some])
+
+
+def _some(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
+    return (ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE))
 
 
 def settle(
@@ -52,14 +72,24 @@ def settle(
         connection.execute(update(expected_calls).where(*still).values(values))
 
 
-def link(database: Database, call: ExpectedCall, outcome_id: UUID, polled_at: datetime) -> None:
+def link(database: Database, call: ExpectedCall, outcome_id: UUID, state: CallState, polled_at: datetime) -> None:
     """This outcome, which may not name its call, is what Plum told of it, unless its result has come meanwhile."""
-    values = {"outcome_id": outcome_id, "polled_at": polled_at, "due_at": None}
-    state = case((expected_calls.c.state == CallState.RECEIVED, expected_calls.c.state), else_=CallState.POLLED.value)
+    own = expected_calls.c
+    values = {"outcome_id": outcome_id, "polled_at": polled_at, "due_at": None, "polls": own.polls + 1}
+    kept = case((own.state == CallState.RECEIVED, own.state), else_=state.value)
     with database.writing() as connection:
-        statement = update(expected_calls).where(expected_calls.c.id == call.id)
-        connection.execute(statement.values(**values, state=state, polls=expected_calls.c.polls + 1))
+        connection.execute(update(expected_calls).where(own.id == call.id).values(**values, state=kept))
     find_results(database, [call.id])
+
+
+def find_twin(database: Database, told: Outcome) -> UUID | None:
+    """The outcome of a callback that names no call and says just this, and that no call has taken yet."""
+    taken = select(expected_calls.c.id).where(expected_calls.c.outcome_id == outcomes.c.id).exists()
+    alike = [outcomes.c.ended_at == told.ended_at, outcomes.c.integration == told.integration]
+    same = [outcomes.c.identity == Identity.NONE, outcomes.c.digest == told.digest, outcomes.c.id != told.id, ~taken]
+    with database.reading() as connection:
+        statement = select(outcomes.c.id).where(*alike, *same).order_by(outcomes.c.id).limit(1)
+        return connection.execute(statement).scalar()
 
 
 def count_states(database: Database, question: Question, before: datetime) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, func, select, text, tuple_, update
 
 from app.errors import StoreRefused, StoreUnavailable
-from app.expected import completed
 from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict, Via
 from app.normalise import fold, rank, same_reading
 from app.store import changes, expected
@@ -93,15 +92,14 @@ def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> s
 def _save_outcomes(connection: Connection, by_outcome: ReadingsByOutcome) -> dict[UUID, Receipt]:
     _lock_bodies(connection, by_outcome.values())
     candidates = {key: fold(outcome for _, outcome in group) for key, group in by_outcome.items()}
-    calls = expected.calls_of(connection, candidates)
-    candidates |= {key: completed(candidates[key], call) for key, call in calls.items()}
     existing = _upsert(connection, candidates, by_outcome)
+    results = candidates | {key: fold([before, candidates[key]]) for key, before in existing.items()}
+    expected.complete(connection, results, polled(by_outcome))
     seen = _seen_digests(connection, existing, by_outcome)
     _mark_later(connection, existing, by_outcome)
     receipts: dict[UUID, Receipt] = {}
     for outcome_id, group in by_outcome.items():
         receipts |= judge(group, existing.get(outcome_id), seen[outcome_id])
-    expected.note_results(connection, calls, polled(by_outcome))
     marked = _mark_possible_duplicates(connection, by_outcome.values())
     changes.note(connection, {*by_outcome, *marked})
     return receipts

@@ -119,7 +119,7 @@ def _reprocess(
     if not dry_run:
         expected.release(connection, batch.old.keys() - new.keys())
     calls = expected.calls_of(connection, new)
-    new |= {key: completed(new[key], call) for key, call in calls.items()}
+    new |= {key: completed(new[key], mine[0]) for key, mine in calls.items()}
     _tell(report, len(ids), batch, new, verdicts)
     if not dry_run:
         _write_outcomes(connection, batch, new)

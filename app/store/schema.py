@@ -22,8 +22,8 @@ from app.store.types import CodePointText, JsonText, UtcDateTime, Word
 # The fields of an outcome by which a call is looked up.
 IDENTIFYING = ("phone_number", "call_id", "message_reference", "reference")
 
-# Of an expected call: its result can be known by its number and batch alone.
-NAMELESS = "reference IS NULL AND call_id IS NULL"
+# Of an expected call: its result can be known by its number and batch.
+WITHOUT_REFERENCE = "reference IS NULL AND phone_number IS NOT NULL"
 
 metadata = MetaData(
     naming_convention={
@@ -196,7 +196,7 @@ expected_calls = Table(
     Column("polls", Integer, nullable=False),
 )
 Index("ix_expected_calls_newest", expected_calls.c.registered_at, expected_calls.c.id.desc())
-for _name in ("reference", "call_id", "outcome_id", "due_at"):
+for _name in ("reference", "call_id", "batch", "outcome_id", "due_at"):
     Index(
         f"ix_expected_calls_{_name}",
         expected_calls.c[_name],
@@ -204,10 +204,10 @@ for _name in ("reference", "call_id", "outcome_id", "due_at"):
         postgresql_where=expected_calls.c[_name].is_not(None),
     )
 Index(
-    "ix_expected_calls_nameless",
+    "ix_expected_calls_number",
     expected_calls.c.phone_number,
-    sqlite_where=text(NAMELESS),
-    postgresql_where=text(NAMELESS),
+    sqlite_where=text(WITHOUT_REFERENCE),
+    postgresql_where=text(WITHOUT_REFERENCE),
 )
 Index(
     "ix_expected_calls_missing",

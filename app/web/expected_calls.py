@@ -65,7 +65,10 @@ def show_missing(asked: Asked) -> Response:
 
 def _json_body() -> Any:
     request.max_content_length = MAX_BODY_BYTES
+    body = request.get_data()
+    if len(body) < (request.content_length or 0):
+        raise Invalid({"body": ["ended before its declared length; send it again"]})
     try:
-        return json.loads(request.get_data())
+        return json.loads(body)
     except (ValueError, RecursionError):
         raise Invalid({"body": ["is no JSON; send an object, or a list of objects"]}) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,12 +13,14 @@ from marshmallow.validate import Length
 from app.exports.cells import json_text
 from app.identity import expected_id
 from app.model import CallState, ExpectedCall
+from app.turns import in_turns
 from app.values import EARLIEST, LATEST, Odd, clean, phone, storable
 from app.web.errors import Invalid
 from app.web.fields import Moment, parse_moment
 
 MAX_NAME = 255  # characters of a reference, a batch or a call id
 MAX_METADATA = 16_384  # characters, as JSON
+MAX_DEPTH = 10  # of lists and objects in it
 
 
 class Name(fields.String):
@@ -92,10 +95,13 @@ class RegistrationSchema(Schema):
     @validates_schema(skip_on_field_errors=False)
     def _is_whole(self, told: dict[str, Any], **kwargs: Any) -> None:
         wrong = {}
+        metadata = told.get("metadata", {})
+        if not _is_plain(metadata):
+            wrong["metadata"] = f"holds what is no number of JSON, or lists and objects more than {MAX_DEPTH} deep"
+        elif len(json_text(metadata)) > MAX_METADATA:
+            wrong["metadata"] = f"has more than {MAX_METADATA} characters"
         if not told.get("reference") and not told.get("call_id"):
             wrong["reference"] = "give reference or call_id: by one of them its result is known"
-        if len(json_text(told.get("metadata", {}))) > MAX_METADATA:
-            wrong["metadata"] = f"has more than {MAX_METADATA} characters"
         if "integration" in told and told["integration"] not in self._integrations:
             wrong["integration"] = "no integration has this name; see: plum-outcomes integration list"
         if wrong:
@@ -115,12 +121,26 @@ class RegistrationSchema(Schema):
         )
 
 
+def _is_plain(metadata: Any) -> bool:
+    """Without depth that readers give up at, and without NaN and infinities, which JSON does not know."""
+    level, depth = [metadata], 0
+    while level and depth <= MAX_DEPTH:
+        if any(isinstance(value, float) and not math.isfinite(value) for value in level):
+            return False
+        level, depth = [inner for value in level for inner in _inner(value)], depth + 1
+    return not level
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
 def calls_from(told: Any, integrations: Collection[str], region: str) -> list[ExpectedCall]:
     """The calls of one object or a list of them. Raises `Invalid` with what is wrong, by place and field."""
     objects = told if isinstance(told, list) else [told]
     schema = RegistrationSchema(integrations, region)
     found, wrong = [], dict[str, list[str]]()
-    for at, one in enumerate(objects):
+    for at, one in enumerate(in_turns(objects)):
         place = f"[{at}]." if isinstance(told, list) else ""
         if not isinstance(one, dict):
             wrong[f"{place}body"] = ["is no object of JSON"]

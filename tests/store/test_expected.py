@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
@@ -219,3 +223,122 @@ def test_states_are_counted_by_integration_and_batch(database: Database) -> None
     }
     late = missing.count_states(database, OURS, NOON)
     assert {row["state"] for row in late if row["batch"] == "b-1"} == {"missing"}
+
+
+# --- at the same moment
+
+
+def at_once(monkeypatch: pytest.MonkeyPatch, database: Database, act: Callable[[], object]) -> None:
+    """A result has looked for its call, and `act` begins, before its transaction ends."""
+    looked, go_on = threading.Event(), threading.Event()
+    complete = expected.complete
+
+    def slow(*arguments: Any) -> None:
+        complete(*arguments)
+        looked.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(expected, "complete", slow)
+    with ThreadPoolExecutor(2) as pool:
+        posting = pool.submit(post, database, LATER)
+        assert looked.wait(10)
+        acting = pool.submit(act)
+        time.sleep(0.2)
+        go_on.set()
+        posting.result(10)
+        acting.result(10)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_call_that_is_registered_while_its_result_is_stored_is_not_missed(
+    crowded: Database, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    if is_there:
+        post(crowded, EARLIER)
+    one = call(metadata={"who": "Ann"})
+    at_once(monkeypatch, crowded, lambda: expected.register(crowded, [one]))
+    assert outcome(crowded, one.id).metadata == {"who": "Ann"}
+    assert registered(crowded, one.id).state is CallState.RECEIVED
+
+
+def test_a_call_id_that_becomes_known_while_the_result_is_stored_is_not_missed(
+    crowded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = call(metadata={"who": "Ann"})
+    expected.add(crowded, [one])
+    at_once(monkeypatch, crowded, lambda: expected.note_queued(crowded, [one.id], "7", NOON))
+    assert outcome(crowded, one.id).call_id == "7"
+
+
+def test_a_result_that_came_again_takes_what_a_killed_registration_left(database: Database) -> None:
+    post(database, LATER)
+    expected.add(database, [call(metadata={"who": "Ann"})])  # the first of two transactions
+    post(database, LATER)
+    assert outcome(database, call().id).metadata == {"who": "Ann"}
+
+
+def test_of_two_who_add_a_call_one_adds_it(database: Database) -> None:
+    assert expected.add(database, [call()]) == {call().id}
+    assert expected.add(database, [call(), call("r-2")]) == {call("r-2").id}
+    assert expected.add(database, []) == set()
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_two_calls_that_name_one_result_both_have_it_and_the_same_one_gives(
+    database: Database, order: tuple[int, ...]
+) -> None:
+    by_id = _dev_call(metadata={"from": "id"})
+    by_reference = call("m-1", integration="ours-dev", metadata={"from": "reference"})
+    steps = [
+        lambda: expected.register(database, [by_id]),
+        lambda: expected.register(database, [by_reference]),
+        lambda: post_dev(database, "7", message_reference="m-1"),
+    ]
+    for at in order:
+        steps[at]()
+    key = post_dev(database, "7", message_reference="m-1")
+    first = min([by_id, by_reference], key=lambda one: one.id)
+    assert outcome(database, key).metadata == first.metadata
+    assert {registered(database, one.id).state for one in (by_id, by_reference)} == {CallState.RECEIVED}
+
+
+def test_devs_own_reference_is_known_beside_another_in_the_url(database: Database) -> None:
+    expecting = call("m-1", integration="ours-dev", metadata={"who": "Ann"})
+    expected.register(database, [expecting])
+    body = b"result=Completed&call_id=9&phone_number=6175551234&message_reference=m-1"
+    key = post(database, body, "url-1", integration="ours-dev", product=Product.DEV)
+    assert outcome(database, key).metadata == {"who": "Ann"}
+
+
+def test_a_call_whose_id_becomes_known_is_due_again(database: Database) -> None:
+    expected.register(database, [call(ends_at=NOON)])
+    missing.settle(database, call(), CallState.MISSING, None, None)
+    expected.register(database, [call(ends_at=NOON)._replace(call_id="7")])
+    assert registered(database, call().id).due_at == NOON
+
+
+def test_callbacks_and_who_looks_for_what_is_due_do_not_lock_each_other(crowded: Database) -> None:
+    calls = [call(f"r-{number}", ends_at=NOON) for number in range(600)]
+    expected.register(crowded, calls)
+    every = Question(records=Records.EXPECTED_CALLS)
+
+    def look() -> None:
+        for _ in range(6):
+            missing.make_due(crowded, every, NOON)
+            missing.claim_due(crowded, every, NOON, NOON + timedelta(minutes=5), 100)
+
+    def receive(first: int) -> None:
+        for start in range(first, 600, 100):
+            sent = [
+                Delivery(uuid4(), "ours", NOON, LATER, Product.INSIGHT, reference=f"r-{number}")
+                for number in range(start, start + 50)
+            ]
+            save(crowded, [interpret(one) for one in sent])
+
+    with ThreadPoolExecutor(4) as pool:
+        working = [pool.submit(look), pool.submit(look), pool.submit(receive, 0), pool.submit(receive, 50)]
+        for one in working:
+            one.result(60)
+    assert {one.state for one in expected.get_calls(crowded, [one.id for one in calls]).values()} == {
+        CallState.RECEIVED
+    }

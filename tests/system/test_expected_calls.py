@@ -71,6 +71,9 @@ def test_what_is_wrong_is_named_by_place_and_nothing_is_registered(service: Serv
     tell(service, admin, b"{").assert_problem(422, "body")
     tell(service, admin, b"[" * 100_000).assert_problem(422, "body")
     tell(service, admin, [right] * 10_001).assert_problem(422, "body")
+    for odd in (b"NaN", b"1e999", b"-Infinity", b'{"a":' * 300 + b"1" + b"}" * 300, b"[" * 900 + b"]" * 900):
+        body = b'{"integration": "wrong-calls", "reference": "r-1", "metadata": {"a": ' + odd + b"}}"
+        tell(service, admin, body).assert_problem(422, "metadata")
     assert _status_of_a_post(service, admin, 9 << 20) == b"413"
     tell(service, admin, right | {"metadata": {"a": "x" * 20_000}}).assert_problem(422, "metadata")
     assert service.records("expected-calls", integration=sender.name) == []

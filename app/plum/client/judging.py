@@ -56,10 +56,10 @@ def check(reply: Reply, harmless: Callable[[str], str], *, is_call: bool = False
 
 
 def _refusal(reply: Reply, harmless: Callable[[str], str], *, is_call: bool) -> Refused:
-    kind, advice = REFUSALS.get(reply.status, OTHER)
-    if is_call and reply.status == 404:
-        kind, advice = UNKNOWN_CALL
     said = harmless(error_text(reply.body))
+    kind, advice = REFUSALS.get(reply.status, OTHER)
+    if is_call and reply.status == 404:  # without Plum's own words something else may have answered
+        kind, advice = UNKNOWN_CALL if said else OTHER
     return kind(f"Plum answers {reply.status}{f' ({said})' if said else ''}: {advice}", reply.status)
 
 

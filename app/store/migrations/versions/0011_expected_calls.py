@@ -29,7 +29,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_expected_calls"),
     )
     op.create_index("ix_expected_calls_newest", "expected_calls", ["registered_at", sa.text("id DESC")])
-    for name in ("reference", "call_id", "outcome_id", "due_at"):
+    for name in ("reference", "call_id", "batch", "outcome_id", "due_at"):
         present = sa.text(f"{name} IS NOT NULL")
         op.create_index(
             f"ix_expected_calls_{name}",
@@ -38,13 +38,13 @@ def upgrade() -> None:
             sqlite_where=present,
             postgresql_where=present,
         )
-    nameless = sa.text("reference IS NULL AND call_id IS NULL")
+    without = sa.text("reference IS NULL AND phone_number IS NOT NULL")
     op.create_index(
-        "ix_expected_calls_nameless",
+        "ix_expected_calls_number",
         "expected_calls",
         ["phone_number"],
-        sqlite_where=nameless,
-        postgresql_where=nameless,
+        sqlite_where=without,
+        postgresql_where=without,
     )
     missing = sa.text("state = 'missing'")
     op.create_index(
