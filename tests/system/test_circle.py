@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import wait_until
 from tests.system import faults
-from tests.system.conftest import PROGRAM, Sender, Service
+from tests.system.conftest import PROGRAM, Sender, Service, together
 
 CALLS = 80
 
@@ -232,3 +232,69 @@ def test_a_command_that_is_killed_goes_on_where_it_was(dialling: Service, plum: 
 
 def expected_calls(service: Service, sender: Sender) -> list[dict[str, Any]]:
     return service.records("expected-calls", integration=sender.name, limit=1000)
+
+
+def test_a_call_is_queued_once_however_many_queue_it_at_a_time(dialling: Service, plum: Plum) -> None:
+    sender = dialling.sender("at-once", "insight")
+    told = ("plum", "queue", sender.name, "16175551234", "--to", "12/34", "--key", sender.key, "--reference", "r-1")
+    done = together(4, lambda _: dialling.run(*told, "--end", "2099-01-01"))
+    assert len(plum.calls_of(sender)) == 1
+    assert sorted({one.returncode for one in done}) in ([0], [0, 1])
+    assert all("r-1" in one.stdout + one.stderr for one in done)
+
+
+def test_a_list_is_queued_once_whole_or_one_by_one(dialling: Service, plum: Plum, tmp_path: Path) -> None:
+    sender = dialling.sender("both-ways", "insight")
+    file = contact_list(tmp_path / "list.csv", 800, 10)
+    assert queue(dialling, sender, file, "--batch", "spring", "--one-by-one", "--per-second", "200")["queued"] == 10
+    again = queue(dialling, sender, file, "--batch", "spring")
+    assert (again["queued"], again["already_queued"]) == (0, 10)
+    assert len(plum.calls_of(sender)) == 10
+
+
+def test_a_list_with_a_wrong_row_queues_nothing(dialling: Service, plum: Plum, tmp_path: Path) -> None:
+    sender = dialling.sender("wrong-row", "dev")
+    file = tmp_path / "list.csv"
+    rows = {
+        "16175550001\nabc\n": "row 2: destination",
+        "16175550001,a,b\n": "row 1",
+        "16175550001,m-1\n16175550002,m-1\n": "message_reference m-1",
+        "": "at least one row",
+    }
+    for text, says in rows.items():
+        file.write_text(f"destination,message_reference\n{text}")
+        dialling.assert_one_line(
+            "plum", "bulk-queue", sender.name, str(file), "--batch", "b", "--key", sender.key, says=says
+        )
+    file.write_text("phone\n16175550001\n")
+    dialling.assert_one_line(
+        "plum", "bulk-queue", sender.name, str(file), "--batch", "b", "--key", sender.key, says="destination"
+    )
+    assert plum.calls_of(sender) == {}
+    assert dialling.json("missing", f"integration={sender.name}") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--reference", ""), "1 to 255 characters"),
+        (("--reference", "x" * 256), "1 to 255 characters"),
+        (("--metadata", "a"), "NAME=VALUE"),
+        (("--max-attempts", "11"), "max_attempts"),
+        (("--end", "2020-01-01"), "window"),
+    ],
+)
+def test_what_cannot_be_queued_is_told_before_it_is_sent(
+    dialling: Service, options: tuple[str, ...], says: str
+) -> None:
+    told = ("plum", "queue", "told-before", "16175551234", "--to", "12/34")
+    if not any(one["name"] == "told-before" for one in dialling.json("integration", "list")):
+        made = dialling.json("integration", "add", "told-before", "--product", "insight")
+        dialling.settings["PLUM_RESULT_KEY"] = dialling.know(made["key"])
+    dialling.assert_one_line(*told, *options, says=says)
+    assert dialling.json("missing", "integration=told-before") == []
+
+
+@pytest.mark.parametrize("filters", ["", "status='", "colour=red"])
+def test_whom_to_dial_again_is_asked_with_a_filter(dialling: Service, filters: str) -> None:
+    dialling.assert_one_line("plum", "bulk-queue", "any", "--batch", "b", "--from", filters, "--dry-run", says=".")
