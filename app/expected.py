@@ -16,7 +16,7 @@ def references_of(outcome: Outcome) -> set[str]:
     return {one for one in (outcome.reference, own) if one is not None}
 
 
-def calls_of(outcome: Outcome, calls: Iterable[ExpectedCall]) -> list[ExpectedCall]:
+def matching(outcome: Outcome, calls: Iterable[ExpectedCall]) -> list[ExpectedCall]:
     """The calls whose result this is; the one that it takes something from is the first: that of its reference."""
     mine = [call for call in calls if _is_of(call, outcome)]
     return sorted(mine, key=lambda call: (call.reference != outcome.reference, call.id))

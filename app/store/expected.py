@@ -16,8 +16,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
 
 from app.errors import Contradicts
-from app.expected import calls_of as expected_of
-from app.expected import completed, references_of
+from app.expected import completed, matching, references_of
 from app.model import CallState, ExpectedCall, Outcome
 from app.store import changes
 from app.store.bulk import insert_rows
@@ -126,8 +125,7 @@ def complete(connection: Connection, results: Mapping[UUID, Outcome], polled: Co
     The outcomes are locked, and as given; of `polled` ones nothing came but what Plum was asked for.
     """
     found = calls_of(connection, results)
-    for key in sorted(found):
-        _complete(connection, results[key], found[key][0])
+    _complete(connection, results, found)
     note_results(connection, found, polled)
 
 
@@ -135,7 +133,7 @@ def calls_of(connection: Connection, results: Mapping[UUID, Outcome]) -> dict[UU
     """The expected calls of these outcomes, by the outcomes' ids; the first is the one that gives something."""
     ids = _find(connection, results.values())
     calls = calls_where(connection, expected_calls.c.id.in_(ids)) if ids else []
-    found = {key: expected_of(outcome, calls) for key, outcome in results.items()} if calls else {}
+    found = {key: matching(outcome, calls) for key, outcome in results.items()} if calls else {}
     return {key: mine for key, mine in found.items() if mine}
 
 
@@ -181,7 +179,7 @@ def find_results(database: Database, ids: Collection[UUID]) -> set[UUID]:
         results = {outcome.id: outcome for outcome in _results(connection, calls)}
         polled = {call.outcome_id for call in calls if call.state is CallState.POLLED}
         found = calls_of(connection, results)
-        changed = [key for key in sorted(found) if _complete(connection, results[key], found[key][0])]
+        changed = _complete(connection, results, found)
         note_results(connection, found, [key for key in found if key in polled])
         changes.note(connection, changed)
         return {call.id for mine in found.values() for call in mine} & set(ids)
@@ -211,20 +209,28 @@ def _results(connection: Connection, calls: Sequence[ExpectedCall]) -> Iterator[
             yield from map(outcome_from_row, rows)
 
 
-def _complete(connection: Connection, outcome: Outcome, call: ExpectedCall) -> bool:
-    """Whether the outcome lacked something. One that changes at the same time keeps what it says itself."""
-    if completed(outcome, call) == outcome:
-        return False
-    own = outcomes.c
-    statement = update(outcomes).where(own.id == outcome.id)
-    connection.execute(
-        statement.values(
-            call_id=func.coalesce(own.call_id, call.call_id),
-            phone_number=func.coalesce(own.phone_number, call.phone_number),
-            metadata=call.metadata,
+def _complete(
+    connection: Connection, results: Mapping[UUID, Outcome], found: Mapping[UUID, Sequence[ExpectedCall]]
+) -> list[UUID]:
+    """The outcomes that lacked something. One that changes at the same time keeps what it says itself."""
+    lacking = [key for key in sorted(found) if completed(results[key], found[key][0]) != results[key]]
+    if lacking:
+        own, given = outcomes.c, [found[key][0] for key in lacking]
+        values = {name: func.coalesce(own[name], bindparam(f"its_{name}")) for name in ("call_id", "phone_number")}
+        statement = update(outcomes).where(own.id == bindparam("key"))
+        connection.execute(
+            statement.values(**values, metadata=bindparam("its_metadata")),
+            [
+                {
+                    "key": key,
+                    "its_call_id": call.call_id,
+                    "its_phone_number": call.phone_number,
+                    "its_metadata": call.metadata,
+                }
+                for key, call in zip(lacking, given, strict=True)
+            ],
         )
-    )
-    return True
+    return lacking
 
 
 def calls_where(connection: Connection, which: ColumnElement[bool]) -> list[ExpectedCall]:
