@@ -1,7 +1,7 @@
 """`make bench`: `python -m bench [SECONDS] [ROUNDS] [OUTCOMES]`.
 
-Ingest first, also with expected calls, then questions on stores of so many outcomes: of a month, and from a million on
-of a year. 200,000 take some minutes.
+Ingest first, then the same with expected calls, then questions on stores of so many outcomes: of a month, and from a
+million on of a year. 200,000 take some minutes.
 """
 
 import shutil
