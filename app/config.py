@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -143,7 +144,9 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         if name not in known and _is_service_link(variable, environment[variable]):
             continue
         if name not in known:
-            raise ConfigError(f"{variable} is no setting; there are: {', '.join(known)}")
+            near = get_close_matches(name, known, n=5)
+            hint = f"near it: {', '.join(near)}" if near else "the README lists all"
+            raise ConfigError(f"{variable} is no setting; {hint}")
         if name != variable and name in environment:
             raise ConfigError(f"{name} and {variable} are both set; keep one of them")
         text = environment[variable] if name == variable else _from_file(variable, environment[variable])
