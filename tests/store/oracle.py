@@ -18,7 +18,7 @@ from app.store.database import Database
 from app.store.query.question import Condition, Operator, Order, Question, Records
 from app.store.readings import save
 
-JSON_FIELDS = {"events", "extra", "problems", "headers"}
+JSON_FIELDS = {"events", "extra", "problems", "headers", "metadata"}
 TEXTS = [
     "a",
     "A",
