@@ -16,6 +16,7 @@ from uuid import UUID
 
 from app import metrics
 from app.errors import StoreError
+from app.identity import by_time
 from app.intake.writer import Interpret, Save
 from app.model import CallState, Delivery, ExpectedCall, Identity, Product, Via
 from app.plum.client import ApiError, CallStatus, InvalidRequest, NotPermitted, UnknownCall
@@ -180,11 +181,7 @@ def _backoff(call: ExpectedCall) -> timedelta:
 
 def _delivery_id(call: ExpectedCall, body: bytes) -> UUID:
     """The same for the same answer: who asks again after a kill keeps nothing twice. It sorts as others do."""
-    milliseconds = int(call.registered_at.timestamp() * 1000)
-    digest = int.from_bytes(hashlib.sha256(call.id.bytes + body).digest()[:10])
-    value = milliseconds << 80 | digest
-    value = value & ~(0xF << 76) | 7 << 76
-    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+    return by_time(call.registered_at, int.from_bytes(hashlib.sha256(call.id.bytes + body).digest()[:10]))
 
 
 # --- counting

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import lru_cache, partial
 from typing import Any
+from uuid import UUID
 
 from psycopg import RawCursor
 from sqlalchemy import Connection, Dialect, Table, exc
@@ -32,6 +33,11 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Values], on
                 values[start + at] = process(value)
     statement = _statement(table, len(rows), on_conflict, connection.dialect.name)
     return _execute(connection, statement, values)
+
+
+def returned_id(stored: UUID | str) -> UUID:
+    """SQLite's driver gives the text that it keeps."""
+    return stored if isinstance(stored, UUID) else UUID(stored)
 
 
 def _execute(connection: Connection, statement: str, values: Sequence[Any]) -> Sequence[Any]:

@@ -19,7 +19,7 @@ from app.errors import Contradicts
 from app.expected import completed, matching, references_of
 from app.model import CallState, ExpectedCall, Outcome
 from app.store import changes
-from app.store.bulk import insert_rows
+from app.store.bulk import insert_rows, returned_id
 from app.store.database import Database
 from app.store.query.question import Records
 from app.store.rows import Row, outcome_from_row
@@ -79,7 +79,7 @@ def add(database: Database, calls: Sequence[ExpectedCall]) -> set[UUID]:
         return set()
     with database.writing() as connection:
         inserted = insert_rows(connection, expected_calls, rows, "ON CONFLICT (id) DO NOTHING RETURNING id")
-        return {_uuid(row[0]) for row in inserted}
+        return {returned_id(row[0]) for row in inserted}
 
 
 def _portions(calls: Sequence[ExpectedCall]) -> Iterator[list[ExpectedCall]]:
@@ -279,8 +279,3 @@ def numbers_of(database: Database, integration: str, batch: str) -> dict[str, se
         for number, key in connection.execute(statement.where(own.phone_number.is_not(None))):
             found[number].add(key)
     return found
-
-
-def _uuid(stored: UUID | str) -> UUID:
-    """SQLite's driver gives the text that it keeps."""
-    return stored if isinstance(stored, UUID) else UUID(stored)

@@ -17,7 +17,7 @@ from app.errors import StoreRefused, StoreUnavailable
 from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict, Via
 from app.normalise import fold, rank, same_reading
 from app.store import changes, expected
-from app.store.bulk import insert_rows
+from app.store.bulk import insert_rows, returned_id
 from app.store.database import Database
 from app.store.rows import delivery_row, outcome_from_row, outcome_row, outcome_values
 from app.store.schema import deliveries, is_later, outcomes
@@ -86,7 +86,7 @@ def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> s
     inserted = insert_rows(connection, deliveries, rows, "ON CONFLICT (id) DO NOTHING RETURNING id")
     if len(inserted) == len(rows):
         return {reading.delivery.id for reading in readings}
-    return {_uuid(row[0]) for row in inserted}
+    return {returned_id(row[0]) for row in inserted}
 
 
 def _save_outcomes(connection: Connection, by_outcome: ReadingsByOutcome) -> dict[UUID, Receipt]:
@@ -122,7 +122,7 @@ def _upsert(
     ]
     add_up = "ON CONFLICT (id) DO UPDATE SET deliveries = outcomes.deliveries + excluded.deliveries"
     counts = insert_rows(connection, outcomes, rows, f"{add_up} RETURNING id, deliveries")
-    several = {_uuid(row[0]): row[1] for row in counts if row[1] > 1}
+    several = {returned_id(row[0]): row[1] for row in counts if row[1] > 1}
     met = [key for key, total in several.items() if total > candidates[key].deliveries]
     if not met:
         return {}
@@ -268,8 +268,3 @@ def _stored_receipts(connection: Connection, ids: list[UUID]) -> dict[UUID, Rece
     stored = select(deliveries.c.id, deliveries.c.verdict, deliveries.c.outcome_id, deliveries.c.reason)
     rows = connection.execute(stored.where(deliveries.c.id.in_(ids)))
     return {row.id: Receipt(row.id, Verdict(row.verdict), row.outcome_id, row.reason) for row in rows}
-
-
-def _uuid(stored: UUID | str) -> UUID:
-    """SQLite's driver gives the text that it keeps."""
-    return stored if isinstance(stored, UUID) else UUID(stored)

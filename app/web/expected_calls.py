@@ -28,7 +28,7 @@ blueprint = Blueprint(
 
 
 @blueprint.get("/expected-calls")
-@needs(Scope.READ)
+@needs(Scope.READ, gated=False)
 @blueprint.asks(ListSchema.about(ExpectedCallSchema))
 @blueprint.answers(page_of(ExpectedCallSchema))
 def list_expected_calls(asked: Asked) -> Response:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.conftest import Answer, Sender, Service
+from tests.system.conftest import Answer, Sender, Service, together
 
 PHONE_RAW = "6175551234"
 
@@ -201,3 +201,8 @@ def test_files_and_filters_know_metadata_as_the_list_does(service: Service, admi
     found = service.records("outcomes", integration=sender.name, metadata__contains="deep")
     assert [one["reference"] for one in found] == ["r-1"]
     assert len(service.records("outcomes", integration=sender.name, metadata__null="true")) == 1
+
+
+def test_many_lists_at_a_time_take_one_place_each(service: Service, admin: str) -> None:
+    found = together(12, lambda _: service.get("expected-calls", limit=1).status)
+    assert found == [200] * 12
