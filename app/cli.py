@@ -22,6 +22,8 @@ COMMANDS = {
     "reprocess": ("reprocess",),
     "simulate": ("simulate",),
     "spooling": ("spool",),
+    "retention": ("prune", "hold", "erase"),
+    "backup": ("backup",),
 }
 LOADED_FROM = {name: f"app.commands.{module}" for module, names in COMMANDS.items() for name in names}
 

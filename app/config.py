@@ -8,9 +8,10 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 import phonenumbers
@@ -54,9 +55,8 @@ def _connections(value: str) -> int:
     return _number(value, 1000, "connections", least=7)
 
 
-def _days(value: str) -> NoReturn:
-    _number(value, 36500, "days")
-    raise ValueError("left unset: this version prunes nothing yet")
+def _days(value: str) -> timedelta:
+    return timedelta(days=_number(value, 36500, "days"))
 
 
 def _number(value: str, most: int, unit: str, least: int = 1) -> int:
@@ -117,8 +117,9 @@ class Settings:
     roles: frozenset[str] = _setting("which faces this process serves", _roles, frozenset(ROLES))
     max_body_bytes: int = _setting("larger bodies are answered 413", _size, 1048576)
     trusted_proxies: tuple[Network, ...] = _setting("whose X-Forwarded-For is believed", _networks, ())
-    retain_deliveries_days: int | None = _setting("how long deliveries are kept; unset: for ever", _days, None)
-    retain_outcomes_days: int | None = _setting("how long outcomes are kept; unset: for ever", _days, None)
+    retain_deliveries_days: timedelta | None = _setting("how long deliveries are kept; unset: for ever", _days, None)
+    retain_outcomes_days: timedelta | None = _setting("how long outcomes are kept; unset: for ever", _days, None)
+    retain_audit_days: timedelta | None = _setting("how long the audit log is kept; unset: for ever", _days, None)
     default_region: str = _setting("where national phone numbers belong", _region, "US")
     analytics_path: Path = _setting("the file of the analytical copy", Path, Path("var/analytics.duckdb"))
     analytics_memory: str = _setting("the most that the analytical copy takes", _memory, "1GB")

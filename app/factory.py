@@ -27,6 +27,7 @@ from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret, interpret_all
 from app.model import Delivery, Reading
+from app.pruning import Pruner, retained
 from app.reconciling import GRACE, Reconciler, Tally, tallies
 from app.store import audit, changes, readings, schema_version, tokens
 from app.store.database import Database, check_space, questions_database, truncate_wal
@@ -113,7 +114,6 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         known_keys=KnownKeys(settings.spool_dir),
         active_keys=lambda: active_keys.look(now()),
         forget=database.close,
-        prune_changes=lambda: changes.prune(database, now() - changes.KEPT),
         truncate_wal=partial(truncate_wal, database),
         renew_journal=lambda: changes.renew(database, now()),
     )
@@ -123,6 +123,11 @@ def create_reconciler(settings: Settings) -> Reconciler:
     """What looks for the results that did not come."""
     database = Database(settings.database_url, connections=1)
     return Reconciler(database, group_reader(settings), partial(readings.save, database), Accounts(settings), now)
+
+
+def create_pruner(settings: Settings) -> Pruner:
+    """What forgets as the settings want it."""
+    return Pruner(Database(settings.database_url, connections=1), retained(settings), now)
 
 
 def missing(

@@ -1,4 +1,4 @@
-"""What runs beside the web workers: it drains the spool, keeps known keys up to date, and forgets what is old.
+"""What runs beside the web workers: it drains the spool, and keeps known keys up to date.
 
 One at a time for each spool directory; a second one waits until the first is gone.
 """
@@ -28,7 +28,6 @@ LOCK = "housekeeping.lock"  # each round of the main loop touches it
 PAUSE_SECONDS = 0.5
 PATIENCE_SECONDS = 12.0  # with a store that hangs
 MAX_DRAINED_AT_ONCE = 200
-PRUNE_SECONDS = 3600.0
 QUIET_SECONDS = 60.0  # between two lines about a spool directory that cannot be used
 
 log = logging.getLogger(__name__)
@@ -48,7 +47,6 @@ class Housekeeping:
         known_keys: KnownKeys,
         active_keys: Callable[[], Mapping[str, KnownKey]],
         forget: Callable[[], None],
-        prune_changes: Callable[[], object],
         truncate_wal: Callable[[], object],
         renew_journal: Callable[[], bool],
     ) -> None:
@@ -63,11 +61,9 @@ class Housekeeping:
         self._known_keys = known_keys
         self._active_keys = active_keys
         self._forget = forget
-        self._prune_changes = prune_changes
         self._truncate_wal = truncate_wal
         self._renew_journal = renew_journal
         self._knows_journal = False
-        self._prune_at = 0.0
         self._quiet_until = 0.0
         self._beat: Callable[[], object] = lambda: None
 
@@ -92,19 +88,19 @@ class Housekeeping:
 
     def _tidy(self) -> int:
         """How many deliveries were drained."""
+        metrics.CHORE_RUNS.labels("spool").inc()
         try:
             self._know_journal()
             self._known_keys.replace(self._asked(self._active_keys))
             self._asked(self._truncate_wal)
-            drained = self.drain()
-            if not drained:
-                self._prune()
-            return drained
+            return self.drain()
         except StoreUnavailable as error:
+            metrics.CHORE_FAILURES.labels("spool").inc()
             log.warning("waiting for the store: %s", error.detail)
             self._knows_journal = False  # it may come back from a dump
             self._forget()
         except OSError as error:
+            metrics.CHORE_FAILURES.labels("spool").inc()
             self._complain(error)
         return 0
 
@@ -122,12 +118,6 @@ class Housekeeping:
         """Within the patience that there is with a store; each answer shows that this process goes on."""
         self._beat()
         return within(PATIENCE_SECONDS, ask)
-
-    def _prune(self) -> None:
-        """Forget which outcomes changed long ago; no live stream is taken up again so late."""
-        if time.monotonic() >= self._prune_at:
-            self._asked(self._prune_changes)
-            self._prune_at = time.monotonic() + PRUNE_SECONDS
 
     def drain(self) -> int:
         """Bring a batch of the spool into the store; how many deliveries. Raises `StoreUnavailable`, `OSError`.

@@ -55,6 +55,18 @@ HOUSEKEEPING_AGE_SECONDS = Gauge(
     "For how long housekeeping has not gone on; infinite where it does not run.",
     multiprocess_mode="mostrecent",
 )
+CHORE_RUNS = Counter("plum_housekeeping_runs", "Times that a chore was begun.", ["chore"])
+CHORE_FAILURES = Counter("plum_housekeeping_failures", "Times that a chore could not be done.", ["chore"])
+for _chore in ("spool", "reconcile", "prune"):
+    CHORE_RUNS.labels(_chore)
+    CHORE_FAILURES.labels(_chore)
+PRUNED = Counter("plum_pruned_rows", "Rows that retention removed.", ["record"])
+OLDEST_AGE_SECONDS = Gauge(
+    "plum_oldest_row_age_seconds",
+    "Age of the oldest row of what retention is set for; 0 where there is none.",
+    ["record"],
+    multiprocess_mode="mostrecent",
+)
 DRIFT_ITEMS = Gauge(
     "plum_drift_items", "Words, fields and problems that nobody knew when they came.", multiprocess_mode="mostrecent"
 )

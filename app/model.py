@@ -105,6 +105,13 @@ class CallState(StrEnum):
     REFUSED = "refused"  # by Plum, to queue it or to tell of it
 
 
+class HoldKind(StrEnum):
+    """What a legal hold keeps from being pruned or erased."""
+
+    INTEGRATION = "integration"  # all that it sent
+    CALL = "call"  # one outcome and what was received about it
+
+
 class Problem(NamedTuple):
     """A value that could not be taken as it stands; it never costs the row.
 

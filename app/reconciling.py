@@ -53,10 +53,12 @@ class Reconciler:
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set."""
         while not stop.is_set():
+            metrics.CHORE_RUNS.labels("reconcile").inc()
             try:
                 done = self.step()
                 metrics.MISSING_CALLS.set(missing.count_missing(self._database))
             except StoreError as error:
+                metrics.CHORE_FAILURES.labels("reconcile").inc()
                 log.warning("missing calls have to wait for the store: %s", error.detail)
                 self._database.close()
                 done = Counter()

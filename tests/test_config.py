@@ -31,8 +31,8 @@ def test_defaults_are_the_contracts() -> None:
         ("PLUM_ROLES", "receiver,anyone"),
         ("PLUM_TRUSTED_PROXIES", "10.0.0.0/99"),
         ("PLUM_RETAIN_OUTCOMES_DAYS", "-1"),
-        ("PLUM_RETAIN_OUTCOMES_DAYS", "30"),
-        ("PLUM_RETAIN_DELIVERIES_DAYS", "1"),
+        ("PLUM_RETAIN_DELIVERIES_DAYS", "0"),
+        ("PLUM_RETAIN_AUDIT_DAYS", "30d"),
         ("PLUM_MAX_BODY_BYTES", "67108865"),
         ("PLUM_OUTCOMES_PORT", "8000"),
         ("PLUM_OUTCOMES_PORT", "//10.0.0.1:8000"),
@@ -74,12 +74,6 @@ def test_what_kubernetes_makes_of_a_services_name_is_passed_over(service) -> Non
 
 def test_a_body_may_be_as_large_as_all_that_a_process_holds() -> None:
     assert from_environment({"PLUM_MAX_BODY_BYTES": str(MAX_HELD_BYTES)}).max_body_bytes == MAX_HELD_BYTES
-
-
-@pytest.mark.parametrize("setting", ["PLUM_RETAIN_DELIVERIES_DAYS", "PLUM_RETAIN_OUTCOMES_DAYS"])
-def test_retention_that_nothing_keeps_is_refused(setting) -> None:
-    with pytest.raises(ConfigError, match=f"{setting} should be left unset: this version prunes nothing yet"):
-        from_environment({setting: "30"})
 
 
 def test_a_setting_can_come_from_a_file(tmp_path) -> None:

@@ -30,7 +30,6 @@ NOW = datetime(2026, 3, 8, tzinfo=UTC)
 CHORES = {
     "rehearse": lambda: None,
     "forget": lambda: None,
-    "prune_changes": lambda: None,
     "truncate_wal": lambda: None,
     "renew_journal": lambda: False,
 }
@@ -339,19 +338,6 @@ def test_known_keys_that_cannot_be_written_cost_no_delivery(tmp_path) -> None:
     keys = KnownKeys(tmp_path / "file" / "spool")
     keys.replace({hashed("secret").hex(): KnownKey(Integration("i", None), None)})
     assert keys.read() == {}
-
-
-def test_changes_of_long_ago_are_forgotten_now_and_then(spool, monkeypatch) -> None:
-    pruned = []
-    house = keeping(spool, list, prune_changes=lambda: pruned.append(1))
-    house._tidy()
-    house._tidy()
-    assert pruned == [1]
-    monkeypatch.setattr("app.housekeeping.PRUNE_SECONDS", 0)
-    house._prune_at = 0.0
-    house._tidy()
-    house._tidy()
-    assert pruned == [1, 1, 1]
 
 
 def test_a_spool_directory_that_is_removed_is_kept_again_by_who_kept_it(spool) -> None:

@@ -21,7 +21,7 @@ LAYERS = [
     ["serving"],
     ["auditing"],
     ["web", "housekeeping"],
-    ["reconciling", "queueing", "redialling"],
+    ["reconciling", "queueing", "redialling", "pruning", "erasing"],
     ["answering", "accounts"],
     ["analytics"],
     ["intake", "store", "plum"],
@@ -35,12 +35,12 @@ LAYERS = [
 
 # Within the store, likewise.
 STORE = [
-    ["pages", "records", "csv_rows", "reprocess"],
-    ["readings"],
+    ["pages", "records", "csv_rows", "reprocess", "retention", "erasure", "backup"],
+    ["readings", "removal"],
     ["missing"],
     ["expected"],
-    ["changes", "integrations", "tokens", "audit", "known", "do_not_call", "schema_version"],
-    ["bulk", "weights"],
+    ["changes", "integrations", "tokens", "audit", "known", "do_not_call", "schema_version", "holds"],
+    ["bulk", "weights", "walk"],
     ["query", "rows"],
     ["database", "schema"],
     ["failures", "postgresql", "sqlite"],

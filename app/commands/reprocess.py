@@ -31,7 +31,8 @@ COUNTS = ("deliveries", "outcomes", "changed", "made", "removed")
 def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: bool, as_json: bool) -> None:
     """Read stored deliveries again with today's normaliser, and say by field how many outcomes differ.
 
-    Filters are those of deliveries. It may run while callbacks come in, and twice changes nothing more.
+    Filters are those of deliveries. Outcomes some of whose deliveries were pruned stay as they are (pruned). It may
+    run while callbacks come in, and twice changes nothing more.
     """
     schema = QuestionSchema.about(DeliverySchema)
     question = schema.question(asked(MultiDict(pairs_of(filters)), schema))
@@ -56,7 +57,7 @@ def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: 
 
 
 def _print(report: Report, as_json: bool) -> None:
-    counts = {name: getattr(report, name) for name in COUNTS}
+    counts = {name: getattr(report, name) for name in COUNTS} | {"pruned": len(report.left)}
     if as_json:
         print_json({**counts, "fields": dict(report.fields.most_common()), "verdicts": dict(report.verdicts)})
         return

@@ -63,14 +63,15 @@ def migrate() -> None:
 @click.option("--while-parent", type=int, metavar="PID", help="End when this parent process does.")
 @example("housekeeping")
 def housekeeping(while_parent: int | None) -> None:
-    """Drain the spool, and look for results that did not come, until stopped.
+    """Drain the spool, look for results that did not come, and prune what is old, until stopped.
 
     `serve` starts this by itself; to drain, a second one waits for the first to end.
     """
     settings = from_environment()
     logging.config.dictConfig(logs.config(settings.log_format))
     chores = factory.create_housekeeping(settings)
-    _run(while_parent, chores.run, factory.create_reconciler(settings).run)
+    reconciler, pruner = factory.create_reconciler(settings), factory.create_pruner(settings)
+    _run(while_parent, chores.run, reconciler.run, pruner.run)
 
 
 @click.command()

@@ -97,10 +97,16 @@ def wal_bytes(database: Database) -> int:
     return sqlite.wal_bytes(database.engine.url.database or "") if database.is_sqlite else 0
 
 
-def truncate_wal(database: Database) -> None:
-    """Keep SQLite's log of changes from filling the disk."""
+def truncate_wal(database: Database, above: int = sqlite.MAX_WAL_BYTES) -> None:
+    """Keep SQLite's log of changes from filling the disk: empty it where it has more bytes."""
     if database.is_sqlite:
-        sqlite.truncate_wal(database.engine.url.database or "")
+        sqlite.truncate_wal(database.engine.url.database or "", above)
+
+
+def release_space(database: Database) -> None:
+    """Give back some room of what was deleted; PostgreSQL uses its own again."""
+    if database.is_sqlite:
+        sqlite.release_space(database.engine.url.database or "")
 
 
 def check_space(database: Database) -> None:

@@ -1,7 +1,8 @@
 """Stored deliveries through today's normaliser: outcomes are made again from all their deliveries.
 
 One transaction takes a batch of deliveries. A reading may name another call than it did, so both outcomes, the one it
-leaves and the one it comes to, are folded anew, each from everything received about it.
+leaves and the one it comes to, are folded anew, each from everything received about it. An outcome some of whose
+deliveries were pruned stays as it is.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Report:
     removed: int = 0
     fields: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
+    left: set[UUID] = field(default_factory=set)  # outcomes as they were, since not all their deliveries are kept
     told: set[UUID] = field(default_factory=set)  # what a dry run's later batches find as it was
 
 
@@ -57,6 +59,26 @@ class _Batch:
     old: dict[UUID, Outcome] = field(default_factory=dict)
     rows: dict[UUID, dict[str, Any]] = field(default_factory=dict)  # the deliveries', by id
     readings: dict[UUID, Reading] = field(default_factory=dict)
+    made: set[UUID] = field(default_factory=set)  # outcomes that were not there
+
+    def leave_pruned(self) -> set[UUID]:
+        """Pass over outcomes that have fewer deliveries than they had, and all that these would come from or go to;
+        the ids of all outcomes that are passed over."""
+        kept = Counter(row["outcome_id"] for row in self.rows.values())
+        left = {key for key, outcome in self.old.items() if kept[key] < outcome.deliveries}
+        between = {key: self._calls_of(key) for key in self.rows} if left else {}
+        while more := {call for calls in between.values() if calls & left for call in calls} - left:
+            left |= more
+        for key in [key for key, calls in between.items() if calls & left]:
+            del self.rows[key], self.readings[key]
+        for key in left & self.old.keys():
+            del self.old[key]
+        return left
+
+    def _calls_of(self, delivery_id: UUID) -> set[UUID]:
+        """The outcome that it told of, and the one that it tells of now."""
+        outcome = self.readings[delivery_id].outcome
+        return {self.rows[delivery_id]["outcome_id"], outcome.id if outcome else None} - {None}
 
     def by_outcome(self) -> dict[UUID, list[OutcomeReading]]:
         """By outcome, in the order received."""
@@ -115,6 +137,10 @@ def _reprocess(
     connection: Connection, interpret: Interpret, ids: Sequence[UUID], report: Report, *, dry_run: bool
 ) -> None:
     batch = _closed(connection, interpret, ids, lock=not dry_run)
+    left = batch.leave_pruned()
+    if left & batch.made:
+        connection.execute(delete(outcomes).where(outcomes.c.id.in_(left & batch.made)))
+    report.left |= left - batch.made
     new, verdicts = _understood(batch)
     if not dry_run:
         expected.release(connection, batch.old.keys() - new.keys())
@@ -143,8 +169,9 @@ def _closed(connection: Connection, interpret: Interpret, ids: Iterable[UUID], *
         _read(connection, interpret, deliveries.c.id.in_(wanted), batch)
         named = {row["outcome_id"] for row in batch.rows.values()} | set(batch.by_outcome())
         fresh = named - known - {None}
-        made = _lock(connection, batch, sorted(fresh)) if lock else set()
-        rows = connection.execute(select(outcomes).where(outcomes.c.id.in_(fresh - made))).mappings()
+        if lock:
+            batch.made |= _lock(connection, batch, sorted(fresh))
+        rows = connection.execute(select(outcomes).where(outcomes.c.id.in_(fresh - batch.made))).mappings()
         batch.old |= {row["id"]: outcome_from_row(row) for row in rows}
         known |= fresh
         wanted = set(connection.execute(_all_of(fresh)).scalars()) - batch.rows.keys()

@@ -248,6 +248,16 @@ audit = Table(
 )
 Index("ix_audit_newest", audit.c.at, audit.c.id.desc())
 
+# What must not be pruned or erased: all that an integration sent, or one call.
+holds = Table(
+    "holds",
+    metadata,
+    Column("kind", Word, primary_key=True),
+    Column("subject", CodePointText, primary_key=True),  # the integration's name, or the outcome's id
+    Column("reason", CodePointText, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+)
+
 # What `store/changes.py` keeps of the journal itself.
 positions = Table(
     "positions",

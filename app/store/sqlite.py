@@ -21,6 +21,7 @@ POOL_SECONDS = 3
 PAGE_BYTES = 2048  # ids are random, so each new row changes a page of its own in their index: a small one costs less
 CHECKPOINT_PAGES = 8000
 MAX_WAL_BYTES = 64 << 20
+RELEASED_PAGES = 400  # at a time
 
 
 def engine(url: URL, connections: int) -> Engine:
@@ -53,15 +54,25 @@ def wal_bytes(file: str) -> int:
         return 0
 
 
-def truncate_wal(file: str) -> None:
+def truncate_wal(file: str, above: int) -> None:
     """Bring a WAL that has become large into the file, and empty it.
 
     Most is done without a lock. Where somebody reads or writes at the end, nothing waits: it is for another time.
     """
-    if wal_bytes(file) > MAX_WAL_BYTES:
+    if wal_bytes(file) > above:
         with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file, timeout=0)) as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def release_space(file: str) -> None:
+    """Give some pages of what was deleted back to the file system; where somebody writes, another time.
+
+    A file of releases before `auto_vacuum` has its pages used again, until somebody vacuums it.
+    """
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file, timeout=WAIT_SECONDS)) as connection:
+        # As a script: by a mere statement Python's module would free one page of them.
+        connection.executescript(f"PRAGMA incremental_vacuum({RELEASED_PAGES})")
 
 
 class _CommitAside(sqlite3.Connection):
@@ -92,6 +103,8 @@ def _open(connection: _CommitAside, threads: Threads) -> None:
     connection.isolation_level = None  # transactions begin in _begin
     for pragma in (
         f"page_size={PAGE_BYTES}",
+        "auto_vacuum=INCREMENTAL",  # of a new file: what retention deletes can be given back
+        "secure_delete=ON",  # what is deleted holds phone numbers
         "busy_timeout=2000",
         "journal_mode=WAL",
         "synchronous=FULL",

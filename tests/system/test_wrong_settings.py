@@ -44,7 +44,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Installation:
         ("PLUM_TRUSTED_PROXIES", "proxy", r"PLUM_TRUSTED_PROXIES.*\d"),
         ("PLUM_RETAIN_DELIVERIES_DAYS", "-1", r"PLUM_RETAIN_DELIVERIES_DAYS.*\d"),
         ("PLUM_RETAIN_OUTCOMES_DAYS", "9" * 5000, r"PLUM_RETAIN_OUTCOMES_DAYS.*\d"),
-        ("PLUM_RETAIN_OUTCOMES_DAYS", "30", r"PLUM_RETAIN_OUTCOMES_DAYS.*unset"),
+        ("PLUM_RETAIN_AUDIT_DAYS", "a month", r"PLUM_RETAIN_AUDIT_DAYS.*\d"),
         ("PLUM_MAX_BODY_BYTES", "67108865", r"PLUM_MAX_BODY_BYTES.*67108864"),
         ("PLUM_DEFAULT_REGION", "usa", r"PLUM_DEFAULT_REGION.*US"),
         ("PLUM_LOG_FORMAT", "xml", r"PLUM_LOG_FORMAT.*json"),

@@ -1,0 +1,85 @@
+"""Retention: what is older than the settings allow is forgotten, slowly enough that no callback notices."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+
+from app import metrics
+from app.config import Settings
+from app.errors import StoreError
+from app.store import changes, retention
+from app.store.database import Database
+from app.store.query.question import Records
+from app.store.removal import Removed
+
+EVERY_SECONDS = 3600.0
+AFTER_FAULT_SECONDS = 60.0
+REST = 11  # times as long as each transaction took: pruning has a twelfth of the store's time at most
+
+log = logging.getLogger(__name__)
+
+
+def retained(settings: Settings) -> dict[Records, timedelta]:
+    """How long each kind is kept; one that is missing is kept for ever. What was expected goes with the outcomes."""
+    kept = {
+        Records.OUTCOMES: settings.retain_outcomes_days,
+        Records.EXPECTED_CALLS: settings.retain_outcomes_days,
+        Records.DELIVERIES: settings.retain_deliveries_days,
+        Records.AUDIT: settings.retain_audit_days,
+    }
+    return {records: age for records, age in kept.items() if age is not None}
+
+
+class Pruner:
+    """Forgets by kind what is older than `kept` allows, and the journal's entries that no follower needs."""
+
+    def __init__(self, database: Database, kept: Mapping[Records, timedelta], now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._kept = kept
+        self._now = now
+
+    def run(self, stop: threading.Event) -> None:
+        """A round an hour, until `stop` is set."""
+        while not stop.is_set():
+            metrics.CHORE_RUNS.labels("prune").inc()
+            try:
+                for _ in self.prune(stop.wait):
+                    if stop.is_set():
+                        return
+                self._tell_ages()
+                stop.wait(EVERY_SECONDS)
+            except StoreError as error:
+                metrics.CHORE_FAILURES.labels("prune").inc()
+                log.warning("retention has to wait for the store: %s", error.detail)
+                self._database.close()
+                stop.wait(AFTER_FAULT_SECONDS)
+
+    def prune(self, rest: Callable[[float], object] = time.sleep, *, dry_run: bool = False) -> Iterator[Removed]:
+        """One round; what each transaction removed, or would remove. `rest` waits for so many seconds.
+
+        Raises `StoreUnavailable`.
+        """
+        if not dry_run:
+            changes.prune(self._database, self._now() - changes.KEPT)
+        for records, age in self._kept.items():
+            before, edge, is_done = self._now() - age, None, False
+            while not is_done:
+                began = time.monotonic()
+                removed, edge = retention.prune(self._database, records, before, edge, dry_run=dry_run)
+                is_done = edge is None
+                if not dry_run:
+                    for kind, count in removed.items():
+                        metrics.PRUNED.labels(kind.value).inc(count)
+                yield removed
+                if not (dry_run or is_done):
+                    rest((time.monotonic() - began) * REST)
+
+    def _tell_ages(self) -> None:
+        for records in self._kept:
+            found = retention.oldest(self._database, records)
+            age = (self._now() - found).total_seconds() if found else 0.0
+            metrics.OLDEST_AGE_SECONDS.labels(records.value).set(max(0.0, age))
