@@ -22,6 +22,7 @@ COMMANDS = {
     "reprocess": ("reprocess",),
     "simulate": ("simulate",),
     "spooling": ("spool",),
+    "refused": ("refused",),
     "retention": ("prune", "hold", "erase"),
     "backup": ("backup",),
 }

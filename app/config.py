@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import sys
@@ -17,8 +16,7 @@ from urllib.parse import urlsplit
 import phonenumbers
 
 from app.errors import ConfigError
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from app.model import Network, networks
 
 PREFIX = "PLUM_"
 # Of all bodies that a process is reading or keeps while they wait for their commit.
@@ -74,7 +72,7 @@ def _roles(value: str) -> frozenset[str]:
 
 def _networks(value: str) -> tuple[Network, ...]:
     try:
-        return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return networks(value)
     except ValueError:
         raise ValueError("networks like 10.0.0.0/8,192.168.1.7, with commas between") from None
 

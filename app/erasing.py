@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from app.config import Settings
 from app.errors import NotFound
+from app.intake.refused import Refused
 from app.intake.spool import Spool
 from app.model import Delivery
 from app.products.codings import NotInflated, codings_of, inflated
@@ -29,6 +32,7 @@ class Receipt:
     outcomes: int
     deliveries: int
     expected_calls: int
+    refused: int  # posts that were refused, and kept for a while
     held: int
     left: list[str]
 
@@ -37,11 +41,13 @@ def erase(settings: Settings, database: Database, number: str, *, dry_run: bool 
     """A dry run says what would go, of deliveries only those without an outcome. Raises `NotFound` for what is no
     number, and `StoreUnavailable`."""
     e164 = _e164(number, settings.default_region)
-    found = erasure.find(database, _finder(e164), _texts_of(settings))
+    has_number = _finder(e164)
+    found = erasure.find(database, has_number, _texts_of(settings))
     if dry_run:
         counts = len(found.outcomes), len(found.deliveries), len(found.expected_calls)
-        return Receipt(*counts, len(found.held), _left(settings, database, e164))
+        return Receipt(*counts, 0, len(found.held), _left(settings, database, e164))
     removed = erasure.remove(database, found)
+    refused = Refused(settings.spool_dir).remove(lambda entry: any(map(has_number, _texts_of_refused(entry))))
     if removed.total():
         truncate_wal(database, above=0)
         _forget_copy(settings.analytics_path)
@@ -49,6 +55,7 @@ def erase(settings: Settings, database: Database, number: str, *, dry_run: bool 
         outcomes=removed[Records.OUTCOMES],
         deliveries=removed[Records.DELIVERIES],
         expected_calls=removed[Records.EXPECTED_CALLS],
+        refused=refused,
         held=len(found.held),
         left=_left(settings, database, e164),
     )
@@ -88,6 +95,11 @@ def _texts_of(settings: Settings) -> Callable[[Delivery], Iterator[str]]:
         yield from _unescaped(_body(delivery, most).decode("latin-1"))
 
     return texts
+
+
+def _texts_of_refused(entry: dict[str, Any]) -> Iterator[str]:
+    for value in (*entry.values(), base64.b64decode(entry["body_base64"]).decode("latin-1")):
+        yield from _unescaped(str(value))
 
 
 def _body(delivery: Delivery, most: int) -> bytes:

@@ -23,6 +23,7 @@ from app.errors import StoreUnavailable
 from app.housekeeping import Housekeeping, heartbeat_age
 from app.intake.breaker import HANG_SECONDS, Breaker, within
 from app.intake.known_keys import KnownKeys
+from app.intake.refused import Refused
 from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret, interpret_all
@@ -89,6 +90,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             keyring,
             writer,
             spool,
+            Refused(settings.spool_dir),
             readiness=Shared(readiness.look, HEALTH_SECONDS),
             heartbeat=heartbeat,
             gate=Gate(questions),

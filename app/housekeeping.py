@@ -158,7 +158,8 @@ class Housekeeping:
             if len(deliveries) > 1:
                 half = len(deliveries) // 2
                 return self._refused(deliveries[:half]) + self._refused(deliveries[half:])
-            log.error("a delivery in the spool cannot be stored", exc_info=error)
+            about = {"delivery": deliveries[0].id}
+            log.error("a delivery in the spool cannot be stored", exc_info=error, extra=about)
             return deliveries
         count_readings(receipts)
         metrics.DRAINED.inc(len(deliveries))

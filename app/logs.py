@@ -20,7 +20,11 @@ MAX_KINDS = 1000
 
 
 class Text(logging.Formatter):
-    """A line, and the trace below it."""
+    """A line, with the id of the delivery that it is about (`extra={"delivery": …}`), and the trace below it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the library's name
+        delivery = getattr(record, "delivery", None)
+        return super().formatMessage(record) + (f" [delivery {delivery}]" if delivery else "")
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  the library's name
         return without_values(ei[1])
@@ -37,6 +41,8 @@ class JsonLines(Text):
             "process": record.process,
             "message": record.getMessage(),
         }
+        if delivery := getattr(record, "delivery", None):
+            line["delivery"] = str(delivery)
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

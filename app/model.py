@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 Json = Any  # what `json.loads` gives
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Product(StrEnum):
@@ -276,6 +278,11 @@ class Receipt(NamedTuple):
     disposition: Disposition | None = None
 
 
+def networks(text: str) -> tuple[Network, ...]:
+    """Those of `10.0.0.0/8,192.168.1.7`. Raises `ValueError`."""
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
 def hashed(secret: str) -> bytes:
     """What is kept of a key or token: of 128 random bits no slow hash is needed."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
@@ -283,11 +290,16 @@ def hashed(secret: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """One configured sender. `product` None means auto: told from each body; `script` None means the default one."""
+    """One configured sender. `product` None means auto: told from each body; `script` None means the default one.
+
+    Posts come from `allowed_from` alone, where that is not empty, and with the password of this hash, where one is.
+    """
 
     name: str
     product: Product | None
     script: str | None = None  # the VoiceXML that its calls hear when they connect
+    allowed_from: tuple[Network, ...] = ()
+    password_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

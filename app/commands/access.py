@@ -13,9 +13,10 @@ from app import serving, voicexml
 from app.auditing import log_command
 from app.commands.opening import opened
 from app.config import Settings
-from app.model import Product, Scope
+from app.errors import NotFound
+from app.model import Network, Product, Scope, networks
 from app.store import integrations, tokens
-from app.terminal import Duration, as_json, example, harmless_lines, print_json, print_rows, say
+from app.terminal import Duration, as_json, example, harmless_lines, print_json, print_rows, print_values, say
 
 
 @click.group()
@@ -84,6 +85,43 @@ def enable_integration(name: str) -> None:
         log_command(database, "integration enable", [("name", name)])
         integrations.enable_integration(database, name)
     say(f"{name} is enabled")
+
+
+@integration.command("access")
+@click.argument("name")
+@click.option("--allow-from", metavar="NETWORKS", help="Who may post: 198.51.100.0/24,203.0.113.7; or any.")
+@click.option(
+    "--password/--no-password", default=None, help="Make a new password that posts have to bring, or ask for none."
+)
+@as_json
+@example("integration access reminders --allow-from 198.51.100.0/24 --password")
+def integration_access(name: str, allow_from: str | None, password: bool | None, *, as_json: bool) -> None:
+    """Say who may post under NAME's keys, besides knowing one; without options nothing changes.
+
+    A password goes with NAME as the user, by HTTP's Basic scheme: https://NAME:PASSWORD@… in the result_url.
+    """
+    allowed = _networks(allow_from)
+    with opened() as (_, database):
+        asked = [("name", name), ("allow_from", allow_from or ""), ("password", str(password))]
+        log_command(database, "integration access", asked)
+        if allowed is not None:
+            integrations.set_allowed_from(database, name, allowed)
+        made = integrations.set_password(database, name, wanted=password) if password is not None else None
+        [row] = [row for row in integrations.list_integrations(database) if row["name"] == name] or [{}]
+    if not row:
+        raise NotFound(f"no integration is named {name}; see: integration list")
+    told = {"name": name, "allowed_from": row["allowed_from"], "password": made or row["password"]}
+    print_values({key: value or "any" for key, value in told.items()} if not as_json else told, as_json=as_json)
+
+
+def _networks(text: str | None) -> tuple[Network, ...] | None:
+    """None where nothing is said."""
+    if text is None:
+        return None
+    try:
+        return () if text == "any" else networks(text)
+    except ValueError:
+        raise click.BadParameter("give networks like 198.51.100.0/24,203.0.113.7, or any") from None
 
 
 @integration.command("script")

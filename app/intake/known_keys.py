@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.intake.segments import write_durably
-from app.model import Integration, Json, KnownKey, Product
+from app.model import Integration, Json, KnownKey, Product, networks
 
 FILE = "keys.json"
 SCRIPTS = "scripts.json"
@@ -85,8 +85,12 @@ def _replace(file: Path, content: dict[str, Json]) -> None:
 
 
 def _written(known: KnownKey) -> list[str | None]:
+    """What guards the key comes last, where anything does: a program that knows no guards reads the others."""
+    mine = known.integration
     expires_at = known.expires_at.isoformat() if known.expires_at else None
-    return [known.integration.name, known.integration.product, expires_at]
+    allowed, password = ",".join(map(str, mine.allowed_from)), mine.password_hash
+    guards = [allowed, password.hex() if password else None] if allowed or password else []
+    return [mine.name, mine.product, expires_at, *guards]
 
 
 def _keys(written: dict[str, Json], scripts: Mapping[str, str]) -> dict[str, KnownKey]:
@@ -94,8 +98,14 @@ def _keys(written: dict[str, Json], scripts: Mapping[str, str]) -> dict[str, Kno
 
 
 def _known(written: list[str | None], scripts: Mapping[str, str]) -> KnownKey:
-    name, product, expires_at = written
-    integration = Integration(str(name), Product(product) if product else None, scripts.get(str(name)))
+    name, product, expires_at, allowed, password = [*written, None, None][:5]
+    integration = Integration(
+        str(name),
+        Product(product) if product else None,
+        scripts.get(str(name)),
+        networks(allowed or ""),
+        bytes.fromhex(password) if password else None,
+    )
     return KnownKey(integration, datetime.fromisoformat(expires_at) if expires_at else None)
 
 

@@ -169,6 +169,9 @@ class Writer:
 
 def count_readings(receipts: Collection[Receipt]) -> None:
     """Count what was understood of deliveries that have come into the store just now."""
+    for one in receipts:
+        if one.verdict is Verdict.QUARANTINED:
+            log.warning("a delivery is quarantined: %s", one.reason, extra={"delivery": one.delivery_id})
     for reason, number in Counter(one.reason for one in receipts if one.verdict is Verdict.QUARANTINED).items():
         metrics.QUARANTINED.labels(reason).inc(number)
     for disposition, number in Counter(one.disposition for one in receipts if one.disposition).items():

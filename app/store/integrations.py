@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, case, insert, null, select, update
 
 from app.errors import Disabled, Exists, NotFound
-from app.model import Integration, KnownKey, Product, hashed
+from app.model import Integration, KnownKey, Network, Product, hashed, networks
 from app.store.database import Database
 from app.store.schema import integration_keys, integrations
 
@@ -73,6 +73,21 @@ def get_script(database: Database, name: str) -> str | None:
     return script
 
 
+def set_allowed_from(database: Database, name: str, allowed: Sequence[Network]) -> None:
+    """Only these may post under its keys from now on; none: anybody. Raises `NotFound`."""
+    _set(database, name, allowed_from=",".join(map(str, allowed)) or None)
+
+
+def set_password(database: Database, name: str, *, wanted: bool) -> str | None:
+    """A new password, shown this once, which posts have to bring together with the integration's name; or none.
+
+    Raises `NotFound`.
+    """
+    password = secrets.token_urlsafe(16) if wanted else None
+    _set(database, name, password_hash=None if password is None else hashed(f"{name}:{password}"))
+    return password
+
+
 def _set(database: Database, name: str, **values: object) -> None:
     with database.writing() as connection:
         statement = update(integrations).where(integrations.c.name == name).values(values)
@@ -85,10 +100,11 @@ def _unknown(name: str) -> NotFound:
 
 
 def list_integrations(database: Database) -> list[dict[str, object]]:
-    shown = [column for column in integrations.c if not column.name.startswith("script")]
+    shown = [column for column in integrations.c if not column.name.startswith(("script", "password"))]
     script = case((integrations.c.script_sha256.is_(None), "default"), else_="own").label("script")
+    password = case((integrations.c.password_hash.is_(None), "none"), else_="needed").label("password")
     with database.reading() as connection:
-        rows = connection.execute(select(*shown, script).order_by(integrations.c.name)).mappings()
+        rows = connection.execute(select(*shown, script, password).order_by(integrations.c.name)).mappings()
         return [dict(row) | {"product": row["product"] or "auto"} for row in rows]
 
 
@@ -128,6 +144,8 @@ def _active(now: datetime, known: Collection[bytes]) -> Select[Any]:
             integrations.c.name,
             integrations.c.product,
             integrations.c.script_sha256,
+            integrations.c.allowed_from,
+            integrations.c.password_hash,
             unread,
         )
         .select_from(integration_keys.join(integrations))
@@ -137,4 +155,5 @@ def _active(now: datetime, known: Collection[bytes]) -> Select[Any]:
 
 
 def _integration(row: Any, script: str | None) -> Integration:
-    return Integration(row.name, Product(row.product) if row.product else None, script)
+    product = Product(row.product) if row.product else None
+    return Integration(row.name, product, script, networks(row.allowed_from or ""), row.password_hash)

@@ -43,6 +43,8 @@ integrations = Table(
     Column("disabled_at", UtcDateTime),
     Column("script", CodePointText),  # null: the default one
     Column("script_sha256", LargeBinary(32)),  # by which who has read it knows it again
+    Column("allowed_from", CodePointText),  # networks with commas between; null: any
+    Column("password_hash", LargeBinary(32)),  # null: none is asked for
 )
 
 integration_keys = Table(

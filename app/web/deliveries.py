@@ -9,9 +9,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from app.config import Network
 from app.identity import by_time
-from app.model import Delivery, Integration
+from app.model import Delivery, Integration, Network
 from app.values import storable
 from app.web.origin import peer
 from app.web.parts import now

@@ -23,6 +23,13 @@ from app.errors import (
 )
 
 RETRY_AFTER = ("Retry-After", "5")
+# With every answer.
+GUARDING = (
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +40,10 @@ class BodyTooLarge(PlumError):
 
 class Unauthorised(PlumError):
     """No token, or one that opens nothing."""
+
+
+class WrongPassword(PlumError):
+    """A post without the password that its integration asks for."""
 
 
 class Forbidden(PlumError):
@@ -49,6 +60,7 @@ class Invalid(PlumError):
 
 STATUS: dict[type[PlumError], tuple[int, str, list[tuple[str, str]]]] = {
     Unauthorised: (401, "Unauthorized", [("WWW-Authenticate", "Bearer")]),
+    WrongPassword: (401, "Unauthorized", [("WWW-Authenticate", 'Basic realm="results", charset="UTF-8"')]),
     Forbidden: (403, "Forbidden", []),
     NotFound: (404, "Not Found", []),
     Contradicts: (409, "Conflict", []),
@@ -84,10 +96,11 @@ def register(app: Flask) -> None:
 
 
 def _guarded(answer: Response) -> Response:
-    """Answers of the API hold numbers and bodies, which no cache is to keep; a post that was refused is counted."""
-    if request.path.startswith("/api/"):
-        answer.headers["Cache-Control"] = "no-store"
-        answer.headers["X-Content-Type-Options"] = "nosniff"
+    """Answers hold numbers and bodies, which no cache is to keep, but for what the page is made of; a post that was
+    refused is counted."""
+    for name, value in GUARDING:
+        if not (name == "Cache-Control" and answer.cache_control.max_age):
+            answer.headers[name] = value
     if request.method == "POST" and answer.status_code >= 300:
         metrics.REFUSED.labels(reason="unknown_url" if answer.status_code == 404 else "api").inc()
     return answer

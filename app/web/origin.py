@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.config import Network
+from app.model import Network
 
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.~-]+)(?::[0-9]{1,5})?", re.A)
 _WITH_PORT = re.compile(r"\[(?P<six>[^\]]+)\](?::[0-9]+)?|(?P<four>[0-9.]+):[0-9]+")
@@ -29,7 +29,7 @@ def peer(environ: Environ, trusted: tuple[Network, ...]) -> str | None:
     if found is None:
         return address or None
     hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    while hops and _is_in(found, trusted):
+    while hops and _is_of(found, trusted):
         before = _address(hops.pop())
         if before is None:
             break
@@ -41,7 +41,7 @@ def base_url(environ: Environ, trusted: tuple[Network, ...], public_url: str | N
     """What the client has to put before a path of ours to come here again."""
     scheme, host = environ["wsgi.url_scheme"], environ.get("HTTP_HOST", "")
     address = _address(environ.get("REMOTE_ADDR"))
-    if address and _is_in(address, trusted):
+    if address and _is_of(address, trusted):
         forwarded = _last(environ, "HTTP_X_FORWARDED_PROTO").lower()
         scheme = forwarded if forwarded in _PORTS else scheme
         host = _last(environ, "HTTP_X_FORWARDED_HOST") or host
@@ -78,5 +78,11 @@ def _address(text: str | None) -> IPv4Address | IPv6Address | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
-def _is_in(address: IPv4Address | IPv6Address, networks: tuple[Network, ...]) -> bool:
+def is_in(address: str | None, networks: tuple[Network, ...]) -> bool:
+    """Whether it is an address, and of one of these networks."""
+    found = _address(address)
+    return found is not None and _is_of(found, networks)
+
+
+def _is_of(address: IPv4Address | IPv6Address, networks: tuple[Network, ...]) -> bool:
     return any(address in network for network in networks)

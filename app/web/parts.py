@@ -11,6 +11,7 @@ from flask import current_app
 
 from app.answering import Answering
 from app.config import Settings
+from app.intake.refused import Refused
 from app.intake.spool import Spool
 from app.intake.writer import Writer
 from app.model import AuditEntry
@@ -33,6 +34,7 @@ class Parts:
     keyring: Keyring
     writer: Writer
     spool: Spool
+    refused: Refused  # posts that may yet be taken
     missing: Callable[[Question], Sequence[Tally]]  # of expected calls, by integration and batch
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
     readiness: Callable[[], Report]

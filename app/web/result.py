@@ -15,12 +15,15 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from app import metrics, voicexml
 from app.errors import NotFound, Overloaded, PlumError, StoreUnavailable
+from app.intake import refused as refused_posts
 from app.interpret import start_fields
-from app.model import Delivery, Integration
+from app.model import Delivery, Integration, hashed
+from app.web import guards
 from app.web.auth import PATIENCE_SECONDS
 from app.web.bodies import Body, Held
 from app.web.deliveries import Address, delivery_from, kept_headers
-from app.web.errors import RETRY_AFTER, BodyTooLarge, status_of
+from app.web.errors import GUARDING, RETRY_AFTER, BodyTooLarge, Forbidden, WrongPassword, status_of
+from app.web.origin import peer
 from app.web.parts import Parts
 
 PREFIXES = ("/result/", "/start/")
@@ -33,7 +36,17 @@ _URL = re.compile(
     r"/start/(?P<caller>[^/]+)/?|/result/(?P<key>[^/]+)(?:/(?P<kind>call|batch)/(?P<label>.+?))?/?", re.S
 )
 _METHODS = "GET, HEAD, POST"
-_REFUSALS = {NotFound: "unknown_key", BodyTooLarge: "too_large", Overloaded: "overload"}
+_REFUSALS = {
+    NotFound: "unknown_key",
+    Forbidden: "wrong_address",
+    WrongPassword: "wrong_password",
+    BodyTooLarge: "too_large",
+    Overloaded: "overload",
+}
+# For which a post is kept, in case that it was meant for us; so many are read at a time, since strangers send them.
+_KEPT = {"unknown_key", "wrong_address", "wrong_password"}
+_READ_AT_ONCE = 20
+_NOBODY = Integration("", None)
 
 log = logging.getLogger(__name__)
 
@@ -56,23 +69,30 @@ class PlumFace:
         self._rest = rest
         self._parts = parts
         self._held = Held()
+        self._refused_in_reading = 0
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         found = _URL.fullmatch(_path(environ)) if environ["PATH_INFO"].startswith(PREFIXES) else None
         if found is None:
             return self._rest(environ, start_response)
         status, text, headers, content_type = self._answer(environ, found)
-        start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(text))), *headers])
+        about = [("Content-Type", content_type), ("Content-Length", str(len(text)))]
+        start_response(status, [*about, *GUARDING, *headers])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]
 
     def _answer(self, environ: Environ, found: re.Match[str]) -> Answer:
+        address = None
         try:
-            return self._receive(environ, _address(found))
+            address = _address(found)
+            return self._receive(environ, address)
         except PlumError as error:
             status, headers = status_of(error)
             if status.startswith("503"):
                 log.error("posts are refused: %s", error.detail)
-            metrics.REFUSED.labels(reason=_REFUSALS.get(type(error), "store_unavailable")).inc()
+            cause = _REFUSALS.get(type(error), "store_unavailable")
+            metrics.REFUSED.labels(reason=cause).inc()
+            if address and cause in _KEPT:
+                self._keep_refused(environ, address, cause)
             return Answer(status, f"{error}\n".encode(), headers)
         except Exception as error:
             log.exception("unexpected failure of a post", exc_info=error)
@@ -83,7 +103,7 @@ class PlumFace:
         """Acknowledge a probe at once, and a result or a call's start when it is durable."""
         started = time.perf_counter()
         method, is_live = environ["REQUEST_METHOD"], _is_live(environ, address)
-        integration = self._sender(address, START_SECONDS if is_live else PATIENCE_SECONDS)
+        integration = self._sender(environ, address, START_SECONDS if is_live else PATIENCE_SECONDS)
         patience = max(0.0, started + START_SECONDS - time.perf_counter()) if is_live else None
         if method not in ("GET", "HEAD", "POST"):
             return Answer("405 Method Not Allowed", b"GET, HEAD or POST\n", [("Allow", _METHODS)])
@@ -103,11 +123,34 @@ class PlumFace:
             self._started(integration, delivery, headers) if is_live else Answer("200 OK", ACKNOWLEDGEMENT, headers)
         )
 
-    def _sender(self, address: Address, patience: float) -> Integration:
+    def _sender(self, environ: Environ, address: Address, patience: float) -> Integration:
+        """Raises `NotFound`, `Forbidden`, `WrongPassword`, and `StoreUnavailable` where that cannot be known."""
         integration = self._parts.keyring.integration(address.key, patience)
         if integration is None:
             raise NotFound("no integration has this key; see: plum-outcomes integration list")
+        guards.check(integration, environ, self._parts.settings.trusted_proxies)
         return integration
+
+    def _keep_refused(self, environ: Environ, address: Address, cause: str) -> None:
+        """A result that was sent under a wrong key, or from a wrong place, comes perhaps never again."""
+        refused, trusted = self._parts.refused, self._parts.settings.trusted_proxies
+        length = environ.get("CONTENT_LENGTH", "")
+        is_small = length.isdecimal() and 0 < int(length) <= refused_posts.MAX_BODY_BYTES
+        if environ["REQUEST_METHOD"] != "POST" or not is_small or not refused.has_room(peer(environ, trusted)):
+            return
+        if self._refused_in_reading >= _READ_AT_ONCE:
+            return
+        self._refused_in_reading += 1
+        try:
+            with Body(environ, refused_posts.MAX_BODY_BYTES, self._held) as post:
+                body, whole = post.read()
+                if whole:
+                    delivery = self._delivery(environ, _NOBODY, address, post, body, whole)
+                    refused.keep(delivery, cause, hashed(address.key))
+        except Overloaded:
+            log.warning("a refused post is not kept: too many bodies at once")
+        finally:
+            self._refused_in_reading -= 1
 
     def _kept(self, delivery: Delivery, patience: float | None) -> Headers:
         """What the answer says of the delivery: nothing of a start that is lost, which is answered all the same."""
@@ -116,7 +159,7 @@ class PlumFace:
         except StoreUnavailable as error:
             if not delivery.started:
                 raise
-            log.error("a call's start is answered and lost: %s", error.detail)
+            log.error("a call's start is answered and lost: %s", error.detail, extra={"delivery": delivery.id})
             metrics.STARTS_LOST.inc()
             return ()
         return [("X-Delivery-Id", str(receipt.delivery_id)), ("X-Delivery-Verdict", receipt.verdict.value)]

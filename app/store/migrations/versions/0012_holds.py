@@ -1,4 +1,4 @@
-"""What must not be pruned or erased."""
+"""What must not be pruned or erased, and who may post under a key."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,7 +20,11 @@ def upgrade() -> None:
         sa.Column("made_at", UtcDateTime, nullable=False),
         sa.PrimaryKeyConstraint("kind", "subject", name="pk_holds"),
     )
+    op.add_column("integrations", sa.Column("allowed_from", CodePointText))
+    op.add_column("integrations", sa.Column("password_hash", sa.LargeBinary(32)))
 
 
 def downgrade() -> None:
+    op.drop_column("integrations", "password_hash")
+    op.drop_column("integrations", "allowed_from")
     op.drop_table("holds")
