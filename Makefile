@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint format constraints clean
+.PHONY: help run test bench lint audit format constraints clean
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -25,6 +25,9 @@ lint: .venv/test ## style, format and strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: .venv/test ## ask PyPI's advisories about every pinned dependency (needs the network)
+	$(BIN)/uvx pip-audit --require-hashes --disable-pip --requirement constraints.txt
 
 format: .venv/test ## put the code into its format
 	$(BIN)/ruff check --fix-only .

@@ -21,7 +21,8 @@ from app.store.integrations import add_integration, get_script, set_script
 from app.store.query.question import Condition, Operator, Question, Records
 from app.store.readings import save
 from app.store.reprocess import reprocess_one
-from app.store.schema import metadata, outcomes
+from app.store.schema import deliveries, metadata, outcomes
+from tests.conftest import wait_until
 
 
 def test_migrations_make_exactly_the_schema(database) -> None:
@@ -109,6 +110,64 @@ def test_two_that_migrate_at_once_wait_for_one_another(database_url) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def _columns(database) -> dict[tuple[str, str], dict]:
+    with database.reading() as connection:
+        found = inspect(connection)
+        return {
+            (table, column["name"]): column
+            for table in found.get_table_names()
+            for column in found.get_columns(table)
+        }
+
+
+@pytest.mark.parametrize("release", ["0010", "0011"])
+def test_what_workers_of_an_earlier_release_write_still_fits_the_newest_schema(database, release) -> None:
+    """So they go on while it is migrated, and until they are replaced."""
+    newest = _columns(database)
+    schema_version.migrate(database, release)
+    older = _columns(database)
+    assert older.keys() <= newest.keys()
+    for name, column in older.items():
+        assert (str(newest[name]["type"]), newest[name]["nullable"]) == (str(column["type"]), column["nullable"])
+    tables = {table for table, _ in older}
+    for (table, name), column in newest.items():
+        if table in tables and (table, name) not in older:
+            assert column["nullable"] or column["default"] is not None, (table, name)
+
+
+def test_callbacks_that_come_while_the_store_is_migrated_are_all_there(database) -> None:
+    schema_version.migrate(database, "0011")
+    stop, sent = threading.Event(), []
+
+    def come() -> None:
+        while not stop.is_set():
+            body = f"result=Completed&call_id={len(sent)}".encode()
+            one = Delivery(id=uuid4(), integration="mine", received_at=datetime.now(UTC), body=body)
+            while True:
+                try:
+                    save(database, [interpret(one)])
+                    break
+                except StoreUnavailable:  # then it would wait in the spool
+                    continue
+            sent.append(one.id)
+
+    thread = threading.Thread(target=come)
+    thread.start()
+    try:
+        wait_until(lambda: len(sent) > 20)
+        schema_version.migrate(database)
+        before = len(sent)
+        wait_until(lambda: len(sent) > before + 20)
+    finally:
+        stop.set()
+        thread.join()
+    with database.reading() as connection:
+        mine = select(deliveries.c.id).where(deliveries.c.integration == "mine")
+        assert sorted(connection.execute(mine).scalars()) == sorted(sent)
+        told = connection.execute(select(outcomes.c.deliveries).where(outcomes.c.integration == "mine")).scalars()
+        assert list(told) == [1] * len(sent)
 
 
 def test_a_store_without_schema_says_what_to_run(database_url) -> None:
