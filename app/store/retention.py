@@ -6,10 +6,10 @@ sender wrote makes a result disappear. One that ended in the future, by its send
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from sqlalchemy import Connection, Row, func, select
 
@@ -20,33 +20,43 @@ from app.store.removal import Removed, remove_outcomes, remove_rows
 from app.store.schema import outcomes
 from app.store.walk import TIME, next_rows
 
+LOOKED_AT = 1000  # rows at a time
+AT_ONCE = 50  # that are removed in a transaction, during which others that write have to wait
+
 # By what a row is judged, besides its time.
 _JUDGED = ("integration", "updated_at", "outcome_id", "start_of", "ends_at")
 
 
 class Step(NamedTuple):
-    """What some rows came to; behind `edge` there may be more."""
+    """What a transaction removed, and for how many seconds others had to wait for it."""
 
     removed: Removed
-    edge: Edge | None
+    seconds: float
 
 
-def prune(
-    database: Database, records: Records, before: datetime, edge: Edge | None = None, *, dry_run: bool = False
-) -> Step:
-    """Forget those of the next rows, the oldest first, that are older than `before` and that nothing holds.
-
-    A dry run says what would go. Raises `StoreUnavailable`.
-    """
+def find(
+    database: Database, records: Records, before: datetime, edge: Edge | None
+) -> tuple[list[Row[Any]], Edge | None]:
+    """Those of the next rows, the oldest first, that are older than `before` and that nothing holds; and the edge
+    behind which there may be more. Raises `StoreUnavailable`."""
     columns = [column for column in records.table.c if column.name in _JUDGED]
-    with database.reading() if dry_run else database.writing() as connection:
-        rows, edge = next_rows(connection, records, columns, edge, before)
-        is_kept, holding = _KEPT[records], held(connection)
-        ids = [row.id for row in rows if not is_kept(row, before, holding)]
-        removed = Removed({records: len(ids)}) if dry_run else _remove(connection, records, ids, before)
-    if removed.total() and not dry_run:
-        release_space(database)
-    return Step(removed, edge)
+    with database.reading() as connection:
+        rows, edge = next_rows(connection, records, columns, edge, before, LOOKED_AT)
+        return _old(connection, records, rows, before), edge
+
+
+def remove(database: Database, records: Records, rows: Sequence[Row[Any]], before: datetime) -> Step:
+    """Forget these rows, but those that somebody holds by now, or was heard of. Raises `StoreUnavailable`."""
+    with database.writing() as connection:
+        began = time.monotonic()  # the wait for the lock does not count
+        ids = [row.id for row in _old(connection, records, rows, before)]
+        if records is Records.OUTCOMES:
+            removed = remove_outcomes(connection, ids, outcomes.c.updated_at < before)
+        else:
+            removed = remove_rows(connection, records, ids)
+    step = Step(removed, time.monotonic() - began)
+    release_space(database)
+    return step
 
 
 def oldest(database: Database, records: Records) -> datetime | None:
@@ -56,10 +66,9 @@ def oldest(database: Database, records: Records) -> datetime | None:
         return found
 
 
-def _remove(connection: Connection, records: Records, ids: list[UUID], before: datetime) -> Removed:
-    if records is Records.OUTCOMES:
-        return remove_outcomes(connection, ids, outcomes.c.updated_at < before)
-    return remove_rows(connection, records, ids)
+def _old(connection: Connection, records: Records, rows: Sequence[Row[Any]], before: datetime) -> list[Row[Any]]:
+    is_kept, holding = _KEPT[records], held(connection)
+    return [row for row in rows if not is_kept(row, before, holding)]
 
 
 def _outcome_is_kept(row: Row[Any], before: datetime, holding: Held) -> bool:

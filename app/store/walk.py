@@ -29,6 +29,7 @@ def next_rows(
     columns: Sequence[Column[Any]],
     edge: Edge | None,
     before: datetime | None = None,
+    limit: int = ROWS,
 ) -> tuple[Sequence[Row[Any]], Edge | None]:
     """The next rows, with these columns, id and time, and the edge behind which there may be more."""
     time = TIME[records]
@@ -39,8 +40,8 @@ def next_rows(
         edge=edge,
     )
     wanted = {column.name: column for column in (*columns, records.table.c[time], records.table.c.id)}
-    rows = connection.execute(page_of(question, list(wanted.values()), ROWS)).all()
-    is_last = len(rows) < ROWS
+    rows = connection.execute(page_of(question, list(wanted.values()), limit)).all()
+    is_last = len(rows) < limit
     return rows, None if is_last else Edge([getattr(rows[-1], time), rows[-1].id])
 
 
