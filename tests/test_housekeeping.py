@@ -21,7 +21,7 @@ from app.factory import recorder
 from app.housekeeping import LOCK, Housekeeping, heartbeat_age
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import ASIDE, Backlog, Spool
-from app.model import Delivery, Integration, KnownKey, Product, Receipt, Verdict, Via, hashed
+from app.model import Delivery, Integration, KnownKey, Product, Receipt, Verdict, Via, hashed, networks
 from app.store.database import Database
 from app.store.schema import deliveries, outcomes
 from tests.conftest import wait_until
@@ -320,6 +320,17 @@ def test_programs_without_scripts_and_this_one_read_each_others_keys(tmp_path) -
     assert written == {hashed("secret").hex(): ["i", "dev", NOW.isoformat()]}
     (tmp_path / "scripts.json").unlink()
     assert KnownKeys(tmp_path).read() == {hashed("secret").hex(): KnownKey(Integration("i", Product.DEV), NOW)}
+
+
+def test_what_guards_a_key_is_kept_with_it(tmp_path) -> None:
+    guarded = Integration("i", None, None, networks("10.0.0.0/8,2001:db8::/32"), hashed("i:password"))
+    known = {
+        hashed("secret").hex(): KnownKey(guarded, NOW),
+        hashed("b").hex(): KnownKey(Integration("j", None), None),
+    }
+    KnownKeys(tmp_path).replace(known)
+    assert KnownKeys(tmp_path).read() == known
+    assert "password" not in (tmp_path / "keys.json").read_text()
 
 
 @pytest.mark.parametrize("content", BROKEN)

@@ -72,9 +72,9 @@ class Refused:
         left = [entry for entry in kept if not is_meant(entry)]
         if len(left) < len(kept):
             self._older.unlink(missing_ok=True)
-            with self._newer.open("r+b") as file:
+            with self._newer.open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                file.truncate()
+                file.truncate(0)
                 file.writelines(json.dumps(entry).encode() + b"\n" for entry in left)
         return len(kept) - len(left)
 

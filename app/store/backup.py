@@ -8,8 +8,10 @@ import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import Conninfo
 
 from app.errors import Exists, StoreUnavailable
 from app.store.database import Database
@@ -56,11 +58,14 @@ def _dump_postgresql(database: Database, file: Path) -> None:
     if program is None:
         raise StoreUnavailable("pg_dump is not here; install PostgreSQL's client programs, of the server's version")
     url = database.engine.url
-    known = dict(url.translate_connect_args(username="user", database="dbname")) | dict(url.query)
-    password = str(known.pop("password", ""))
+    told = dict(url.translate_connect_args(username="user", database="dbname")) | dict(url.query)
+    password = str(told.pop("password", ""))
+    keywords = {option.keyword.decode() for option in Conninfo.get_defaults()}  # others are the driver's own
+    known: dict[str, Any] = {name: value for name, value in told.items() if name in keywords}
+    target = make_conninfo("", **known)
     command = [program, "--format=custom", "--no-owner", "--no-privileges", f"--file={file}"]
     dumped = subprocess.run(
-        [*command, f"--dbname={make_conninfo(**known)}", "--no-password"],
+        [*command, f"--dbname={target}", "--no-password"],
         env=os.environ | ({"PGPASSWORD": password} if password else {}),
         capture_output=True,
         text=True,
