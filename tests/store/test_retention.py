@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -195,6 +196,37 @@ def test_a_callback_that_comes_after_its_call_was_pruned_makes_it_anew(database:
     pruned(database, {Records.OUTCOMES: YEAR})
     [receipt] = save(database, [interpret(dev(1, 1, attempts=1))])
     assert (receipt.verdict, receipt.outcome_id) == (Verdict.APPLIED, old)
+
+
+def test_callbacks_about_calls_that_are_pruned_meanwhile_lose_nothing(database: Database) -> None:
+    stop, failures = threading.Event(), []
+
+    def keep_pruning() -> None:
+        while not stop.is_set():
+            try:
+                pruned(database, {Records.OUTCOMES: YEAR})
+            except Exception as error:  # noqa: BLE001
+                failures.append(error)
+
+    thread = threading.Thread(target=keep_pruning)
+    thread.start()
+    young: set[UUID] = set()
+    try:
+        for turn in range(60):
+            age = 400 if turn % 2 else 1
+            group = [dev(call, age, attempts=turn) for call in range(turn % 7, 20, 3)]
+            save(database, [interpret(one) for one in group])
+            young |= {one.id for one in group if age == 1}
+    finally:
+        stop.set()
+        thread.join()
+    assert failures == []
+    with database.reading() as connection:
+        received = connection.execute(select(deliveries).where(deliveries.c.integration == "mine")).all()
+        made = connection.execute(select(outcomes).where(outcomes.c.integration == "mine")).all()
+    assert young <= {row.id for row in received}
+    counted = Counter(row.outcome_id for row in received)
+    assert counted == Counter({row.id: row.deliveries for row in made})
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
