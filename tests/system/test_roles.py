@@ -52,6 +52,11 @@ def test_each_process_serves_its_face_and_no_other(apart: dict[str, Service], se
     assert {status("/livez"), status("/readyz")} == {200}
 
 
+def test_no_header_makes_another_path_of_the_one_that_a_proxy_let_pass(apart: dict[str, Service]) -> None:
+    asked = apart["metrics"].request("GET", "/result/x/metrics", None, {"SCRIPT_NAME": "/result/x"})
+    assert asked.status == 404
+
+
 def test_what_the_receiver_acknowledged_is_answered_by_the_analysts_side_at_once(
     apart: dict[str, Service], sender: Sender
 ) -> None:
