@@ -192,6 +192,13 @@ def test_a_result_without_tls_is_not_taken(nginx: Nginx, sender: Sender) -> None
     assert sender.outcomes(call_id="plain") == []
 
 
+def test_who_makes_certificates_finds_the_answer_without_tls(nginx: Nginx) -> None:
+    answers = nginx.directory / ".well-known" / "acme-challenge"
+    answers.mkdir(parents=True)
+    (answers / "token").write_text("the answer")
+    assert nginx.ask("plain", "GET", "/.well-known/acme-challenge/token").body == b"the answer"
+
+
 def test_a_body_over_the_limit_hears_the_services_413(nginx: Nginx, sender: Sender) -> None:
     answer = nginx.ask("public", "POST", sender.path, b"a" * 1_500_000)
     assert (answer.status, answer.headers["Content-Type"].split(";")[0]) == (413, "text/plain")
