@@ -249,6 +249,14 @@ def test_inside_all_else_is_served_with_links_that_lead_back(nginx: Nginx, servi
     assert nginx.ask("inside", "POST", sender.path, dev_body()).status == 404
 
 
+def test_a_live_stream_tells_of_a_result_while_it_goes_on(nginx: Nginx, service: Service, sender: Sender) -> None:
+    with closing(nginx.connect("inside")) as connection:
+        connection.request("GET", "/api/v1/live", headers={"Authorization": f"Bearer {service.token}"})
+        stream = connection.getresponse()
+        nginx.ask("public", "POST", sender.path, dev_body(call_id="live")).assert_completed()
+        assert any(b'"call_id":"live"' in line.replace(b" ", b"") for line in stream)
+
+
 def test_one_address_cannot_hold_all_connections(nginx: Nginx, sender: Sender) -> None:
     with ExitStack() as held:
         for _ in range(MOST_AT_ONCE):
