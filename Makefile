@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint audit format constraints clean
+.PHONY: help install run test bench lint audit format constraints clean
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -10,6 +10,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+install: .venv/run ## set up what the service needs, and start nothing
 
 run: .venv/run ## set up what is missing and serve on http://127.0.0.1:8000 (PORT=8001 for another port)
 	@exec $(BIN)/plum-outcomes serve --welcome --bind 127.0.0.1:$(PORT)

@@ -32,21 +32,24 @@ class Quiet(glogging.Logger):
 
 
 logger_class = Quiet
-worker_class = "app.server.Worker"
+worker_class = "app.server.Worker"  # bounds what strangers hold
 worker_connections = 2 * MAX_WAITING + 2 * MAX_WORKING  # the worker has limits of its own, well below
 # A file that is never written to, but has to be made for each worker: /tmp may be full when one has to be replaced.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  in memory, and named by nobody
-workers = 2
-timeout = 60
+workers = 2  # so that one goes on while another is replaced; `serve --workers` says how many
+timeout = 60  # without a sign of life; four times what a post may wait for a store that hangs
+graceful_timeout = 10  # for what is under way at the end; all processes have to be gone within 15 s
+keepalive = 75  # longer than proxies keep a connection, so that none sends a post into one that is just closed
 umask = 0o077  # what is kept holds phone numbers
-graceful_timeout = 10
-keepalive = 75
-control_socket_disable = True
+control_socket_disable = True  # nobody asks by it, and it would be one more way in
 logconfig_dict = logs.config(_settings.log_format)
-limit_request_line = 8190
+limit_request_line = 8190  # a question has its filters in its URL
 limit_request_fields = 100
 limit_request_field_size = 8190  # a head as a whole has the worker's limit
-secure_scheme_headers = {}  # PLUM_TRUSTED_PROXIES says who may tell the scheme
+# What headers say of scheme and path counts for nothing here: PLUM_TRUSTED_PROXIES says who may tell the scheme, and
+# by another path a request would get past the proxy's rules.
+secure_scheme_headers = {}
+forwarder_headers = ""
 
 _beside = {}  # the processes beside the workers, by their command
 # Held while one of these is started: a worker forked meanwhile would keep open the pipe that tells when it has been.

@@ -66,6 +66,14 @@ def test_every_module_that_a_document_names_is_there(document: Path) -> None:
         assert (ROOT / named).exists() or (ROOT / "app" / named).exists(), named
 
 
+@pytest.mark.parametrize(
+    "document", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda one: one.name
+)
+def test_every_file_to_deploy_that_a_document_names_is_there(document: Path) -> None:
+    for named in re.findall(r"\bdeploy/[\w./-]*\w", document.read_text()):
+        assert (ROOT / named).exists(), named
+
+
 def test_every_make_target_has_a_line_of_help() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = re.search(r"^\.PHONY: (.+)$", makefile, re.M)
