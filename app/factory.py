@@ -6,13 +6,14 @@ callback → web.result → intake.Writer → interpret → store.readings.save 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
+from importlib.metadata import version
 
 from flask import Flask
 
-from app import logs, metrics
+from app import counting, logs, metrics
 from app.accounts import Accounts
 from app.analytics.client import Nearest, Remote
 from app.analytics.engine import Engine
@@ -27,7 +28,8 @@ from app.intake.refused import Refused
 from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record, Writer
 from app.interpret import interpret, interpret_all
-from app.model import Delivery, Reading
+from app.model import Delivery, Reading, Receipt
+from app.normalise import VERSION
 from app.pruning import Pruner, retained
 from app.reconciling import GRACE, Reconciler, Tally, tallies
 from app.store import audit, changes, readings, schema_version, tokens
@@ -59,18 +61,21 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The WSGI application. Raises `ConfigError` for settings that it cannot work with."""
     settings = settings or from_environment()
     logs.log_what_ends_threads()
+    counting.begin()
+    metrics.BUILD_INFO.labels(version("plum-outcomes"), VERSION).set(1)
     url = settings.database_url
-    database = Database(url, connections=FOR_DELIVERIES)
+    database = _watched("deliveries", Database(url, connections=FOR_DELIVERIES))
     # Analysts have connections of their own, so that no question keeps a delivery waiting.
     questions = settings.database_connections - FOR_ALL_ELSE
-    answers = questions_database(settings, questions)
-    beside = Database(url, connections=BESIDE)  # never a replica, which takes no writes, nor knows who writes
+    answers = _watched("questions", questions_database(settings, questions))
+    # Never a replica, which takes no writes, nor knows who writes.
+    beside = _watched("beside", Database(url, connections=BESIDE))
     spool = Spool(settings.spool_dir)
     rehearse = rehearsal(database, settings)
     breaker = Breaker(probe=rehearse, forget=database.close)
     known_keys = KnownKeys(settings.spool_dir)
     keyring = Keyring(
-        look=_look_at_secrets(Database(url, connections=FOR_AUTHENTICATION)),
+        look=_look_at_secrets(_watched("authentication", Database(url, connections=FOR_AUTHENTICATION))),
         remembered=known_keys.read,
         remember=known_keys.replace,
         note_use=lambda name: within(HANG_SECONDS, lambda: tokens.note_use(beside, name, now())),
@@ -79,7 +84,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     readiness = Readiness((partial(schema_version.check, database), rehearse), spool, heartbeat)
     copy = Remote(socket_of(settings.analytics_path), settings.database_url)
     answering = Answering(answers, beside, copy, Gate(FOR_THE_COPY).passed)
-    writer = Writer(group_reader(settings), partial(readings.save, database), breaker, spool)
+    writer = Writer(group_reader(settings), saver(database), breaker, spool)
     return _flask(
         Parts(
             settings,
@@ -93,6 +98,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             Refused(settings.spool_dir),
             readiness=Shared(readiness.look, HEALTH_SECONDS),
             heartbeat=heartbeat,
+            known_keys=known_keys.read,
             gate=Gate(questions),
             feed=Feed(beside),
             missing=missing(settings, beside, answering),
@@ -111,7 +117,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
     return Housekeeping(
         spool=Spool(settings.spool_dir),
         read=group_reader(settings),
-        save=partial(readings.save, database),
+        save=saver(database),
         rehearse=rehearsal(database, settings),
         known_keys=KnownKeys(settings.spool_dir),
         active_keys=lambda: active_keys.look(now()),
@@ -124,7 +130,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
 def create_reconciler(settings: Settings) -> Reconciler:
     """What looks for the results that did not come."""
     database = Database(settings.database_url, connections=1)
-    return Reconciler(database, group_reader(settings), partial(readings.save, database), Accounts(settings), now)
+    return Reconciler(database, group_reader(settings), saver(database), Accounts(settings), now)
 
 
 def create_pruner(settings: Settings) -> Pruner:
@@ -168,8 +174,19 @@ def group_reader(settings: Settings) -> Interpret:
 
 def recorder(database: Database, settings: Settings) -> Record:
     """`record`, the one way into the store for deliveries that wait for nobody: spooled and imported ones."""
-    read, save = group_reader(settings), partial(readings.save, database)
+    read, save = group_reader(settings), saver(database)
     return lambda deliveries: save(read(deliveries))
+
+
+def saver(database: Database) -> Callable[[Sequence[Reading]], list[Receipt]]:
+    """`save`, which counts what comes into the store, also where nobody waits for the answer any more."""
+
+    def save(found: Sequence[Reading]) -> list[Receipt]:
+        receipts = readings.save(database, found)
+        counting.count_readings(found, receipts)
+        return receipts
+
+    return save
 
 
 def rehearsal(database: Database, settings: Settings) -> Callable[[], None]:
@@ -181,6 +198,15 @@ def rehearsal(database: Database, settings: Settings) -> Callable[[], None]:
         readings.rehearse(database, reader(settings)(Delivery(delivery_id(at), "", at, b"rehearsal")))
 
     return rehearse
+
+
+def _watched(pool: str, database: Database) -> Database:
+    """Its connections are counted."""
+    in_use = metrics.CONNECTIONS.labels(pool)
+    in_use.set(0)
+    metrics.MOST_CONNECTIONS.labels(pool).set(database.connections)
+    database.watch(in_use.inc, in_use.dec)
+    return database
 
 
 def _look_at_secrets(database: Database) -> Callable[[], Secrets]:

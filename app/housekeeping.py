@@ -21,7 +21,7 @@ from app.intake.breaker import within
 from app.intake.groups import in_groups
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Piece, Spool
-from app.intake.writer import PORTION_BYTES, Interpret, Save, count_readings
+from app.intake.writer import PORTION_BYTES, Interpret, Save
 from app.model import Delivery, KnownKey, Reading
 
 LOCK = "housekeeping.lock"  # each round of the main loop touches it
@@ -151,7 +151,7 @@ class Housekeeping:
             return []
         try:
             readings = self._understood(deliveries)
-            receipts = self._asked(lambda: self._save(readings))
+            self._asked(lambda: self._save(readings))
         except StoreUnavailable:
             raise
         except Exception as error:
@@ -161,7 +161,6 @@ class Housekeeping:
             about = {"delivery": deliveries[0].id}
             log.error("a delivery in the spool cannot be stored", exc_info=error, extra=about)
             return deliveries
-        count_readings(receipts)
         metrics.DRAINED.inc(len(deliveries))
         return []
 

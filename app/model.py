@@ -269,13 +269,17 @@ class Reading(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What became of a delivery. `disposition` is what its outcome came to, where it is new or has changed."""
+    """What became of a delivery. `disposition` is what its outcome came to, where it is new or has changed.
+
+    `is_new`: the store did not have this delivery before.
+    """
 
     delivery_id: UUID
     verdict: Verdict
     outcome_id: UUID | None = None
     reason: str | None = None
     disposition: Disposition | None = None
+    is_new: bool = False
 
 
 def networks(text: str) -> tuple[Network, ...]:

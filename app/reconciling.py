@@ -56,7 +56,7 @@ class Reconciler:
             metrics.CHORE_RUNS.labels("reconcile").inc()
             try:
                 done = self.step()
-                metrics.MISSING_CALLS.set(missing.count_missing(self._database))
+                self._show()
             except StoreError as error:
                 metrics.CHORE_FAILURES.labels("reconcile").inc()
                 log.warning("missing calls have to wait for the store: %s", error.detail)
@@ -64,6 +64,12 @@ class Reconciler:
                 done = Counter()
             if not done:
                 stop.wait(PAUSE_SECONDS)
+
+    def _show(self) -> None:
+        counts = missing.count_by_state(self._database)
+        for state in CallState:
+            metrics.EXPECTED_CALLS.labels(state).set(counts.get(state, 0))
+        metrics.MISSING_CALLS.set(counts.get(CallState.MISSING, 0))
 
     def step(self) -> Counter[str]:
         """What came of some that are due, by word; empty where none is. Raises `StoreUnavailable`."""

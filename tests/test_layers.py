@@ -25,7 +25,7 @@ LAYERS = [
     ["answering", "accounts"],
     ["analytics"],
     ["intake", "store", "plum"],
-    ["interpret", "voicexml", "expected"],
+    ["interpret", "voicexml", "expected", "counting"],
     ["normalise", "products"],
     ["values", "exports", "identity"],
     ["metrics", "config", "logs"],

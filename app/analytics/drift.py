@@ -11,6 +11,7 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection as Cursor
 
+from app import counting
 from app.analytics.sql import fetched
 from app.products import call_details, dev
 
@@ -25,11 +26,7 @@ _KNOWN = {
     "results": list(dev.RESULTS),
     "callee_types": list(dev.CALLEE_TYPES),
     "events": list(call_details.EVENTS),
-    "fields": [
-        *(dev.FIELDS.keys() | call_details.FIELDS.keys() | call_details.LISTS),
-        "events[]",
-        *(f"events[].{name}" for name in call_details.EVENT_FIELDS),
-    ],
+    "fields": sorted(counting.FIELDS),
 }
 _TRIMMED = "lower(trim({0}, ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)))"
 # A field's name without the numbers of a list's items.

@@ -150,6 +150,10 @@ class Spool:
         """How many files are set aside, of which something may come yet."""
         return sum(file.suffix != UNREADABLE for file in _listed(self.directory / ASIDE))
 
+    def free_bytes(self) -> int:
+        """On its disk. Raises `OSError` where that cannot be told."""
+        return _free(self.directory)
+
     def check(self) -> None:
         """Raises `StoreUnavailable` in words where nothing can be spooled."""
         probe = self.directory / f".probe-{os.getpid()}"

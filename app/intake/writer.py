@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
-from app import metrics
+from app import counting, metrics
 from app.errors import StoreError, StoreUnavailable
 from app.intake.breaker import Breaker
 from app.intake.groups import in_groups
@@ -145,14 +144,14 @@ class Writer:
         with self._joining:
             first = {at: receipt for at, receipt in receipts.items() if at not in group.receipts}
             group.receipts |= first
-        for verdict, number in Counter(receipt.verdict for receipt in first.values()).items():
-            metrics.DELIVERIES.labels(verdict.value).inc(number)
-        count_readings(first.values())
+        counting.count_deliveries((group.deliveries[at], receipt.verdict) for at, receipt in first.items())
 
     def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
         # Large bodies take long to understand, so that others need a turn between them.
+        started = time.perf_counter()
         portions = in_turns(in_groups(deliveries, MAX_GROUP, PORTION_BYTES))
         readings = [reading for portion in portions for reading in self._interpret(portion)]
+        metrics.INTERPRET_SECONDS.observe(time.perf_counter() - started)
         started = time.perf_counter()
         try:
             receipts = self._breaker.call(lambda: self._save(readings))
@@ -165,14 +164,3 @@ class Writer:
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         metrics.GROUP_SIZE.observe(len(readings))
         return receipts
-
-
-def count_readings(receipts: Collection[Receipt]) -> None:
-    """Count what was understood of deliveries that have come into the store just now."""
-    for one in receipts:
-        if one.verdict is Verdict.QUARANTINED:
-            log.warning("a delivery is quarantined: %s", one.reason, extra={"delivery": one.delivery_id})
-    for reason, number in Counter(one.reason for one in receipts if one.verdict is Verdict.QUARANTINED).items():
-        metrics.QUARANTINED.labels(reason).inc(number)
-    for disposition, number in Counter(one.disposition for one in receipts if one.disposition).items():
-        metrics.OUTCOMES.labels(disposition.value).inc(number)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, exc, text
+from sqlalchemy import Connection, Engine, event, exc, text
 from sqlalchemy.engine import make_url
 
 from app.config import Settings
@@ -34,6 +34,7 @@ class Database:
             self.engine = _engine(url, connections)
         except ConfigError as error:
             raise ConfigError(f"{setting}: {error}") from None
+        self.connections = connections
         self.is_sqlite = self.engine.dialect.name == "sqlite"
 
     @property
@@ -65,6 +66,11 @@ class Database:
                 if not self.is_sqlite:
                     postgresql.begin(connection, seconds)
                 yield connection
+
+    def watch(self, taken: Callable[[], None], returned: Callable[[], None]) -> None:
+        """Tell of each connection that is taken into use, and of its return."""
+        event.listen(self.engine, "checkout", lambda *_: taken())
+        event.listen(self.engine, "checkin", lambda *_: returned())
 
     def close(self) -> None:
         """Give up all connections; those in use are closed by their users, new ones are opened when needed."""
@@ -109,13 +115,18 @@ def release_space(database: Database) -> None:
         sqlite.release_space(database.engine.url.database or "")
 
 
-def check_space(database: Database) -> None:
-    """Raises `StoreUnavailable` where the disk of SQLite's file is full; PostgreSQL looks after its own."""
+def free_bytes(database: Database) -> int | None:
+    """On the disk of SQLite's file; PostgreSQL looks after its own."""
     if not database.is_sqlite:
-        return
-    directory = Path(database.engine.url.database or "").parent
-    found = os.statvfs(directory)
-    if found.f_bavail * found.f_frsize < MIN_FREE_BYTES:
+        return None
+    found = os.statvfs(Path(database.engine.url.database or "").parent)
+    return found.f_bavail * found.f_frsize
+
+
+def check_space(database: Database) -> None:
+    """Raises `StoreUnavailable` where the disk of SQLite's file is full."""
+    if (free := free_bytes(database)) is not None and free < MIN_FREE_BYTES:
+        directory = Path(database.engine.url.database or "").parent
         less = "less than 1 MiB is free on its disk; make room"
         raise StoreUnavailable(less, f"{directory}: {less}")
 

@@ -188,7 +188,7 @@ def judge(group: Iterable[OutcomeReading], newest: Outcome | None, seen: list[st
             disposition = outcome.disposition if not newest or newest.disposition != outcome.disposition else None
             newest = outcome
         seen.append(outcome.digest)
-        receipts[delivery.id] = Receipt(delivery.id, verdict, outcome.id, disposition=disposition)
+        receipts[delivery.id] = Receipt(delivery.id, verdict, outcome.id, disposition=disposition, is_new=True)
     return receipts
 
 
@@ -259,7 +259,7 @@ def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Outc
 
 
 def _without_outcome(reading: Reading) -> Receipt:
-    return Receipt(reading.delivery.id, reading.verdict, reason=reading.reason)
+    return Receipt(reading.delivery.id, reading.verdict, reason=reading.reason, is_new=True)
 
 
 def _stored_receipts(connection: Connection, ids: list[UUID]) -> dict[UUID, Receipt]:

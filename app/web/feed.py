@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from app import metrics
 from app.errors import Overloaded, PlumError
 from app.store import changes
 from app.store.changes import Change, Horizon, Span
@@ -155,6 +157,8 @@ class Feed:
         self._recent = Recent()
         self._is_running = False
         self._horizon = Horizon(0)
+        self._up_to_date_at = 0.0
+        metrics.LIVE_LAG_SECONDS.set(0)
         self._lock = threading.Lock()  # of the above, and so that one asks at a time
 
     def join(self) -> Stream:
@@ -166,6 +170,7 @@ class Feed:
                 self._advance()
             else:
                 self._horizon = changes.horizon(self._database)
+                self._up_to_date_at = time.monotonic()
                 self._recent = Recent()  # those of long ago
                 threading.Thread(target=self._run, daemon=True).start()
                 self._is_running = True
@@ -193,16 +198,19 @@ class Feed:
             with self._lock:
                 if not self._streams:
                     self._is_running = False
+                    metrics.LIVE_LAG_SECONDS.set(0)  # nobody waits for anything
                     return
                 try:
                     self._advance()
                 except PlumError as error:
                     log.warning("live streams wait for the store: %s", error.detail)
+                metrics.LIVE_LAG_SECONDS.set(time.monotonic() - self._up_to_date_at)
 
     def _advance(self) -> None:
+        began_at = time.monotonic()
         upto = changes.horizon(self._database)
-        if upto == self._horizon:
-            return
-        for batch in self.read(Span(self._horizon, upto)):
-            self._recent.put(batch)
-        self._horizon = upto
+        if upto != self._horizon:
+            for batch in self.read(Span(self._horizon, upto)):
+                self._recent.put(batch)
+            self._horizon = upto
+        self._up_to_date_at = began_at

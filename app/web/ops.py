@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 from flask import Blueprint, Response
 
-from app import metrics
+from app import counting, metrics
 from app.intake.spool import Spool
 from app.store.aside import aside
-from app.store.database import wal_bytes
+from app.store.database import Database, free_bytes, wal_bytes
 from app.web.parts import parts
 
 health = Blueprint("health", __name__)
@@ -32,7 +33,9 @@ def readyz() -> Response:
 @scrape.get("/metrics")
 def show_metrics() -> Response:
     """Prometheus' text format, all workers together."""
+    counting.expect_of(known.integration for known in aside(parts().known_keys).values())
     _show_backlog(parts().spool)
+    _show_disks(parts().spool, parts().database)
     metrics.WAL_BYTES.set(wal_bytes(parts().database))
     age = parts().heartbeat()
     metrics.HOUSEKEEPING_AGE_SECONDS.set(math.inf if age is None else age)
@@ -45,3 +48,12 @@ def _show_backlog(spool: Spool) -> None:
     metrics.SPOOL_BYTES.set(backlog.size_bytes)
     metrics.SPOOL_OLDEST_SECONDS.set(backlog.oldest_seconds)
     metrics.SPOOL_ASIDE.set(backlog.aside)
+
+
+def _show_disks(spool: Spool, database: Database) -> None:
+    """A disk that cannot be asked keeps what it said last; `/readyz` tells of it."""
+    with suppress(OSError):
+        metrics.DISK_FREE_BYTES.labels("spool").set(aside(spool.free_bytes))
+    with suppress(OSError):
+        if (free := aside(free_bytes, database)) is not None:
+            metrics.DISK_FREE_BYTES.labels("store").set(free)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -14,7 +14,7 @@ from app.config import Settings
 from app.intake.refused import Refused
 from app.intake.spool import Spool
 from app.intake.writer import Writer
-from app.model import AuditEntry
+from app.model import AuditEntry, KnownKey
 from app.reconciling import Tally
 from app.store.database import Database
 from app.store.query.question import Question
@@ -39,6 +39,7 @@ class Parts:
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
     readiness: Callable[[], Report]
     heartbeat: Callable[[], float | None]  # for how long housekeeping has not gone on; None where it does not run
+    known_keys: Callable[[], Mapping[str, KnownKey]]  # as any process has seen them last, by the hex of their hash
     feed: Feed
     gate: Gate
     count_refused: Callable[[str], None]  # what the server does not let through to the application

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import skip_or_fail, wait_until
-from tests.system.conftest import PHONE, Sender, Service, dev_body, together
+from tests.system.conftest import PHONE, ROOT, Sender, Service, dev_body, together
 
 SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
 
@@ -65,25 +66,30 @@ def samples(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
 def test_every_worker_counts_the_deliveries_of_all_by_verdict(fresh: Service, posted: Sender) -> None:
     for answer in fresh.through_each_worker("GET", "/metrics") * 2:
         assert answer.headers["Content-Type"].startswith("text/plain")
-        counted = {
-            dict(labels)["verdict"]: n for labels, n in samples(answer.body.decode())["plum_deliveries_total"].items()
+        found = samples(answer.body.decode())
+        assert {(dict(of)["integration"], dict(of)["product"]) for of in found["plum_deliveries_total"]} == {
+            ("counted", "auto")
         }
+        counted = {dict(labels)["verdict"]: n for labels, n in found["plum_deliveries_total"].items()}
+        assert (
+            time.time() - 600
+            < found["plum_last_delivery_timestamp_seconds"][("integration", "counted"),]
+            < time.time()
+        )
         assert sum(counted.values()) == 82
         assert counted["quarantined"] == 20
         for verdict in ("applied", "duplicate", "superseded", "quarantined"):
             assert counted.get(verdict, 0) == len(posted.deliveries(verdict=verdict))
 
 
-def test_outcomes_are_counted_by_disposition(fresh: Service, posted: Sender) -> None:
+def test_outcomes_are_counted_by_product_disposition_and_callee_type(fresh: Service, posted: Sender) -> None:
     for answer in fresh.through_each_worker("GET", "/metrics"):
         found = samples(answer.body.decode())
-        [counts] = [
-            values for name, values in found.items() if name.startswith("plum_outcomes") and name.endswith("_total")
-        ]
-        assert {dict(labels)["disposition"]: n for labels, n in counts.items()} == {
-            "busy": 1,
-            "answered": 2,
-            "canceled": 10,
+        counts = {tuple(dict(labels).values()): n for labels, n in found["plum_outcomes_total"].items()}
+        assert {what: n for what, n in counts.items() if n} == {
+            ("busy", "busy", "dev"): 1,
+            ("voice", "answered", "dev"): 2,
+            ("none", "canceled", "insight"): 10,
         }
     assert len(posted.outcomes()) == 13
 
@@ -94,6 +100,58 @@ def test_acknowledgements_are_timed_each_once(fresh: Service, posted: Sender) ->
         assert found["plum_ack_seconds_count"] == {(): len(posted.deliveries())}
         assert found["plum_ack_seconds_bucket"][(("le", "+Inf"),)] == len(posted.deliveries())
         assert found["plum_ack_seconds_sum"][()] > 0
+
+
+def test_what_was_not_understood_is_counted_by_words_of_ours(fresh: Service, posted: Sender) -> None:
+    odd = {"call_id": "odd", "result": "Gone fishing", "callee_type": "parrot", "attempts": "many", "duration": "90"}
+    for answer in fresh.through_each_worker("POST", posted.path, dev_body(**odd)):
+        answer.assert_completed()
+    events = b'{"status":"completed","events":[{"event":"sneezed","timestamp":"soon"}],"phone_number":"1"}'
+    posted.assert_accepted(events, "application/json")
+    found = samples(fresh.request("GET", "/metrics").body.decode())
+    assert found["plum_unknown_words_total"] == {
+        (("field", "callee_type"),): 2,
+        (("field", "event"),): 1,
+        (("field", "status"),): 2,
+    }
+    problems = {dict(labels)["field"]: n for labels, n in found["plum_problems_total"].items() if n}
+    assert problems == {"attempts": 2, "events[].timestamp": 1, "phone_number": 1}
+    assert found["plum_quarantined_total"][("reason", "no_known_field"),] == 20
+    with fresh.sql() as connection:
+        connection.execute("DELETE FROM outcomes WHERE call_id = 'odd'")
+
+
+def test_every_series_that_can_be_known_begins_at_0(fresh: Service, posted: Sender) -> None:
+    fresh.sender("silent", "fuse")
+
+    def found() -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+        return samples(fresh.request("GET", "/metrics").body.decode())
+
+    wait_until(lambda: 'integration="silent"' in fresh.request("GET", "/metrics").body.decode(), 10)
+    silent = {
+        labels: n for labels, n in found()["plum_deliveries_total"].items() if ("integration", "silent") in labels
+    }
+    assert {dict(labels)["verdict"] for labels in silent} == {
+        "applied", "duplicate", "superseded", "quarantined", "started", "spooled",
+    }  # fmt: skip
+    assert set(silent.values()) == {0}
+    assert {("product", "fuse") in labels for labels in silent} == {True}
+    told = (ROOT / "docs" / "operations.md").read_text()
+    reasons = {dict(labels)["reason"] for labels in found()["plum_refused_total"]}
+    assert len(reasons) == 15
+    assert {reason for reason in reasons if reason not in told} == set()
+    assert found()["plum_reconciled_calls_total"]
+    assert found()["plum_expected_calls"][("state", "waiting"),] == 0
+
+
+def test_connections_and_disks_are_told_of_all_workers(fresh: Service, posted: Sender) -> None:
+    for answer in fresh.through_each_worker("GET", "/metrics"):
+        found = samples(answer.body.decode())
+        assert found["plum_store_connections_limit"][("pool", "deliveries"),] == 4
+        assert found["plum_store_connections"][("pool", "deliveries"),] == 0
+        assert min(found["plum_disk_free_bytes"][("holds", disk),] for disk in ("spool", "store")) > 0
+        assert [dict(labels)["version"] for labels in found["plum_build_info"]] != [""]
+        assert 0 < found["plum_metrics_memory_ratio"][()] < 0.1
 
 
 def test_metrics_are_plums_own_and_name_nothing_that_a_sender_chooses(fresh: Service, posted: Sender) -> None:
