@@ -16,6 +16,7 @@ from app.server import LENGTH_REQUIRED, OVERLOAD, REFUSALS, UNEXPECTED
 from app.store.database import Database
 from app.web.deliveries import delivery_id
 from app.web.parts import now
+from app.web.result import _REFUSALS as OF_ERRORS
 
 APP = Path(__file__).parent.parent / "app"
 BODY = b"result=Oops&callee_type=parrot&attempts=many&duration=70&Call_Id=%d"
@@ -36,7 +37,7 @@ def test_every_reason_for_quarantine_begins_at_0() -> None:
 
 def test_every_reason_for_refusal_begins_at_0() -> None:
     by_server = {one.reason for one in (*dict(REFUSALS).values(), LENGTH_REQUIRED, OVERLOAD, UNEXPECTED)}
-    by_us = in_code(r'REFUSED\.labels\(reason="(\w+)"') | {"unknown_key", "too_large", "store_unavailable"}
+    by_us = in_code(r'REFUSED\.labels\(reason="(\w+)"') | {*OF_ERRORS.values(), "store_unavailable"}
     assert set(counting.REFUSAL_REASONS) == by_server | by_us | {"api", "unknown_url"}
 
 

@@ -138,7 +138,7 @@ def test_every_series_that_can_be_known_begins_at_0(fresh: Service, posted: Send
     assert {("product", "fuse") in labels for labels in silent} == {True}
     told = (ROOT / "docs" / "operations.md").read_text()
     reasons = {dict(labels)["reason"] for labels in found()["plum_refused_total"]}
-    assert len(reasons) == 15
+    assert len(reasons) == 17
     assert {reason for reason in reasons if reason not in told} == set()
     assert found()["plum_reconciled_calls_total"]
     assert found()["plum_expected_calls"][("state", "waiting"),] == 0
