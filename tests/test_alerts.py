@@ -31,8 +31,9 @@ def promtool(*arguments: str) -> str:
     return done.stdout
 
 
-def test_promtool_finds_no_fault_with_the_configuration_and_its_rules() -> None:
-    assert "SUCCESS" in promtool("check", "config", "--lint-fatal", "prometheus.yml")
+@pytest.mark.parametrize("configuration", ["prometheus.yml", "compose.yml"])
+def test_promtool_finds_no_fault_with_the_configuration_and_its_rules(configuration: str) -> None:
+    assert "SUCCESS" in promtool("check", "config", "--lint-fatal", configuration)
 
 
 @pytest.mark.parametrize("stories", STORIES, ids=lambda one: one.stem)
@@ -52,7 +53,7 @@ def test_each_alert_has_its_section_of_the_runbook_and_each_section_its_alert() 
     assert anchors == [name.lower() for name in NAMES]
 
 
-@pytest.mark.parametrize("file", ["prometheus/alerts.yml", "grafana/plum-outcomes.json"])
+@pytest.mark.parametrize("file", ["prometheus/alerts.yml", "grafana/dashboard.json"])
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are(file: str) -> None:
     assert metrics.DELIVERIES is not None
     ours = {sample for metric in REGISTRY.collect() for sample in (metric.name, f"{metric.name}_total")}

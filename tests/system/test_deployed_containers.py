@@ -137,6 +137,22 @@ def test_compose_gives_passwords_as_files_alone_and_opens_ports_on_loopback_alon
         assert [port for port in service.get("ports", []) if not port.startswith("127.0.0.1:")] == []
 
 
+def test_compose_mounts_what_there_is_and_grafana_looks_where_it_is_mounted() -> None:
+    mounts = [one.split(":") for service in COMPOSED["services"].values() for one in service.get("volumes", [])]
+    ours = {target: DEPLOY / source for source, target, *_ in mounts if source.startswith("./")}
+    assert [source for source in ours.values() if not source.exists()] == []
+    assert ours["/etc/prometheus"] / "compose.yml" in (DEPLOY / "prometheus").iterdir()
+    assert "--config.file=/etc/prometheus/compose.yml" in COMPOSED["services"]["prometheus"]["command"]
+    [provider] = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/plum-outcomes.yaml").read_text())[
+        "providers"
+    ]
+    assert f"{provider['options']['path']}/dashboard.json" in ours
+    [source] = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())[
+        "datasources"
+    ]
+    assert source["url"] == "http://prometheus:9090"
+
+
 def test_compose_keeps_the_spool_and_gives_no_right() -> None:
     for service in OURS:
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])

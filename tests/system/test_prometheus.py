@@ -21,7 +21,7 @@ from tests.system.conftest import ROOT, Sender, Service, dev_body
 DEPLOY = ROOT / "deploy"
 EXPRESSIONS = [
     target["expr"]
-    for panel in json.loads((DEPLOY / "grafana" / "plum-outcomes.json").read_text())["panels"]
+    for panel in json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())["panels"]
     for target in panel["targets"]
 ]
 PATIENCE_SECONDS = 30
