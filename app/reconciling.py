@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ AGAIN = timedelta(minutes=5)  # after which a call that is still running is aske
 LONGEST = timedelta(hours=1)  # between two tries where Plum does not tell
 AT_ONCE = 20
 PAUSE_SECONDS = 5.0
+COUNT_SECONDS = 60.0  # between two counts of all calls
 EVERY = Question(records=Records.EXPECTED_CALLS)
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Reconciler:
         self._save = save
         self._ask = ask
         self._now = now
+        self._count_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set."""
@@ -66,10 +69,12 @@ class Reconciler:
                 stop.wait(PAUSE_SECONDS)
 
     def _show(self) -> None:
-        counts = missing.count_by_state(self._database)
-        for state in CallState:
-            metrics.EXPECTED_CALLS.labels(state).set(counts.get(state, 0))
-        metrics.MISSING_CALLS.set(counts.get(CallState.MISSING, 0))
+        metrics.MISSING_CALLS.set(missing.count_missing(self._database))
+        if time.monotonic() >= self._count_at:
+            self._count_at = time.monotonic() + COUNT_SECONDS
+            counts = missing.count_by_state(self._database)
+            for state in CallState:
+                metrics.EXPECTED_CALLS.labels(state).set(counts.get(state, 0))
 
     def step(self) -> Counter[str]:
         """What came of some that are due, by word; empty where none is. Raises `StoreUnavailable`."""

@@ -104,8 +104,15 @@ def count_states(database: Database, question: Question, before: datetime) -> li
         return [dict(row) for row in connection.execute(statement).mappings()]
 
 
+def count_missing(database: Database) -> int:
+    """All that are past their window without a result; by an index."""
+    statement = select(func.count()).where(expected_calls.c.state == CallState.MISSING)
+    with database.reading() as connection:
+        return connection.execute(statement).scalar_one()
+
+
 def count_by_state(database: Database) -> dict[CallState, int]:
-    """All calls, by what was known of them when they were last looked for."""
+    """All calls, by what was known of them when they were last looked for; this reads all of them."""
     statement = select(expected_calls.c.state, func.count()).group_by(expected_calls.c.state)
     with database.reading() as connection:
         return {CallState(state): count for state, count in connection.execute(statement)}
