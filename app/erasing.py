@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
+import time
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,12 +21,17 @@ from app.intake.spool import Spool
 from app.model import Delivery
 from app.products.codings import NotInflated, codings_of, inflated
 from app.store import do_not_call, erasure
-from app.store.database import Database, truncate_wal
+from app.store.database import Database, truncate_wal, wal_bytes
 from app.store.query.question import Records
-from app.values import DIGIT_RUN, Odd, national_digits, phone
+from app.values import Odd, phone, phone_parts, region_code
 
 MAX_WRAPS = 3  # of percent-encoding, as deep as bodies are read
 MAX_INFLATED = 16  # times the largest body, likewise
+LOG_SECONDS = 5.0
+
+_GZIP_OR_ZLIB = 47  # https://docs.python.org/3/library/zlib.html#zlib.decompress
+_SEPARATORS = r"[\s().\-/\u2010-\u2015\u2212\u00b7_]{0,5}"  # that people write within a number
+_LETTER = re.compile(r"[^\W\x00-\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +47,28 @@ class Receipt:
 
 
 def erase(settings: Settings, database: Database, number: str, *, dry_run: bool = False) -> Receipt:
-    """A dry run says what would go, of deliveries only those without an outcome. Raises `NotFound` for what is no
-    number, and `StoreUnavailable`."""
+    """What was interrupted is mended by erasing again. A dry run says what would go, of deliveries only those without
+    an outcome. Raises `NotFound` for what is no number, and `StoreUnavailable`."""
     e164 = _e164(number, settings.default_region)
-    has_number = _finder(e164)
+    has_number = finder(e164, settings.default_region)
     found = erasure.find(database, has_number, _texts_of(settings))
+    refused, is_meant = Refused(settings.spool_dir), partial(_is_in_refused, has_number)
     if dry_run:
         counts = len(found.outcomes), len(found.deliveries), len(found.expected_calls)
-        return Receipt(*counts, 0, len(found.held), _left(settings, database, e164))
+        return Receipt(
+            *counts, sum(map(is_meant, refused.entries())), len(found.held), _left(settings, database, e164)
+        )
     removed = erasure.remove(database, found)
-    refused = Refused(settings.spool_dir).remove(lambda entry: any(map(has_number, _texts_of_refused(entry))))
-    if removed.total():
-        truncate_wal(database, above=0)
-        _forget_copy(settings.analytics_path)
-    return Receipt(
+    receipt = Receipt(
         outcomes=removed[Records.OUTCOMES],
         deliveries=removed[Records.DELIVERIES],
         expected_calls=removed[Records.EXPECTED_CALLS],
-        refused=refused,
+        refused=refused.remove(is_meant),
         held=len(found.held),
-        left=_left(settings, database, e164),
+        left=[],
     )
+    _forget_copy(settings.analytics_path)
+    return replace(receipt, left=_left_in_log(database) + _left(settings, database, e164))
 
 
 def _e164(number: str, region: str) -> str:
@@ -71,18 +81,26 @@ def _e164(number: str, region: str) -> str:
     return found
 
 
-def _finder(e164: str) -> Callable[[str], bool]:
-    """Whether the number stands in a text, however it is written."""
-    wanted = national_digits(e164)
+def finder(e164: str, region: str) -> Callable[[str], bool]:
+    """Whether the number stands in a text, in whatever form: with its country code, or where it is of the region as
+    dialled there; apart from other digits, its own with what people write between them.
+    """
+    code, national = phone_parts(e164)
+    digits = _SEPARATORS.join(national)
+    international = rf"(?:(?:\+|00|011){_SEPARATORS})?{_SEPARATORS.join(code)}{_SEPARATORS}(?:0{_SEPARATORS})?"
+    is_of_region = code == region_code(region)
+    before = rf"(?:{international}|0?{_SEPARATORS})" if is_of_region else international
+    written = re.compile(rf"(?<![0-9]){before}{digits}(?![0-9])")
 
     def has_number(text: str) -> bool:
-        return any(wanted in _digits(run[0]) for run in DIGIT_RUN.finditer(text))
+        return written.search(_LETTER.sub(_in_ascii, text)) is not None
 
     return has_number
 
 
-def _digits(run: str) -> str:
-    return "".join(str(unicodedata.decimal(character)) for character in run if character.isdecimal())
+def _in_ascii(character: re.Match[str]) -> str:
+    """A digit of another script as one of ours."""
+    return str(unicodedata.decimal(character[0], character[0]))
 
 
 def _texts_of(settings: Settings) -> Callable[[Delivery], Iterator[str]]:
@@ -92,21 +110,37 @@ def _texts_of(settings: Settings) -> Callable[[Delivery], Iterator[str]]:
         yield from (text for header in delivery.headers for text in _unescaped("\n".join(header)))
         for named in (delivery.query, delivery.reference, delivery.batch, delivery.content_type):
             yield from _unescaped(named or "")
-        yield from _unescaped(_body(delivery, most).decode("latin-1"))
+        for body in _bodies(delivery, most):
+            yield from _unescaped(_decoded(body))
 
     return texts
 
 
-def _texts_of_refused(entry: dict[str, Any]) -> Iterator[str]:
-    for value in (*entry.values(), base64.b64decode(entry["body_base64"]).decode("latin-1")):
-        yield from _unescaped(str(value))
+def _is_in_refused(has_number: Callable[[str], bool], entry: dict[str, Any]) -> bool:
+    texts = [*map(str, entry.values()), _decoded(base64.b64decode(entry["body_base64"]))]
+    return any(has_number(one) for text in texts for one in _unescaped(text))
 
 
-def _body(delivery: Delivery, most: int) -> bytes:
+def _bodies(delivery: Delivery, most: int) -> Iterator[bytes]:
+    """As sent, and as far as it inflates, whatever its header says."""
+    yield delivery.body
     try:
-        return inflated(delivery.body, codings_of(delivery.headers), most)
+        yield inflated(delivery.body, codings_of(delivery.headers), most)
     except NotInflated:
-        return delivery.body
+        yield b""
+    try:
+        yield zlib.decompressobj(_GZIP_OR_ZLIB).decompress(delivery.body, most)
+    except zlib.error:
+        yield b""
+
+
+def _decoded(body: bytes) -> str:
+    """UTF-16 and UTF-32 write digits with NULs between."""
+    plain = body.replace(b"\0", b"")
+    try:
+        return plain.decode()
+    except UnicodeDecodeError:
+        return plain.decode("latin-1")
 
 
 def _unescaped(text: str) -> Iterator[str]:
@@ -125,6 +159,17 @@ def _forget_copy(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def _left_in_log(database: Database) -> list[str]:
+    """SQLite's log of changes holds what was deleted until it is emptied, which waits for whoever reads."""
+    ends = time.monotonic() + LOG_SECONDS
+    while wal_bytes(database):
+        truncate_wal(database, above=0)
+        if time.monotonic() > ends:
+            return ["SQLite's log of changes, since somebody reads: erase again"]
+        time.sleep(LOG_SECONDS / 50)
+    return []
+
+
 def _left(settings: Settings, database: Database, e164: str) -> list[str]:
     left = []
     if e164 in do_not_call.numbers(database):
@@ -134,5 +179,6 @@ def _left(settings: Settings, database: Database, e164: str) -> list[str]:
         left.append("deliveries wait in the spool, which was not searched: erase again once it is drained")
     if not database.is_sqlite:
         left.append("PostgreSQL overwrites deleted rows after VACUUM; its WAL archive and replicas follow")
+    left.append("what came, or changed, while this ran: erase again where the number is still called")
     left.append("backups, exports that were taken, and analytical copies of other hosts until they are made again")
     return left

@@ -78,10 +78,9 @@ HOUSEKEEPING_AGE_SECONDS = Gauge(
 CHORE_RUNS = Counter("plum_housekeeping_runs", "Times that a chore was begun.", ["chore"])
 CHORE_FAILURES = Counter("plum_housekeeping_failures", "Times that a chore could not be done.", ["chore"])
 PRUNED = Counter("plum_pruned_rows", "Rows that retention removed.", ["record"])
-OLDEST_AGE_SECONDS = Gauge(
-    "plum_oldest_row_age_seconds",
-    "Age of the oldest row of what retention is set for; 0 where there is none.",
-    ["record"],
+PRUNED_AT = Gauge(
+    "plum_prune_last_success_timestamp_seconds",
+    "When all that was too old, and not held, had been removed; 0 before the first time.",
     multiprocess_mode="mostrecent",
 )
 DISK_FREE_BYTES = Gauge(

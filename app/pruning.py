@@ -50,7 +50,7 @@ class Pruner:
                 for _ in self.prune(stop.wait):
                     if stop.is_set():
                         return
-                self._tell_ages()
+                metrics.PRUNED_AT.set_to_current_time()
                 stop.wait(EVERY_SECONDS)
             except StoreError as error:
                 metrics.CHORE_FAILURES.labels("prune").inc()
@@ -78,9 +78,3 @@ class Pruner:
                         metrics.PRUNED.labels(kind.value).inc(count)
                     yield removed
                     rest(seconds * REST)
-
-    def _tell_ages(self) -> None:
-        for records in self._kept:
-            found = retention.oldest(self._database, records)
-            age = (self._now() - found).total_seconds() if found else 0.0
-            metrics.OLDEST_AGE_SECONDS.labels(records.value).set(max(0.0, age))

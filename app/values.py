@@ -32,10 +32,6 @@ _DATE = re.compile(  # RFC 2822, section 3.3, with the obsolete year and zone na
 # the two against each other, but it takes a fifth of what understanding the whole callback does.
 _NORTH_AMERICAN = re.compile(r"1?([2-9][0-9]{9})")
 
-# What is long enough to be a phone number, with at most three characters between any two digits that are neither
-# letter nor digit. Neither repetition gives back what it took, so that hostile texts take no longer than others.
-DIGIT_RUN = re.compile(r"\d(?:[\W_]{0,3}+\d){6,}+")
-
 
 class Odd(ValueError):
     """A value that does not read; the text is the problem's code."""
@@ -95,11 +91,15 @@ def time(value: Json) -> datetime | None:
     return moment
 
 
-def national_digits(e164: str) -> str:
-    """The digits that every way of writing a number has in common, at least those of a `DIGIT_RUN`."""
+def phone_parts(e164: str) -> tuple[str, str]:
+    """The digits of the country code, and those that every way of writing the number has behind it."""
     parsed = phonenumbers.parse(e164)
-    national: str = phonenumbers.national_significant_number(parsed)
-    return national if len(national) >= 7 else f"{parsed.country_code}{national}"
+    return str(parsed.country_code), phonenumbers.national_significant_number(parsed)
+
+
+def region_code(region: str) -> str:
+    """The digits of the region's country code."""
+    return str(phonenumbers.country_code_for_region(region))
 
 
 def phone(value: Json, region: str) -> str | None:

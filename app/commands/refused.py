@@ -59,7 +59,7 @@ def retry(ids: tuple[UUID, ...], integration: str | None, *, as_json: bool) -> N
         keys = ActiveKeys(database).look(datetime.now(UTC))
         kept = Refused(settings.spool_dir).entries()
         entries = [entry for entry in kept if (UUID(entry["id"]) in ids if ids else entry["cause"] == "unknown_key")]
-        owned = [entry | {"integration": integration or _owner(entry, keys)} for entry in entries]
+        owned = [entry | {"integration": _owner(entry, keys) or integration} for entry in entries]
         taking = Import(
             factory.recorder(database, settings),
             partial(known_deliveries, database),

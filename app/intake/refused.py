@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from app.intake.segments import write_durably
 from app.model import Delivery
 
 DIRECTORY = "refused"
 FILE_BYTES = 8 << 20
 MAX_BODY_BYTES = 64 << 10  # of one that is kept; results are much smaller
 MINUTE_SECONDS = 60.0
-OF_ADDRESS, OF_ALL = 20, 200  # kept in a minute by one process
+OF_ADDRESS, OF_ALL = 256 << 10, 1 << 20  # bytes that one process keeps in a minute
 QUIET_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Refused:
         self._quiet_until = 0.0
 
     def has_room(self, address: str | None) -> bool:
-        """Whether one more of this address is kept in this minute: nobody pushes out what others sent."""
+        """Whether one more of this address is kept in this minute: one takes an hour to push out what others sent."""
         if time.monotonic() >= self._minute + MINUTE_SECONDS:
             self._minute = time.monotonic()
             self._of.clear()
@@ -47,8 +48,8 @@ class Refused:
 
     def keep(self, delivery: Delivery, cause: str, key_hash: bytes) -> None:
         """A disk that does not take it costs nothing."""
-        self._of[delivery.remote_addr] += 1
         line = json.dumps(_written(delivery, cause, key_hash)).encode() + b"\n"
+        self._of[delivery.remote_addr] += len(line)
         try:
             self._append(line)
         except OSError as error:
@@ -68,14 +69,17 @@ class Refused:
 
     def remove(self, is_meant: Callable[[dict[str, Any]], bool]) -> int:
         """Forget those that are meant; how many. Raises `OSError`."""
-        kept = list(self.entries())
-        left = [entry for entry in kept if not is_meant(entry)]
-        if len(left) < len(kept):
-            self._older.unlink(missing_ok=True)
-            with self._newer.open("ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                file.truncate(0)
-                file.writelines(json.dumps(entry).encode() + b"\n" for entry in left)
+        if not self._directory.is_dir():
+            return 0
+        with self._newer.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # whoever would add one meanwhile goes without
+            kept = list(self.entries())
+            left = [entry for entry in kept if not is_meant(entry)]
+            if len(left) < len(kept):
+                fresh = self._directory / "fresh.ndjson"
+                write_durably(fresh, b"".join(json.dumps(entry).encode() + b"\n" for entry in left))
+                fresh.rename(self._newer)
+                self._older.unlink(missing_ok=True)
         return len(kept) - len(left)
 
     @property
@@ -90,10 +94,10 @@ class Refused:
         self._directory.mkdir(parents=True, exist_ok=True)
         with self._newer.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # whoever has it may be frozen, so nobody waits
-            if file.tell() + len(line) <= FILE_BYTES:
-                file.write(line)
-                return
-            if os.path.samestat(os.fstat(file.fileno()), self._newer.stat()):
+            if os.path.samestat(os.fstat(file.fileno()), self._newer.stat()):  # not replaced meanwhile
+                if file.tell() + len(line) <= FILE_BYTES:
+                    file.write(line)
+                    return
                 self._newer.rename(self._older)
         self._append(line)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -22,14 +23,20 @@ def backup(database: Database, file: Path) -> None:
     `StoreUnavailable`, and `OSError` where the file cannot be written."""
     if file.exists():
         raise Exists(f"{file} is there already; name another file")
-    unfinished = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        unfinished.touch(mode=0o600, exist_ok=False)
-        (_copy_sqlite if database.is_sqlite else _dump_postgresql)(database, unfinished)
-        _sync(unfinished)
-        os.link(unfinished, file)  # which fails where somebody else made it meanwhile
-    finally:
-        unfinished.unlink(missing_ok=True)
+    unfinished = file.with_name(f"{file.name}.part")  # one that was killed leaves it, and the next takes it over
+    unfinished.touch(mode=0o600)
+    with unfinished.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Exists(f"another backup is being written to {file}") from None
+        try:
+            os.truncate(unfinished, 0)
+            (_copy_sqlite if database.is_sqlite else _dump_postgresql)(database, unfinished)
+            _sync(unfinished)
+            os.link(unfinished, file)  # which fails where somebody else made it meanwhile
+        finally:
+            unfinished.unlink(missing_ok=True)
     _sync(file.parent)
 
 
@@ -38,13 +45,15 @@ def _copy_sqlite(database: Database, file: Path) -> None:
 
     https://www.sqlite.org/backup.html
     """
+    path = Path(database.engine.url.database or "").absolute().as_uri()  # which escapes what means something there
     try:
         with (
-            closing(sqlite3.connect(f"file:{database.engine.url.database}?mode=ro", uri=True)) as store,
+            closing(sqlite3.connect(f"{path}?mode=ro", uri=True)) as store,
             closing(sqlite3.connect(file)) as made,
         ):
             store.backup(made)
             made.execute("PRAGMA journal_mode=DELETE")
+            made.execute("SELECT id FROM outcomes LIMIT 1")
             [(found,)] = made.execute("PRAGMA quick_check(1)").fetchall()
     except sqlite3.Error as error:
         raise StoreUnavailable(f"the store cannot be copied: {error}") from error

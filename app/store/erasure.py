@@ -14,7 +14,7 @@ from sqlalchemy import Row
 
 from app.model import Delivery
 from app.store.database import Database, release_space
-from app.store.holds import held
+from app.store.holds import held, held_among
 from app.store.query.question import Records
 from app.store.removal import Removed, remove_outcomes, remove_rows
 from app.store.rows import delivery_from_row
@@ -55,7 +55,7 @@ def find(database: Database, has_number: Callable[[str], bool], texts: Texts) ->
 
 
 def remove(database: Database, found: Found) -> Removed:
-    """All but what is held, some a transaction. Raises `StoreUnavailable`."""
+    """All but what is held by now, which `found` is told, some a transaction. Raises `StoreUnavailable`."""
     removed = Removed()
     for records, ids in (
         (Records.OUTCOMES, found.outcomes),
@@ -64,8 +64,11 @@ def remove(database: Database, found: Found) -> Removed:
     ):
         for some in _some_at_a_time(ids):
             with database.writing() as connection:
+                kept = held_among(connection, records.table, some)
+                free = set(some) - kept
+                found.held |= kept
                 is_call = records is Records.OUTCOMES
-                removed += remove_outcomes(connection, some) if is_call else remove_rows(connection, records, some)
+                removed += remove_outcomes(connection, free) if is_call else remove_rows(connection, records, free)
             release_space(database)
     return removed
 

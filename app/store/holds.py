@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 
 from app.errors import NotFound
 from app.identity import start_id
@@ -22,7 +23,7 @@ class Held:
 
     integrations: Collection[str]
     outcomes: Collection[UUID]
-    starts: Collection[UUID | None]
+    starts: Collection[UUID]
 
     def has(self, integration: str, outcome_id: UUID | None = None, start_of: UUID | None = None) -> bool:
         return integration in self.integrations or outcome_id in self.outcomes or start_of in self.starts
@@ -32,12 +33,28 @@ def held(connection: Connection) -> Held:
     rows = connection.execute(select(holds.c.kind, holds.c.subject)).all()
     calls = {UUID(row.subject) for row in rows if row.kind == HoldKind.CALL}
     named = connection.execute(select(outcomes).where(outcomes.c.id.in_(calls))).all() if calls else []
-    starts = {
-        start_id(row.integration, row.call_id, row.message_reference, row.phone_number or row.phone_number_raw)
-        for row in named
-        if row.call_id is not None
+    return Held({row.subject for row in rows if row.kind == HoldKind.INTEGRATION}, calls, starts_of(named))
+
+
+def held_among(connection: Connection, table: Table, ids: Collection[UUID]) -> set[UUID]:
+    """Those of these rows that something holds now."""
+    holding = held(connection)
+    columns = [column for column in table.c if column.name in ("id", "integration", "outcome_id", "start_of")]
+    rows = connection.execute(select(*columns).where(table.c.id.in_(ids))).mappings()
+    return {
+        row["id"]
+        for row in rows
+        if holding.has(row["integration"], row.get("outcome_id", row["id"]), row.get("start_of"))
     }
-    return Held({row.subject for row in rows if row.kind == HoldKind.INTEGRATION}, calls, starts)
+
+
+def starts_of(rows: Iterable[Row[Any]]) -> set[UUID]:
+    """What names the starts of these outcomes' calls."""
+    starts = (
+        start_id(row.integration, row.call_id, row.message_reference, row.phone_number or row.phone_number_raw)
+        for row in rows
+    )
+    return {start for start in starts if start}
 
 
 def add_hold(database: Database, kind: HoldKind, subject: str, reason: str, now: datetime) -> None:

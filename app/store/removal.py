@@ -6,13 +6,14 @@ Whoever follows the journal hears of each outcome that is gone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, delete, or_
+from sqlalchemy import ColumnElement, Connection, Row, delete, or_, select
 
-from app.identity import start_id
 from app.store import changes
+from app.store.holds import starts_of
 from app.store.query.question import Records
 from app.store.schema import deliveries, expected_calls, is_later, outcomes
 
@@ -25,27 +26,29 @@ def remove_outcomes(connection: Connection, ids: Collection[UUID], *only: Column
     A row is locked before `only` is asked, in the order of ids, as every group of callbacks does it: a callback about
     it comes before, and keeps it, or after, and makes it anew.
     """
-    gone: list[UUID] = []
-    firsts: set[UUID | None] = set()
-    starts: set[UUID | None] = set()
+    rows: list[Row[Any]] = []
     for key in sorted(ids):
         row = connection.execute(delete(outcomes).where(outcomes.c.id == key, *only).returning(outcomes)).first()
-        if row is None:
-            continue
-        gone.append(key)
-        firsts.add(row.first_delivery_id)
-        phone = row.phone_number or row.phone_number_raw
-        starts.add(start_id(row.integration, row.call_id, row.message_reference, phone))
-    if not gone:
+        rows += [row] if row else []
+    if not rows:
         return Removed()
+    gone = [row.id for row in rows]
+    firsts = {row.first_delivery_id for row in rows} - {None}
     later = deliveries.c.outcome_id.in_(gone) & is_later
-    received = or_(deliveries.c.id.in_(firsts - {None}), later, deliveries.c.start_of.in_(starts - {None}))
+    received = or_(deliveries.c.id.in_(firsts), later, deliveries.c.start_of.in_(_starts_left(connection, rows)))
     removed = Removed({Records.OUTCOMES: len(gone)})
     removed[Records.DELIVERIES] = connection.execute(delete(deliveries).where(received)).rowcount
     waiting = delete(expected_calls).where(expected_calls.c.outcome_id.in_(gone))
     removed[Records.EXPECTED_CALLS] = connection.execute(waiting).rowcount
     changes.note(connection, gone)
     return removed
+
+
+def _starts_left(connection: Connection, gone: Sequence[Row[Any]]) -> set[UUID]:
+    """Those of the calls that are gone which no other outcome has: several may tell of one call."""
+    calls = {row.call_id for row in gone} - {None}
+    others = connection.execute(select(outcomes).where(outcomes.c.call_id.in_(calls))).all() if calls else []
+    return starts_of(gone) - starts_of(others)
 
 
 def remove_rows(connection: Connection, records: Records, ids: Collection[UUID]) -> Removed:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row
 
 from app.store.database import Database, release_space
 from app.store.holds import Held, held
 from app.store.query.question import Edge, Records
 from app.store.removal import Removed, remove_outcomes, remove_rows
 from app.store.schema import outcomes
-from app.store.walk import TIME, next_rows
+from app.store.walk import next_rows
 
 LOOKED_AT = 1000  # rows at a time
 AT_ONCE = 50  # that are removed in a transaction, during which others that write have to wait
@@ -57,13 +57,6 @@ def remove(database: Database, records: Records, rows: Sequence[Row[Any]], befor
     step = Step(removed, time.monotonic() - began)
     release_space(database)
     return step
-
-
-def oldest(database: Database, records: Records) -> datetime | None:
-    """The time of the oldest that is kept, as `prune` goes by it."""
-    with database.reading() as connection:
-        found: datetime | None = connection.execute(select(func.min(records.table.c[TIME[records]]))).scalar()
-        return found
 
 
 def _old(connection: Connection, records: Records, rows: Sequence[Row[Any]], before: datetime) -> list[Row[Any]]:

@@ -19,7 +19,7 @@ from app.identity import expected_id
 from app.interpret import interpret
 from app.model import AuditEntry, CallState, Delivery, ExpectedCall, HoldKind, Verdict
 from app.pruning import Pruner
-from app.store import audit, changes, expected, integrations
+from app.store import audit, changes, erasure, expected, integrations
 from app.store.database import Database
 from app.store.holds import add_hold, list_holds, remove_hold
 from app.store.query.question import Question, Records
@@ -130,6 +130,29 @@ def test_what_is_held_stays_with_its_deliveries_and_goes_once_the_hold_ends(data
     remove_hold(database, HoldKind.INTEGRATION, "theirs")
     pruned(database, everything)
     assert not ids(database, outcomes) | ids(database, deliveries) | ids(database, deliveries, "theirs")
+
+
+def test_a_start_stays_as_long_as_one_of_the_outcomes_that_tell_of_its_call(database: Database) -> None:
+    body = "result=Completed&callee_type=voice&call_id=1"
+    start = delivery("call_id=1", 401, started=True)
+    stored(database, start)
+    [_, young] = stored(database, delivery(body, 400, reference="a"), delivery(body, 10, reference="b"))
+    pruned(database, {Records.OUTCOMES: YEAR})
+    assert ids(database, outcomes) == {young}
+    assert start.id in ids(database, deliveries)
+
+
+def test_what_is_held_while_a_number_is_looked_for_is_not_erased(database: Database) -> None:
+    [call, other] = stored(database, dev(1), dev(2))
+    junk = delivery("junk", integration="theirs")
+    stored(database, junk)
+    found = erasure.Found(outcomes={call, other}, deliveries={junk.id})
+    held(database, HoldKind.CALL, str(call))
+    held(database, HoldKind.INTEGRATION, "theirs")
+    erasure.remove(database, found)
+    assert ids(database, outcomes) == {call}
+    assert ids(database, deliveries, "theirs") == {junk.id}
+    assert found.held == {call, junk.id}
 
 
 def test_what_is_not_there_cannot_be_held_nor_let_go(database: Database) -> None:

@@ -143,7 +143,7 @@ def test_retention_shows_in_the_metrics(keeper: Service) -> None:
     wait_until(lambda: metrics().get('plum_housekeeping_runs_total{chore="prune"}', 0) >= 1)
     told = metrics()
     assert told['plum_housekeeping_failures_total{chore="prune"}'] == 0
-    assert 'plum_oldest_row_age_seconds{record="outcomes"}' in told
+    assert told["plum_prune_last_success_timestamp_seconds"] > 1_700_000_000
 
 
 # --- backup
@@ -221,6 +221,17 @@ def test_a_backup_taken_while_callbacks_come_holds_what_was_acknowledged_before_
 def post(sender: Sender, number: int) -> str:
     answer = sender.post(dev_body(call_id=f"b{number}")).assert_completed()
     return str(answer.headers["X-Delivery-Id"])
+
+
+def test_a_backup_is_of_the_store_whatever_its_path_holds(tmp_path: Path) -> None:
+    directory = tmp_path / "a#b%41?c d"
+    directory.mkdir()
+    store = Installation("sqlite:///o.db", directory)
+    store.ok("migrate")
+    store.ok("integration", "add", "mine")
+    store.ok("backup", "copy.db")
+    restored = Installation("sqlite:///copy.db", directory)
+    assert [one["name"] for one in restored.json("integration", "list")] == ["mine"]
 
 
 def test_a_backup_that_cannot_be_written_is_one_line(keeper: Service) -> None:
