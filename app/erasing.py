@@ -21,7 +21,7 @@ from app.intake.spool import Spool
 from app.model import Delivery
 from app.products.codings import NotInflated, codings_of, inflated
 from app.store import do_not_call, erasure
-from app.store.database import Database, truncate_wal, wal_bytes
+from app.store.database import Database, truncate_wal
 from app.store.query.question import Records
 from app.values import Odd, phone, phone_parts, region_code
 
@@ -162,8 +162,7 @@ def _forget_copy(path: Path) -> None:
 def _left_in_log(database: Database) -> list[str]:
     """SQLite's log of changes holds what was deleted until it is emptied, which waits for whoever reads."""
     ends = time.monotonic() + LOG_SECONDS
-    while wal_bytes(database):
-        truncate_wal(database, above=0)
+    while not truncate_wal(database, above=0):
         if time.monotonic() > ends:
             return ["SQLite's log of changes, since somebody reads: erase again"]
         time.sleep(LOG_SECONDS / 50)

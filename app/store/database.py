@@ -103,10 +103,10 @@ def wal_bytes(database: Database) -> int:
     return sqlite.wal_bytes(database.engine.url.database or "") if database.is_sqlite else 0
 
 
-def truncate_wal(database: Database, above: int = sqlite.MAX_WAL_BYTES) -> None:
-    """Keep SQLite's log of changes from filling the disk: empty it where it has more bytes."""
-    if database.is_sqlite:
-        sqlite.truncate_wal(database.engine.url.database or "", above)
+def truncate_wal(database: Database, above: int = sqlite.MAX_WAL_BYTES) -> bool:
+    """Keep SQLite's log of changes from filling the disk: empty it where it has more bytes. Whether that was done, or
+    need not be."""
+    return not database.is_sqlite or sqlite.truncate_wal(database.engine.url.database or "", above)
 
 
 def release_space(database: Database) -> None:

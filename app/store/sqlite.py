@@ -54,15 +54,18 @@ def wal_bytes(file: str) -> int:
         return 0
 
 
-def truncate_wal(file: str, above: int) -> None:
-    """Bring a WAL that has become large into the file, and empty it.
+def truncate_wal(file: str, above: int) -> bool:
+    """Bring a WAL that has become larger than `above` into the file, and empty it; whether none that large is left.
 
     Most is done without a lock. Where somebody reads or writes at the end, nothing waits: it is for another time.
     """
-    if wal_bytes(file) > above:
-        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file, timeout=0)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if wal_bytes(file) <= above:
+        return True
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file, timeout=0)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        [(is_busy, *_)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return not is_busy
+    return False
 
 
 def release_space(file: str) -> None:
