@@ -112,12 +112,13 @@ def test_of_two_numbers_each_finds_itself_alone(mine: str, other: str) -> None:
         "617–555–1234".encode(),
         "٦١٧٥٥٥١٢٣٤".encode(),
         b"\xff 617\xa0555\xa01234",
-        gzip.compress(b"phone=6175551234"),
-        gzip.compress(b"phone=6175551234" + bytes(range(256)) * 40)[:-9],
+        gzip.compress(b"phone=6175551234", mtime=0),
+        gzip.compress(b"phone=6175551234" + bytes(range(256)) * 40, mtime=0)[:-9],
         zlib.compress(b"phone=6175551234"),
         b"p=%2B1%20617%2D555%2D1234",
         b"p=%252B16175551234",
     ],
+    ids=range(10),
 )
 def test_a_body_is_searched_in_whatever_coding_it_came(body: bytes) -> None:
     sent = Delivery(id=uuid4(), integration="i", received_at=datetime(2026, 3, 8, tzinfo=UTC), body=body)
