@@ -25,7 +25,7 @@ from app.model import (
     Verdict,
 )
 from app.normalise import BY_CALLEE_TYPE, BY_STATUS
-from app.products import call_details, dev
+from app.products import KNOWN_FIELDS, call_details, dev
 
 AUTO = "auto"  # the product of an integration that declares none
 NONE = "none"  # the callee type of a product that has none
@@ -77,16 +77,6 @@ RECONCILED_RESULTS = (
 CHORES = ("spool", "reconcile", "prune")
 PRUNED_RECORDS = ("outcomes", "deliveries", "expected-calls", "audit")
 WORD_FIELDS = ("status", "callee_type", "event")
-# Plum's names; those of a list's items without their numbers.
-FIELDS = frozenset(
-    {
-        *dev.FIELDS,
-        *call_details.FIELDS,
-        *call_details.LISTS,
-        "events[]",
-        *(f"events[].{name}" for name in call_details.EVENT_FIELDS),
-    }
-)
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +93,7 @@ def begin() -> None:
         (metrics.CHORE_FAILURES, CHORES),
         (metrics.PRUNED, PRUNED_RECORDS),
         (metrics.UNKNOWN_WORDS, WORD_FIELDS),
-        (metrics.PROBLEMS, (*FIELDS, OTHER)),
+        (metrics.PROBLEMS, (*KNOWN_FIELDS, OTHER)),
         (metrics.EXPECTED_CALLS, CallState),
     ):
         for word in words:
@@ -172,4 +162,4 @@ def _count_words(outcome: Outcome) -> None:
 
 def _field(name: str) -> str:
     folded = _NUMBERS.sub("[]", name).casefold()
-    return folded if folded in FIELDS else OTHER
+    return folded if folded in KNOWN_FIELDS else OTHER

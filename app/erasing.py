@@ -8,6 +8,7 @@ import time
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from app.config import Settings
-from app.errors import NotFound
+from app.errors import NotFound, Unreadable
 from app.intake.refused import Refused
 from app.intake.spool import Spool
 from app.model import Delivery
@@ -124,14 +125,11 @@ def _is_in_refused(has_number: Callable[[str], bool], entry: dict[str, Any]) -> 
 def _bodies(delivery: Delivery, most: int) -> Iterator[bytes]:
     """As sent, and as far as it inflates, whatever its header says."""
     yield delivery.body
-    try:
-        yield inflated(delivery.body, codings_of(delivery.headers), most)
-    except NotInflated:
-        yield b""
-    try:
+    with suppress(NotInflated, Unreadable):  # one that is too large inflates in part below
+        if codings := codings_of(delivery.headers):
+            yield inflated(delivery.body, codings, most)
+    with suppress(zlib.error):
         yield zlib.decompressobj(_GZIP_OR_ZLIB).decompress(delivery.body, most)
-    except zlib.error:
-        yield b""
 
 
 def _decoded(body: bytes) -> str:

@@ -104,6 +104,15 @@ def test_of_two_numbers_each_finds_itself_alone(mine: str, other: str) -> None:
     assert has_mine(other) == (mine == other)
 
 
+def test_a_body_that_inflates_to_too_much_is_searched_as_far_as_it_goes_and_stops_nothing() -> None:
+    settings = Settings(max_body_bytes=1000)
+    body = gzip.compress(b"phone=6175551234" + b" " * 100_000)
+    sent = Delivery(uuid4(), "i", datetime(2026, 3, 8, tzinfo=UTC), body, headers=(("Content-Encoding", "gzip"),))
+    assert any(map(OURS, _texts_of(settings)(sent)))
+    other = sent._replace(body=gzip.compress(b" " * 100_000))
+    assert not any(map(OURS, _texts_of(settings)(other)))
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -11,9 +11,8 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection as Cursor
 
-from app import counting
 from app.analytics.sql import fetched
-from app.products import call_details, dev
+from app.products import KNOWN_FIELDS, call_details, dev
 
 OTHERS = "(others)"
 MOST = 1000  # of a kind, product and integration; what comes beyond is one more, OTHERS
@@ -26,7 +25,7 @@ _KNOWN = {
     "results": list(dev.RESULTS),
     "callee_types": list(dev.CALLEE_TYPES),
     "events": list(call_details.EVENTS),
-    "fields": sorted(counting.FIELDS),
+    "fields": sorted(KNOWN_FIELDS),
 }
 _TRIMMED = "lower(trim({0}, ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)))"
 # A field's name without the numbers of a list's items.

@@ -119,9 +119,12 @@ def _networks(text: str | None) -> tuple[Network, ...] | None:
     if text is None:
         return None
     try:
-        return () if text == "any" else networks(text)
+        allowed = networks(text)
     except ValueError:
-        raise click.BadParameter("give networks like 198.51.100.0/24,203.0.113.7, or any") from None
+        allowed = ()
+    if not allowed and text != "any":  # an empty text, as of a variable that is not set, must open nothing
+        raise click.BadParameter("give networks like 198.51.100.0/24,203.0.113.7, or any")
+    return allowed
 
 
 @integration.command("script")

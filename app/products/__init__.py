@@ -15,6 +15,8 @@ from app.products.fields import Fields, sort_fields
 from app.products.pairs import MAX_VALUES, bounded, plain
 
 _NAMES = dev.FIELDS.keys() | call_details.FIELDS.keys() | call_details.LISTS
+# As `Problem.field` names them; those of a list's items without their numbers.
+KNOWN_FIELDS = frozenset({*_NAMES, "events[]", *(f"events[].{name}" for name in call_details.EVENT_FIELDS)})
 _FIELDS = {
     Product.DEV: (dev.FIELDS, call_details.FIELDS),
     Product.INSIGHT: (insight.FIELDS, dev.FIELDS),

@@ -80,7 +80,8 @@ def test_an_integration_may_name_the_networks_that_post(guarded: Sender) -> None
 def test_what_is_no_network_or_no_integration_is_refused_in_one_line(service: Service) -> None:
     service.assert_one_line("integration", "access", "nobody", "--allow-from", "any", says="nobody")
     service.assert_one_line("integration", "access", "nobody", says="nobody")
-    service.assert_one_line("integration", "access", "one", "--allow-from", "everywhere", says="198.51.100.0/24")
+    for wrong in ("everywhere", "", ","):
+        service.assert_one_line("integration", "access", "one", "--allow-from", wrong, says="198.51.100.0/24")
 
 
 def entries(service: Service, cause: str) -> list[dict]:
