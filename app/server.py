@@ -63,7 +63,11 @@ OVERLOAD = Refusal("503 Service Unavailable", "overload")
 LENGTH_REQUIRED = Refusal("411 Length Required", "no_length")
 # For which a post without a length is looked at for bytes that follow it nevertheless: longer where nothing else can.
 UNANNOUNCED_SECONDS, LAST_UNANNOUNCED_SECONDS = 0.2, 3.0
-_GUARDING = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+# What `web/errors.py` gives every answer of the application; a test holds the two together.
+GUARDING = (
+    "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+    "Referrer-Policy: no-referrer\r\nX-Frame-Options: DENY\r\n"
+)
 _LENGTHS = {"CONTENT-LENGTH", "TRANSFER-ENCODING"}
 _REQUEST_LINE = re.compile(rb"\s*[A-Z]{3,7} [^ \r\n]+ HTTP/1")
 
@@ -295,7 +299,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         log.warning("a request was refused before it was read whole: %s", refusal.reason)
         connection.has_head()
         text = refusal.status.partition(" ")[2]
-        head = f"HTTP/1.1 {refusal.status}\r\nConnection: close\r\nContent-Type: text/plain\r\n{_GUARDING}{header}"
+        head = f"HTTP/1.1 {refusal.status}\r\nConnection: close\r\nContent-Type: text/plain\r\n{GUARDING}{header}"
         with suppress(OSError):
             connection.sendall(f"{head}Content-Length: {len(text) + 1}\r\n\r\n{text}\n".encode())
         close_graceful(connection)

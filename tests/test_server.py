@@ -11,7 +11,8 @@ from gevent import sleep, socket, spawn
 from gunicorn.http.errors import InvalidHeader, LimitRequestHeaders, LimitRequestLine, UnsupportedTransferCoding
 
 from app import server
-from app.server import Chunks, Connection, Waiting, refusal_of
+from app.server import GUARDING, Chunks, Connection, Waiting, refusal_of
+from app.web import errors
 
 Ends = tuple[Connection, socket.socket]
 
@@ -163,3 +164,7 @@ def test_a_refusal_has_a_status_and_a_reason_and_none_of_the_clients_words(
     assert refusal.status.startswith(status)
     assert refusal.reason == reason
     assert "secret" not in refusal.status
+
+
+def test_a_refusal_guards_itself_as_every_answer_does() -> None:
+    assert "".join(f"{name}: {value}\r\n" for name, value in errors.GUARDING) == GUARDING
