@@ -1,5 +1,7 @@
 """Every failure with a name. A failure's text is a code: the stored reason and the metric label at once."""
 
+DISK_FULL = "less than 1 MiB is free on its disk; make room"
+
 
 class PlumError(Exception):
     """Base of all of them. The text is for anybody; `detail`, for the log and the command line, may say where."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from app.errors import StoreUnavailable
+from app.errors import DISK_FULL, StoreUnavailable
 from app.intake import segments
 from app.intake.records import packed, records
 from app.intake.segments import UNFINISHED, Busy, Extent, Progress, write_durably
@@ -71,9 +71,7 @@ class Spool:
         """Returns once they survive a power cut. Raises `StoreUnavailable` where the disk does not take them."""
         content = b"".join(map(packed, deliveries))
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            if _free(self.directory) < MIN_FREE_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._require_room()
             with self._appending:
                 if self._segment is None or not segments.append(self._segment, content, len(deliveries)):
                     segment = self.directory / _new_name(SUFFIX)
@@ -158,17 +156,18 @@ class Spool:
         """Raises `StoreUnavailable` in words where nothing can be spooled."""
         probe = self.directory / f".probe-{os.getpid()}"
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            free = _free(self.directory)
+            self._require_room()
             write_durably(probe, b"probe")
             probe.unlink()
         except OSError as error:
-            raise StoreUnavailable(
-                f"it cannot be written: {error.strerror}", f"{self.directory} cannot be written: {error.strerror}"
-            ) from error
-        if free < MIN_FREE_BYTES:
-            less = "less than 1 MiB is free on its disk; make room"
-            raise StoreUnavailable(less, f"{self.directory}: {less}")
+            why = DISK_FULL if error.errno == errno.ENOSPC else f"it cannot be written: {error.strerror}"
+            raise StoreUnavailable(why, f"{self.directory}: {why}") from error
+
+    def _require_room(self) -> None:
+        """Raises `OSError` where its disk is as good as full."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if _free(self.directory) < MIN_FREE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _files(self) -> list[Path]:
         """Oldest first."""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, event, exc, text
 from sqlalchemy.engine import make_url
 
 from app.config import Settings
-from app.errors import ConfigError, StoreUnavailable
+from app.errors import DISK_FULL, ConfigError, StoreUnavailable
 from app.store import postgresql, sqlite
 from app.store.failures import in_time, own_errors, where
 from app.store.limits import STATEMENT_SECONDS
@@ -127,8 +127,7 @@ def check_space(database: Database) -> None:
     """Raises `StoreUnavailable` where the disk of SQLite's file is full."""
     if (free := free_bytes(database)) is not None and free < MIN_FREE_BYTES:
         directory = Path(database.engine.url.database or "").parent
-        less = "less than 1 MiB is free on its disk; make room"
-        raise StoreUnavailable(less, f"{directory}: {less}")
+        raise StoreUnavailable(DISK_FULL, f"{directory}: {DISK_FULL}")
 
 
 def writable(database: Database) -> None:
