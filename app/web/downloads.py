@@ -31,7 +31,7 @@ def _offer(records: str, form: str, scope: Scope, says: str) -> None:
     @blueprint.answers(_FILE, content_type=CONTENT_TYPES[form].partition(";")[0])
     def export(wanted: Wanted) -> Response:
         permit_all(wanted, reveal=g.reveal)
-        return _made_by_copy(wanted, records, form) if _is_made_by_copy(records, form) else _made_apart(records, form)
+        return made(wanted, records, form, list(request.args.items(multi=True)))
 
     export.__name__ = f"export_{records}_{form}"
     export.__doc__ = says
@@ -42,6 +42,13 @@ for _form in CONTENT_TYPES:
     _offer("outcomes", _form, Scope.READ, "All outcomes that the filters choose.")
     _offer("deliveries", _form, Scope.READ, "All deliveries that the filters choose.")
 _offer(REDIAL, "csv", Scope.REVEAL, "The numbers that the filters choose, each once, as a contact list of Plum's.")
+
+
+def made(wanted: Wanted, records: str, form: str, parameters: list[tuple[str, str]]) -> Response:
+    """The file that is wanted; `parameters` ask the same."""
+    if _is_made_by_copy(records, form):
+        return _made_by_copy(wanted, records, form)
+    return _made_apart(records, form, parameters)
 
 
 def _is_made_by_copy(records: str, form: str) -> bool:
@@ -55,9 +62,8 @@ def _made_by_copy(wanted: Wanted, records: str, form: str) -> Response:
     return _answer(passed_on(parts().answering.file(file)), records, form)
 
 
-def _made_apart(records: str, form: str) -> Response:
+def _made_apart(records: str, form: str, parameters: list[tuple[str, str]]) -> Response:
     """By a process of its own. What is wrong with the first bytes is known before anything is sent."""
-    parameters = list(request.args.items(multi=True))
     job = Job(
         {"records": records, "format": form, "parameters": parameters, "reveal": g.reveal}, parts().settings.spool_dir
     )

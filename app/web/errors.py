@@ -77,11 +77,11 @@ STATUS: dict[type[PlumError], tuple[int, str, list[tuple[str, str]]]] = {
 
 def status_of(error: PlumError) -> tuple[str, list[tuple[str, str]]]:
     """The status line and headers for Plum's face."""
-    status, title, headers = _row(error)
+    status, title, headers = row(error)
     return f"{status} {title}", headers
 
 
-def _row(error: PlumError) -> tuple[int, str, list[tuple[str, str]]]:
+def row(error: PlumError) -> tuple[int, str, list[tuple[str, str]]]:
     """A failure without a row is ours, so it may be tried again."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), STATUS[StoreUnavailable])
 
@@ -101,13 +101,14 @@ def _guarded(answer: Response) -> Response:
     for name, value in GUARDING:
         if not (name == "Cache-Control" and answer.cache_control.max_age):
             answer.headers[name] = value
-    if request.method == "POST" and answer.status_code >= 300:
+    was_taken = answer.status_code < 300 or answer.status_code == 303  # as a page's form is
+    if request.method == "POST" and not was_taken:
         metrics.REFUSED.labels(reason="unknown_url" if answer.status_code == 404 else "api").inc()
     return answer
 
 
 def _known(error: PlumError) -> Response:
-    status, title, headers = _row(error)
+    status, title, headers = row(error)
     if status == 503:
         log.error("unavailable: %s", error.detail)
     return _answer(status, title, str(error), getattr(error, "errors", None), headers)

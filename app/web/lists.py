@@ -32,7 +32,7 @@ def listed(asked: Asked, kind: type[RecordSchema]) -> Response:
         records = [schema.record(row) for row in in_turns(page.rows)]
     with nullcontext() if kind is OutcomeSchema else parts().gate.passed():
         counted = answering.count(page, asked.question, asked.count)._asdict()
-    links = _links(page, asked.question, kind())
+    links = links_of(page, asked.question, kind())
     answer = jsonify({"data": records, **links, "count": counted})
     answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
     return answer
@@ -51,7 +51,7 @@ def id_of(text: str) -> UUID:
         raise NotFound(f"{text} is no id; ids are UUIDs") from None
 
 
-def _links(page: Page, question: Question, schema: RecordSchema) -> dict[str, str | None]:
+def links_of(page: Page, question: Question, schema: RecordSchema) -> dict[str, str | None]:
     """The pages beside this one, null at the ends."""
 
     def link(there: bool, edge: Sequence[Any], backwards: bool) -> str | None:

@@ -25,7 +25,8 @@ from app.web.feed import EVERY, Batch, Behind, Feed, Stream, Tell
 from app.web.filters import QuestionSchema, permit
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
-from app.web.views import Blueprint, bearer, needs
+from app.web.session import secret
+from app.web.views import Blueprint, needs
 
 LOOK_SECONDS = 1.0  # between looks whether the stream may go on
 HEARTBEAT_SECONDS = 15.0
@@ -131,8 +132,8 @@ def _whole(batch: Batch, tell: Tell) -> Iterator[str]:
 
 def _may_go_on() -> Callable[[], bool]:
     """While the token holds and the server does not stop."""
-    feed, keyring, secret = parts().feed, parts().keyring, bearer() or ""
-    return lambda: not feed.is_stopping() and keyring.token(secret) is not None
+    feed, keyring, brought = parts().feed, parts().keyring, secret() or ""
+    return lambda: not feed.is_stopping() and keyring.token(brought) is not None
 
 
 def _teller(feed: Feed, question: Question) -> Tell:

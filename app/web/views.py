@@ -16,6 +16,7 @@ from app.model import Scope, Token
 from app.web.auditing import Logged, logged
 from app.web.errors import Forbidden, Invalid, Unauthorised
 from app.web.parts import parts
+from app.web.session import asker
 
 PROBLEM = "Problem"  # the component that all failures are
 
@@ -119,15 +120,8 @@ def fails(*statuses: int) -> Callable[[_View], _View]:
     return decorate
 
 
-def bearer() -> str | None:
-    """The token that the request brings."""
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() or None if kind.lower() == "bearer" else None
-
-
 def _token() -> Token:
-    secret = bearer()
-    token = parts().keyring.token(secret) if secret else None
+    token = asker()
     if token is None:
         raise Unauthorised("send a token: Authorization: Bearer TOKEN; see: plum-outcomes token add")
     return token

@@ -1,0 +1,51 @@
+"""How values are told to people: times in a zone, durations, numbers, our own names as words."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+from typing import Any
+
+from markupsafe import Markup
+
+NOTHING = "–"
+_ABBREVIATED = {"id": "ID", "url": "URL"}
+
+
+def moment(value: datetime | str | None, zone: tzinfo) -> str | Markup:
+    """`19 Jul 2004 17:46:03` as an element that says which moment that is."""
+    if value is None:
+        return NOTHING
+    at = (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(zone)
+    return Markup('<time datetime="{}">{}</time>').format(
+        at.isoformat(timespec="seconds"), f"{at:%-d %b %Y %H:%M:%S}"
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """`37 s`, `2 min 5 s`, `3 h 20 min`, `4 d 2 h`: the two largest parts."""
+    if seconds is None:
+        return NOTHING
+    whole, told = round(abs(seconds)), []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, whole = divmod(whole, size)
+        if count:
+            told.append(f"{count} {unit}")
+    return ("−" if seconds < 0 else "") + (" ".join(told[:2]) or "0 s")
+
+
+def number(value: float | None) -> str:
+    """`12,345`."""
+    return NOTHING if value is None else f"{value:,}"
+
+
+def percent(share: float | None) -> str:
+    """`41.7 %` of a share of 1."""
+    return NOTHING if share is None else f"{share * 100:.1f} %"
+
+
+def name(word: Any) -> str:
+    """`Ended at` for `ended_at`; a text that is no word of ours stays as it is."""
+    text = str(word)
+    parts = text.split("_")
+    first, *rest = (_ABBREVIATED.get(part, part) for part in parts)
+    return " ".join([first[:1].upper() + first[1:], *rest])
