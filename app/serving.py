@@ -77,14 +77,15 @@ def welcome(settings: Settings, database: Database) -> str:
         log_command(database, what, [("name", "first")])
     key = integrations.add_integration(database, "first", None, now)
     url = result_url(settings, key)
-    token = tokens.add_token(database, "first", Scope.REVEAL, now)
+    token = tokens.add_token(database, "first", Scope.ADMIN, now)  # who starts it owns it
     return f"""
   result_url for Plum   {url}
   start_url (DEV alone) {start_url(settings, key)}
-  outcomes              {public_url(settings)}/api/v1/outcomes
+  page                  {public_url(settings)}/
   token                 {token}
 
-Neither is shown again. Post a sample result, then see its outcome:
+Neither key nor token is shown again. Post a sample result, then see its outcome: on the page, signed in with the
+token, or by the query API:
 
   curl -d '{SAMPLE_BODY}' '{url}'
   curl -H 'Authorization: Bearer {token}' '{public_url(settings)}/api/v1/outcomes'

@@ -42,12 +42,12 @@ def logged(when: Logged, token: Token, view: Callable[[], Response], path: dict[
     `path` has the parts of the URL's path that the view names.
     """
     if when is Logged.CHANGE:
-        _write(token, path, None)
+        write(token, path, None)
         return view()
     answer = view()
     if when is Logged.ALWAYS or (when is Logged.REVEALED and g.reveal):
         try:
-            _write(token, path, answer.status_code)
+            write(token, path, answer.status_code)
         except BaseException:
             answer.close()  # a live stream, or the process of an export, that nobody will read
             raise
@@ -66,7 +66,8 @@ def _unrevealing(name: str, value: str) -> str:
     return text if _NO_PHONE.fullmatch(name) else mask_digits(mask_query(text))
 
 
-def _write(token: Token, path: dict[str, Any], status: int | None) -> None:
+def write(token: Token, path: dict[str, Any], status: int | None) -> None:
+    """Log the request under way. Raises `StoreUnavailable`."""
     settings, at = parts().settings, now()
     entry = AuditEntry(
         id=delivery_id(at),

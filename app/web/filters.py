@@ -203,12 +203,15 @@ def permit(question: Question, *, reveal: bool, told: Iterable[str] = ()) -> Non
     Who sees phones masked may neither compare nor order by them, nor have them told as values, nor look for
     digits where phones may stand among other things.
     """
-    if reveal:
-        return
+    if not reveal and (refused := revealing(question, told)):
+        raise Forbidden(f"asking by {', '.join(refused)} may give phone numbers away; it needs the scope reveal")
+
+
+def revealing(question: Question, told: Iterable[str] = ()) -> list[str]:
+    """The fields by which an answer may give a masked number away."""
     compared = {one.field for one in question.conditions} | {one.field for one in question.order} | set(told)
     searched = {one.field for one in question.conditions if one.operator is Operator.CONTAINS} & MASKED_WITHIN
-    if refused := sorted((compared & (PHONE_FIELDS | {"query"})) | searched):
-        raise Forbidden(f"asking by {', '.join(refused)} may give phone numbers away; it needs the scope reveal")
+    return sorted((compared & (PHONE_FIELDS | {"query"})) | searched)
 
 
 def _says(text: str, example: Any = None) -> dict[str, Any]:

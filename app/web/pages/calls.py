@@ -13,14 +13,15 @@ from app.errors import StoreUnavailable
 from app.model import AnsweredBy, CalleeType, Disposition, Product, Scope, Status
 from app.store.query.question import Operator, Question
 from app.turns import in_turns
-from app.web.auditing import Logged
+from app.web.auditing import Logged, write
 from app.web.downloads import made
-from app.web.exports import CONTENT_TYPES, wanted
-from app.web.filters import Asked, ListSchema, asked, permit
+from app.web.errors import Forbidden
+from app.web.exports import CONTENT_TYPES, REDIAL, wanted
+from app.web.filters import Asked, ListSchema, asked, permit, revealing
 from app.web.lists import links_of, schema_of
 from app.web.masking import PHONE_FIELDS
 from app.web.pages import words
-from app.web.pages.site import Blueprint, here, may, shown
+from app.web.pages.site import Blueprint, here, may, shown, token
 from app.web.parameters import comparable
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
@@ -92,6 +93,8 @@ def show() -> Response:
     """A page of the list that the parameters ask for."""
     given: Asked = asked(_listed(request.args), _SCHEMA)
     permit(given.question, reveal=may(Scope.REVEAL))
+    if revealing(given.question):  # the numbers shown are masked, but were asked for
+        write(token(), {}, 200)
     columns = given.fields or COLUMNS
     facets, total, told = _facets(given.question)
     found = parts().answering.find(given.question)
@@ -119,9 +122,11 @@ def show() -> Response:
 def export() -> Response:
     """The calls that the list shows, all of them, with these columns; numbers are whole where that is asked for."""
     form = request.form.get("format", "csv")
-    records, form = ("redial", "csv") if form == "redial" else ("outcomes", form if form in CONTENT_TYPES else "csv")
-    g.reveal = may(Scope.REVEAL) and ("reveal" in request.form or records == "redial")
-    left_out = ("cursor", "limit", "count", *(["fields"] if records == "redial" else []))
+    records, form = (REDIAL, "csv") if form == REDIAL else ("outcomes", form if form in CONTENT_TYPES else "csv")
+    if records == REDIAL and not may(Scope.REVEAL):
+        raise Forbidden("a contact list has whole numbers; it needs a token with the scope reveal")
+    g.reveal = may(Scope.REVEAL) and ("reveal" in request.form or records == REDIAL)
+    left_out = ("cursor", "limit", "count", *(["fields"] if records == REDIAL else []))
     parameters = [pair for pair in request.args.items(multi=True) if pair[0] not in left_out]
     return made(wanted(records, MultiDict(parameters), reveal=g.reveal), records, form, parameters)
 

@@ -8,7 +8,19 @@ from typing import Any
 from markupsafe import Markup
 
 NOTHING = "–"
-_ABBREVIATED = {"id": "ID", "url": "URL"}
+_SPELLED = {  # Plum's words, and names that a screen has less room for
+    "noanswer": "no answer",
+    "noattempt": "no attempt",
+    "answeringmachine": "answering machine",
+    "faxmachine": "fax machine",
+    "informationtone": "information tone",
+    "linefailure": "line failure",
+    "dev": "DEV",
+    "id": "ID",
+    "call_id": "call ID",
+    "duration_seconds": "duration",
+    "reattempt_wait_seconds": "reattempt wait",
+}
 
 
 def moment(value: datetime | str | None, zone: tzinfo) -> str | Markup:
@@ -45,7 +57,5 @@ def percent(share: float | None) -> str:
 
 def name(word: Any) -> str:
     """`Ended at` for `ended_at`; a text that is no word of ours stays as it is."""
-    text = str(word)
-    parts = text.split("_")
-    first, *rest = (_ABBREVIATED.get(part, part) for part in parts)
-    return " ".join([first[:1].upper() + first[1:], *rest])
+    text = _SPELLED.get(str(word), str(word).replace("_", " "))
+    return text[:1].upper() + text[1:]
