@@ -39,7 +39,7 @@ STORE = [
     ["readings", "removal"],
     ["missing"],
     ["expected"],
-    ["changes", "integrations", "tokens", "audit", "known", "do_not_call", "schema_version", "holds"],
+    ["changes", "integrations", "tokens", "audit", "known", "do_not_call", "schema_version", "holds", "saved_views"],
     ["bulk", "weights", "walk"],
     ["query", "rows"],
     ["database", "schema"],

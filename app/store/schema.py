@@ -260,6 +260,16 @@ holds = Table(
     Column("made_at", UtcDateTime, nullable=False),
 )
 
+# Lists of calls that analysts have named; `asked` is the list's query string.
+saved_views = Table(
+    "saved_views",
+    metadata,
+    Column("name", CodePointText, primary_key=True),
+    Column("asked", CodePointText, nullable=False),
+    Column("made_by", CodePointText, nullable=False),  # the token's name
+    Column("made_at", UtcDateTime, nullable=False),
+)
+
 # What `store/changes.py` keeps of the journal itself.
 positions = Table(
     "positions",

@@ -12,7 +12,9 @@ from werkzeug.exceptions import HTTPException
 from app import metrics
 from app.errors import (
     Contradicts,
+    Disabled,
     EdgeLost,
+    Exists,
     NotFound,
     Overloaded,
     PlumError,
@@ -64,6 +66,8 @@ STATUS: dict[type[PlumError], tuple[int, str, list[tuple[str, str]]]] = {
     Forbidden: (403, "Forbidden", []),
     NotFound: (404, "Not Found", []),
     Contradicts: (409, "Conflict", []),
+    Exists: (409, "Conflict", []),
+    Disabled: (409, "Conflict", []),
     BodyTooLarge: (413, "Content Too Large", []),
     Invalid: (422, "Unprocessable Content", []),
     EdgeLost: (422, "Unprocessable Content", []),

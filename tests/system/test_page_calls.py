@@ -82,6 +82,30 @@ def test_a_view_is_its_address(browser: Browser, reader: Analyst, calls: Sender)
         expect(other.page.locator("th[aria-sort]")).to_have_text("Attempts ↓")
 
 
+def test_a_view_is_saved_under_a_name_for_all_and_removed(browser: Browser, reader: Analyst, calls: Sender) -> None:
+    page = reader.open(f"/calls?integration={calls.name}&disposition=busy&batch=east%2C+west&batch=east%2C+west")
+    shown = reader.rows()
+    page.get_by_text("Save this view").click()
+    page.get_by_label("Name").fill("<b>Busy in the east</b>")
+    page.get_by_role("button", name="Save").click()
+    with analyst(browser, calls.service) as other:
+        other.open("/calls").get_by_role("link", name="<b>Busy in the east</b>").click()
+        expect(other.page.locator("h1")).to_have_text(f"Calls {len(shown)}")
+        assert other.rows() == shown
+        other.page.get_by_role("button", name="Remove this view").click()
+        expect(other.page.get_by_role("link", name="<b>Busy in the east</b>")).to_have_count(0)
+
+
+def test_no_view_is_saved_that_holds_a_number(reader: Analyst, calls: Sender) -> None:
+    page = reader.open(f"/calls?phone_number=%2B{PHONE}")
+    page.get_by_text("Save this view").click()
+    page.get_by_label("Name").fill("Mine alone")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("dt")).to_have_text("phone_number")
+    reader.complaints.clear()  # Chromium tells of the status
+    expect(reader.open("/calls").get_by_role("link", name="Mine alone")).to_have_count(0)
+
+
 def test_an_export_is_exactly_the_list(reader: Analyst, calls: Sender, tmp_path: Path) -> None:
     page = reader.open(f"/calls?integration={calls.name}&disposition=busy&fields=message_reference,phone_number")
     expect(page.locator("form.export label").first).to_have_text("Take these 14 calls along as")

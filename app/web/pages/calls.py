@@ -11,6 +11,7 @@ from werkzeug.datastructures import MultiDict
 
 from app.errors import StoreUnavailable
 from app.model import AnsweredBy, CalleeType, Disposition, Product, Scope, Status
+from app.store import saved_views
 from app.store.query.question import Operator, Question
 from app.turns import in_turns
 from app.web.auditing import Logged, write
@@ -115,6 +116,7 @@ def show() -> Response:
         question=urlencode([pair for pair in request.args.items(multi=True) if pair[0] not in ("cursor", "limit")]),
         live=urlencode([pair for pair in request.args.items(multi=True) if pair[0] not in ("sort", *_PAGING)]),
         may_redial=may(Scope.REVEAL),
+        views=saved_views.list_views(parts().answers),
     )
 
 

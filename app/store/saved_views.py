@@ -1,0 +1,37 @@
+"""Lists of calls that analysts have named, for all who may read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import delete, func, insert, select
+
+from app.errors import Contradicts, Exists, NotFound
+from app.store.database import Database
+from app.store.schema import saved_views
+
+MOST = 200
+
+
+def add_view(database: Database, name: str, asked: str, made_by: str, now: datetime) -> None:
+    """`asked` is the list's query string. Raises `Exists`, `Contradicts`."""
+    with database.writing() as connection:
+        if connection.execute(select(saved_views.c.name).where(saved_views.c.name == name)).first():
+            raise Exists(f"a view named {name} is there already; choose another name, or remove that one first")
+        if (connection.execute(select(func.count()).select_from(saved_views)).scalar() or 0) >= MOST:
+            raise Contradicts(f"{MOST} views are saved already; remove some first")
+        connection.execute(insert(saved_views).values(name=name, asked=asked, made_by=made_by, made_at=now))
+
+
+def remove_view(database: Database, name: str) -> None:
+    """Raises `NotFound`."""
+    with database.writing() as connection:
+        if connection.execute(delete(saved_views).where(saved_views.c.name == name)).rowcount == 0:
+            raise NotFound(f"no view is named {name}")
+
+
+def list_views(database: Database) -> list[dict[str, str]]:
+    """By name."""
+    with database.reading() as connection:
+        rows = connection.execute(select(saved_views).order_by(saved_views.c.name)).mappings()
+        return [dict(row) for row in rows]

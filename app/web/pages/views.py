@@ -1,0 +1,56 @@
+"""Views: lists of calls that somebody has named, for all who may read."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode
+
+from flask import Response, redirect, request
+from werkzeug.datastructures import MultiDict
+
+from app.model import Scope
+from app.store import saved_views
+from app.values import storable
+from app.web.errors import Invalid
+from app.web.filters import Asked, ListSchema, asked, revealing
+from app.web.pages.site import Blueprint, seen, token
+from app.web.parts import now, parts
+from app.web.schemas import OutcomeSchema
+
+MAX_NAME = 80
+MAX_ASKED = 4000  # characters of a query string
+
+blueprint = Blueprint("views", __name__)
+
+_SCHEMA = ListSchema.about(OutcomeSchema)
+
+
+@blueprint.form("/views", Scope.READ)
+def save() -> Response:
+    """What the list asks, under a name."""
+    name = (storable(request.form.get("name", "")) or "").strip()
+    pairs = [pair for pair in parse_qsl(request.form.get("asked", ""), True) if pair[0] != "cursor"]
+    saved_views.add_view(parts().beside, _name(name), _asked(pairs), token().name, now())
+    return redirect(f"/calls?{urlencode(pairs)}", 303)  # type: ignore[return-value]
+
+
+@blueprint.form("/views/remove", Scope.READ)
+def remove() -> Response:
+    saved_views.remove_view(parts().beside, request.form.get("name", ""))
+    return seen("calls.show")
+
+
+def _name(name: str) -> str:
+    if not 1 <= len(name) <= MAX_NAME:
+        raise Invalid({"name": [f"has {len(name)} characters and may have 1 to {MAX_NAME}"]})
+    return name
+
+
+def _asked(pairs: list[tuple[str, str]]) -> str:
+    """Raises `Invalid` for what is no list, or would tell a number to who may not see it."""
+    text = urlencode(pairs)
+    given: Asked = asked(MultiDict(pairs), _SCHEMA)
+    if named := revealing(given.question):
+        raise Invalid({name: ["may give numbers away to all who see the view; leave it out"] for name in named})
+    if len(text) > MAX_ASKED:
+        raise Invalid({"asked": [f"has {len(text)} characters and may have {MAX_ASKED}"]})
+    return text
