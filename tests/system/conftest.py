@@ -192,8 +192,10 @@ class Service(Installation):
         self.token = self.new_token("analyst", "reveal")
         return self
 
-    def start(self, *options: str) -> Service:
-        self.settings["PLUM_PUBLIC_URL"] = f"http://127.0.0.1:{self.port}"
+    def start(self, *options: str, is_public: bool = True) -> Service:
+        """Under an address for Plum, where it is public."""
+        self.settings.pop("PLUM_PUBLIC_URL", None)
+        self.settings |= {"PLUM_PUBLIC_URL": f"http://127.0.0.1:{self.port}"} if is_public else {}
         command = [str(PROGRAM), "serve", "--bind", f"127.0.0.1:{self.port}", "--workers", "2", *options]
         with (self.directory / "stdout").open("wb") as out, (self.directory / "stderr").open("ab") as err:
             self.process = subprocess.Popen(

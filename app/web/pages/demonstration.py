@@ -1,0 +1,58 @@
+"""A campaign of simulated calls at the press of a button, where nobody but the one at this machine can see it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from flask import Response, request
+
+from app.errors import Exists
+from app.model import networks
+from app.store import integrations
+from app.web.errors import Forbidden
+from app.web.origin import base_url, is_in, peer
+from app.web.pages.site import Blueprint, may, seen
+from app.web.parts import now, parts
+
+NAME = "simulated"
+
+_LOOPBACK = networks("127.0.0.0/8,::1")
+
+blueprint = Blueprint("demonstration", __name__)
+
+
+@blueprint.app_template_global()
+def can_simulate() -> bool:
+    """In a development install alone: reached by loopback, and without an address for Plum."""
+    settings = parts().settings
+    return (
+        settings.public_url is None
+        and "receiver" in settings.roles
+        and is_in(peer(request.environ, settings.trusted_proxies), _LOOPBACK)
+        and may("admin")
+    )
+
+
+@blueprint.form("/simulate")
+def simulate() -> Response:
+    """Calls of an integration of their own. A process of its own posts them, and the list tells what has come."""
+    if not can_simulate():
+        raise Forbidden("calls are simulated only where PLUM_PUBLIC_URL is not set, from this machine")
+    here = base_url(request.environ, parts().settings.trusted_proxies, None)
+    if not is_in(urlsplit(here).hostname, _LOOPBACK):
+        raise Forbidden("calls are simulated only under an address of loopback, such as http://127.0.0.1:8000")
+    player = subprocess.Popen([sys.executable, "-m", "app.plum.simulator"], stdin=subprocess.PIPE, text=True)
+    threading.Thread(target=player.communicate, args=(f"{here}/result/{_key()}",), daemon=True).start()
+    return seen("calls.show", integration=NAME)
+
+
+def _key() -> str:
+    """A new one each time: the last one is known to nobody."""
+    try:
+        return integrations.add_integration(parts().beside, NAME, None, now())
+    except Exists:
+        return integrations.rotate_integration(parts().beside, NAME, timedelta(0), now())[1]
