@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench lint audit format constraints clean
+.PHONY: help install run test bench screenshots lint audit format constraints clean
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -22,6 +22,9 @@ test: .venv/test lint ## check style and types, then run all tests
 
 bench: .venv/test ## measure; docs/performance.md holds the figures
 	$(BIN)/python -m bench
+
+screenshots: .venv/test ## make the pictures of the README anew, in Chromium
+	$(BIN)/python -m tests.screenshots docs/screenshots
 
 lint: .venv/test ## style, format and strict types
 	$(BIN)/ruff check .
