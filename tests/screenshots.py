@@ -1,4 +1,4 @@
-"""The README's pictures: `python -m tests.screenshots [--all] DIRECTORY`; all are every page in each look and size."""
+"""The README's pictures: `python -m tests.screenshots [--all] DIRECTORY`; all: every page in each look and size."""
 
 from __future__ import annotations
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.conftest import skip_or_fail
 from tests.system.conftest import Service
 
 COOKIE = "plum_token"
+
+expect.set_options(timeout=20_000)  # a busy machine takes several times as long as a quiet one
 
 
 @contextmanager
@@ -56,6 +58,10 @@ class Analyst:
         """No page is wider than its window."""
         widths: list[int] = self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert widths[0] <= widths[1], (self.page.url, widths)
+
+    def wait_for_stream(self) -> None:
+        """Until the page hears of whatever comes."""
+        expect(self.page.locator("[data-joined]")).to_have_count(1)
 
     def rows(self) -> list[list[str]]:
         """Of the page's first table, as they are read."""

@@ -9,6 +9,7 @@ const MOST = 200000; // calls of an export that this page holds; the browser's o
 for (const place of document.querySelectorAll("[data-live]")) {
   const seen = new Set();
   const source = new EventSource(place.dataset.live);
+  source.onopen = () => { place.dataset.joined = ""; };
   source.onmessage = (event) => {
     seen.add(JSON.parse(event.data).id);
     if ("empty" in place.dataset) location.reload();
