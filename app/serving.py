@@ -84,8 +84,7 @@ def welcome(settings: Settings, database: Database) -> str:
   page                  {public_url(settings)}/
   token                 {token}
 
-Neither key nor token is shown again. Post a sample result, then see its outcome: on the page, signed in with the
-token, or by the query API:
+Neither is shown again. Post a sample result, then see its outcome, on the page or by the API:
 
   curl -d '{SAMPLE_BODY}' '{url}'
   curl -H 'Authorization: Bearer {token}' '{public_url(settings)}/api/v1/outcomes'

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from flask import Response, jsonify
 
-from app.identity import start_id
 from app.model import Scope
 from app.store import records
 from app.store.query.question import Records
 from app.web.auditing import Logged
 from app.web.filters import Asked, ListSchema
-from app.web.lists import id_of, listed, schema_of
+from app.web.lists import deliveries_about, id_of, listed, schema_of
 from app.web.parts import parts
 from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema, page_of
 from app.web.views import Blueprint, fails, needs
@@ -46,9 +45,7 @@ def get_outcome(outcome_id: str) -> Response:
 def list_deliveries_of(asked: Asked, outcome_id: str) -> Response:
     """List everything received about one call, its start too."""
     outcome = records.get_record(parts().answers, Records.OUTCOMES, id_of(outcome_id))
-    phone = outcome["phone_number"] or outcome["phone_number_raw"]
-    start = start_id(outcome["integration"], outcome["call_id"], outcome["message_reference"], phone)
-    return listed(asked.also("outcome_id", [outcome["id"], *([start] if start else [])]), DeliverySchema)
+    return listed(asked.also("outcome_id", deliveries_about(outcome)), DeliverySchema)
 
 
 @blueprint.get("/deliveries")

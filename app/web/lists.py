@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -12,6 +12,7 @@ from flask import Response, g, jsonify, request
 from werkzeug.datastructures import MultiDict
 
 from app.errors import NotFound
+from app.identity import start_id
 from app.store.pages import Page
 from app.store.query.question import Question
 from app.turns import in_turns
@@ -41,6 +42,13 @@ def listed(asked: Asked, kind: type[RecordSchema]) -> Response:
 def schema_of(kind: type[RecordSchema], fields: list[str] | None = None) -> RecordSchema:
     """How the asker sees these records."""
     return kind(reveal=g.reveal, only=fields)
+
+
+def deliveries_about(outcome: Mapping[str, Any]) -> list[UUID]:
+    """What the deliveries about a call have as their `outcome_id`: its own, and that of its start."""
+    phone = outcome["phone_number"] or outcome["phone_number_raw"]
+    start = start_id(outcome["integration"], outcome["call_id"], outcome["message_reference"], phone)
+    return [outcome["id"], *([start] if start else [])]
 
 
 def id_of(text: str) -> UUID:

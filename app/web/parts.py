@@ -14,7 +14,7 @@ from app.config import Settings
 from app.intake.refused import Refused
 from app.intake.spool import Spool
 from app.intake.writer import Writer
-from app.model import AuditEntry, KnownKey
+from app.model import AuditEntry, Delivery, KnownKey, Reading
 from app.reconciling import Tally
 from app.store.database import Database
 from app.store.query.question import Question
@@ -36,6 +36,7 @@ class Parts:
     spool: Spool
     refused: Refused  # posts that may yet be taken
     missing: Callable[[Question], Sequence[Tally]]  # of expected calls, by integration and batch
+    read: Callable[[Delivery], Reading]  # with today's normaliser
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
     readiness: Callable[[], Report]
     heartbeat: Callable[[], float | None]  # for how long housekeeping has not gone on; None where it does not run

@@ -468,3 +468,13 @@ def sender(one_sender: Sender) -> Sender:
 def shared_sender(service: Service) -> Sender:
     """Another sender, of which something may be stored."""
     return service.sender("shared")
+
+
+@pytest.fixture(scope="session")
+def admin_token(service: Service) -> str:
+    return service.new_token("an-admin", "admin")
+
+
+@pytest.fixture(scope="session")
+def read_token(service: Service) -> str:
+    return service.new_token("only-reads", "read")

@@ -20,6 +20,10 @@ _SPELLED = {  # Plum's words, and names that a screen has less room for
     "call_id": "call ID",
     "duration_seconds": "duration",
     "reattempt_wait_seconds": "reattempt wait",
+    "phone_number_raw": "number as sent",
+    "status_raw": "status as sent",
+    "callee_type_raw": "callee type as sent",
+    "remote_addr": "sent from",
 }
 
 

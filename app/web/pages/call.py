@@ -1,0 +1,168 @@
+"""One call: its timeline, its record, and every delivery about it beside what was understood of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from flask import Response, g
+
+from app.errors import StoreUnavailable
+from app.model import Delivery, Scope, Verdict
+from app.store import pages, records
+from app.store.query.question import Condition, Operator, Order, Question, Records
+from app.web.auditing import Logged
+from app.web.lists import deliveries_about, id_of, schema_of
+from app.web.pages import told
+from app.web.pages.site import Blueprint, may, seen, shown
+from app.web.parts import parts
+from app.web.schemas import DeliverySchema, ExpectedCallSchema, OutcomeSchema
+
+MOST = 20  # deliveries on a page; each is read again for it
+MAX_TEXT = 20_000  # characters of a body
+
+# What Plum's times mean; the events, and what is made of them, tell themselves.
+_MOMENTS = {
+    "queued_at": "Queued at Plum",
+    "start_at": "Its window began",
+    "last_attempt_at": "Last attempt",
+    "end_at": "Its window ended",
+}
+_OF_EVENTS = ("connected_at", "disconnected_at")
+# Told elsewhere on the page.
+_LEFT_OUT = {"id", "events", "problems", "phone_number", "metadata", *_MOMENTS, *_OF_EVENTS}
+
+blueprint = Blueprint("call", __name__)
+
+
+class Moment(NamedTuple):
+    """A step of the call, and the seconds since the one before; None for the first."""
+
+    at: datetime
+    what: str
+    since: float | None = None
+
+
+class Understood(NamedTuple):
+    """A delivery's record, what it says by itself, and its body where that may be seen."""
+
+    record: Mapping[str, Any]
+    reading: Mapping[str, Any]
+    body: str | None
+    is_cut: bool
+
+
+@blueprint.page("/calls/<outcome_id>")
+def show(outcome_id: str) -> Response:
+    return _page(outcome_id)
+
+
+@blueprint.form("/calls/<outcome_id>/reveal", Scope.REVEAL, Logged.ALWAYS)
+def reveal(outcome_id: str) -> Response:
+    """The same page with numbers and bodies; a form, so that neither a link nor a reload reveals anything."""
+    g.reveal = True
+    return _page(outcome_id)
+
+
+@blueprint.page("/deliveries/<delivery_id>")
+def show_delivery(delivery_id: str) -> Response:
+    return _delivery_page(delivery_id)
+
+
+@blueprint.form("/deliveries/<delivery_id>/reveal", Scope.REVEAL, Logged.ALWAYS)
+def reveal_delivery(delivery_id: str) -> Response:
+    g.reveal = True
+    return _delivery_page(delivery_id)
+
+
+@blueprint.form("/deliveries/<delivery_id>/reprocess")
+def reprocess(delivery_id: str) -> Response:
+    """Read it again; where it tells a call now, that call is shown."""
+    key = id_of(delivery_id)
+    parts().reprocess(key)
+    row = records.get_record(parts().database, Records.DELIVERIES, key)
+    if row["outcome_id"] and row["verdict"] != Verdict.STARTED:
+        return seen("call.show", outcome_id=row["outcome_id"])
+    return seen("call.show_delivery", delivery_id=key)
+
+
+def _page(outcome_id: str) -> Response:
+    row = records.get_record(parts().answers, Records.OUTCOMES, id_of(outcome_id))
+    found = _rows(Records.DELIVERIES, "outcome_id", deliveries_about(row), Order("received_at"))
+    expected = _rows(Records.EXPECTED_CALLS, "outcome_id", [row["id"]], Order("registered_at"))
+    record = schema_of(OutcomeSchema).record(row)
+    return shown(
+        "call.html",
+        record=record,
+        facts={name: value for name, value in record.items() if name not in _LEFT_OUT},
+        timeline=_timeline(row, found, expected),
+        deliveries=[_understood(one) for one in found[:MOST]],
+        more=len(found) > MOST,
+        expected=[schema_of(ExpectedCallSchema).record(one) for one in expected],
+        told=told,
+        may_reveal=may(Scope.REVEAL),
+    )
+
+
+def _delivery_page(delivery_id: str) -> Response:
+    row = records.get_record(parts().answers, Records.DELIVERIES, id_of(delivery_id))
+    return shown("delivery.html", delivery=_understood(row), told=told, may_reveal=may(Scope.REVEAL))
+
+
+def _rows(kind: Records, field: str, values: list[UUID], order: Order) -> list[dict[str, Any]]:
+    """One more than are shown tells that there are more."""
+    condition = Condition(field, Operator.EQUAL, values)
+    question = Question(records=kind, conditions=[condition], order=[order], limit=MOST + 1)
+    with parts().gate.passed():
+        return list(pages.page(parts().answers, question).rows)
+
+
+def _timeline(
+    row: Mapping[str, Any], deliveries: Iterable[Mapping[str, Any]], expected: Iterable[Mapping[str, Any]]
+) -> list[Moment]:
+    """All that is known to have happened, in order; what happened at one moment stays in the order told here."""
+    steps = [(call["registered_at"], "Expected here") for call in expected]
+    steps += [(call["queued_at"], "Queued by this service") for call in expected]
+    steps += [(row[name], what) for name, what in _MOMENTS.items()]
+    steps += [(_moment(event["at"]), str(event["event"] or "An event without a name")) for event in row["events"]]
+    steps += [(one["received_at"], _arrival(one)) for one in deliveries]
+    steps += [(row["ended_at"], "Ended, by the best that is known")]
+    known = sorted(((at, what) for at, what in steps if at is not None), key=lambda step: step[0])
+    return [
+        Moment(at, what, (at - known[number - 1][0]).total_seconds() if number else None)
+        for number, (at, what) in enumerate(known)
+    ]
+
+
+def _moment(value: datetime | str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _arrival(delivery: Mapping[str, Any]) -> str:
+    if delivery["verdict"] == Verdict.STARTED:
+        return "Connected: Plum asked for its script"
+    return f"A delivery came: {delivery['verdict']}"
+
+
+def _understood(row: Mapping[str, Any]) -> Understood:
+    """What the delivery says by itself, as today's normaliser reads it."""
+    record = schema_of(DeliverySchema).record(row)
+    try:
+        delivery = records.get_delivery(parts().answers, row["id"])
+    except StoreUnavailable:
+        return Understood(record, {}, None, False)
+    outcome = parts().read(delivery).outcome
+    reading = schema_of(OutcomeSchema).record(outcome._asdict() | _listed(outcome)) if outcome else {}
+    text = _text(delivery) if g.reveal else None
+    return Understood(record, reading, text and text[:MAX_TEXT], len(text or "") > MAX_TEXT)
+
+
+def _listed(outcome: Any) -> dict[str, Any]:
+    """What a row has as lists of objects."""
+    return {name: [one._asdict() for one in getattr(outcome, name)] for name in ("events", "problems")}
+
+
+def _text(delivery: Delivery) -> str:
+    return delivery.body.decode("utf-8", "replace")

@@ -1,0 +1,47 @@
+"""What single words of a record mean, in sentences for who reads one call."""
+
+from __future__ import annotations
+
+from app.model import CallState, Identity, Verdict, Via
+
+VERDICTS = {
+    Verdict.APPLIED: "It told something new, and the call is as its newest reading tells it.",
+    Verdict.DUPLICATE: "It says the same as one before, so it changed nothing.",
+    Verdict.SUPERSEDED: "It is older than what was known already, so it changed nothing.",
+    Verdict.QUARANTINED: "It could not be understood. It is kept as it came, and can be read again.",
+    Verdict.STARTED: "It says that the call has connected; it tells no result.",
+}
+VIAS = {
+    Via.HTTP: "posted by Plum",
+    Via.SPOOL: "posted by Plum while the store was away",
+    Via.IMPORT: "imported",
+    Via.POLL: "asked for at Plum, since no result had come",
+}
+IDENTITIES = {
+    Identity.REFERENCE: "By the reference in its result_url: all that is posted there is about this call.",
+    Identity.CALL_ID: "By DEV's call ID together with the message reference and the number as sent, since a call ID "
+    "is unique on one of Plum's servers only.",
+    Identity.DERIVED: "By the number as sent and the time when it was queued: Fuse sends no ID.",
+    Identity.NONE: "By nothing: its delivery names no call, so each one is a call of its own. Put call/REFERENCE "
+    "into the result_url, and each result finds its call.",
+}
+REASONS = {
+    "empty": "nothing but white space",
+    "not_text": "it is no text in any character set that it can be of",
+    "not_json": "it looks like JSON and is none",
+    "not_form": "it looks like a form and is none",
+    "not_xml": "it looks like XML and is none",
+    "too_deep": "its values are nested too deeply",
+    "no_known_field": "it has no field of any of Plum's products",
+    "cut_short": "it ended before its declared length",
+    "too_large": "it inflates to more than is read",
+    "not_inflated": "it is compressed and cannot be inflated",
+}
+STATES = {
+    CallState.WAITING: "its result has not come yet",
+    CallState.RECEIVED: "its result has come",
+    CallState.MISSING: "its window is over and no result has come",
+    CallState.POLLED: "its result was asked for at Plum",
+    CallState.UNKNOWN_TO_PLUM: "Plum does not know it",
+    CallState.REFUSED: "Plum refused it",
+}
