@@ -1,0 +1,3 @@
+from app.web.pages.site import Blueprint
+
+blueprint = Blueprint("search", __name__)
