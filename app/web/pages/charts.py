@@ -16,7 +16,7 @@ from pygal import StackedBar
 from app.web.pages import words
 
 _WIDTH, _HEIGHT = 1000, 280
-_MOST_LABELS = 12  # that stand beside one another
+_LETTER = 9  # as wide as this, so that labels stand apart
 _SHAPES = {"svg", "g", "a", "rect", "path", "text"}
 _GROUPS = {"g", "a"}
 _KEPT = {"viewBox", "transform", "x", "y", "width", "height", "d", "href"}
@@ -36,9 +36,10 @@ class Mark(NamedTuple):
 def stacked(labels: Sequence[str], series: Sequence[Sequence[Mark | None]], colours: Sequence[str]) -> Markup:
     """A bar for each label, with a part from each series in its colour, a class of the style sheet."""
     tallest = max((sum(mark.value for mark in bar if mark) for bar in zip(*series, strict=True)), default=0)
+    every = -(-len(labels) * _LETTER * max(map(len, labels), default=0) // _WIDTH)  # has room for its label
     chart = StackedBar(
         width=_WIDTH, height=_HEIGHT, margin=6, spacing=4, show_legend=False, explicit_size=False, js=[], css=[],
-        x_labels_major_every=-(-len(labels) // _MOST_LABELS), show_minor_x_labels=False, truncate_label=-1,
+        x_labels_major_every=every, show_minor_x_labels=False, truncate_label=-1,
         value_formatter=words.number,
     )  # fmt: skip
     chart.x_labels = labels

@@ -35,9 +35,9 @@ NEWEST = 10
 FEW = 50  # calls in all, below which one is rather looked for than counted
 GROUPS = 15
 COLOURS = {disposition: f"c{place}" for place, disposition in enumerate(Disposition)}  # of the style sheet
-COLUMNS = ["received_at", "ended_at", "phone_number", "disposition", "callee_type", "reference", "integration"]
+COLUMNS = ["ended_at", "phone_number", "disposition", "callee_type", "reference", "integration"]
 
-_RECENT_DELIVERIES = 100  # among which the newest calls are, but for duplicates and what is quarantined
+_RECENT = 100  # deliveries, of which some are of the same call, and some of none
 _LONG = 300  # characters of a link; hundreds of longer ones would make the page too large
 _BAR_BYTES, _TABLE_BYTES = 40_000, 16_000  # of all links of a chart, and of its table
 
@@ -149,7 +149,7 @@ def show() -> Response:
         "overview.html",
         newest=newest,
         are_few=ends.are_few,
-        columns=COLUMNS,
+        columns=["came_at", *COLUMNS],
         chips=chips(),
         periods=[(name, here(period=name, since=None, until=None)) for name in periods.NAMES],
         current=_name(),
@@ -199,11 +199,13 @@ def _in_order(field: str, descending: bool, limit: int, records: Records = Recor
 def _newest() -> list[dict[str, Any]]:
     """The calls of the deliveries that came last, as the store has them: also while the copy is away."""
     answering = parts().answering
-    came = answering.page(_in_order("received_at", True, _RECENT_DELIVERIES, Records.DELIVERIES), ["outcome_id"])
-    ids = dict.fromkeys(row["outcome_id"] for row in came.rows if row["outcome_id"])
-    found = [Found(key, []) for key in list(ids)[:NEWEST]]
+    deliveries = answering.page(_in_order("received_at", True, _RECENT, Records.DELIVERIES), ["outcome_id"]).rows
+    came = {row["outcome_id"]: row["received_at"] for row in reversed(deliveries) if row["outcome_id"]}
+    newest = sorted(came, key=lambda key: came[key], reverse=True)[:NEWEST]
+    found = [Found(key, []) for key in newest]
     page = answering.rows(Question(records=Records.OUTCOMES, limit=NEWEST), found, ["id", *COLUMNS])
-    return [schema_of(OutcomeSchema, ["id", *COLUMNS]).record(row) for row in page.rows]
+    schema = schema_of(OutcomeSchema, ["id", *COLUMNS])
+    return [{"came_at": came[row["id"]], **schema.record(row)} for row in page.rows]
 
 
 def _answers(chosen: Chosen) -> dict[str, Any]:
@@ -212,9 +214,12 @@ def _answers(chosen: Chosen) -> dict[str, Any]:
     figures, told = _part(lambda: answering.summarise(chosen.question, [], chosen.zone)[0])
     if figures is None or not figures["count"]:
         return {"told": told, "is_nothing": not told}
-    before, _ = _part(lambda: answering.summarise(chosen.of(period.before(now())), [], chosen.zone)[0])
+    earlier = period.before(now())
+    before, _ = _part(lambda: answering.summarise(chosen.of(earlier), [], chosen.zone)[0])
     return {
         "figures": _figures(figures, before or {}),
+        "told_before": periods.told_period(earlier),
+        "is_compared": bool(before and before["count"]),
         "chart": _part(lambda: _chart(chosen)),
         "heat": _part(lambda: _heat(answering.summarise(chosen.question, ["hour"], chosen.zone))),
         "groups": _part(lambda: _groups(chosen)),
@@ -233,7 +238,7 @@ def _figures(row: Row, before: Row) -> list[Figure]:
     """A period's against those of the one before."""
     median = f"half of the calls up to {words.duration(row['duration_p50'])}"
     return [
-        _amount("Calls", "count", row, before),
+        _amount("Calls", "count", row, before if before.get("count") else {}),
         _rate("Answer rate", "answer_rate", row, before, "of all calls"),
         _rate("Human rate", "human_rate", row, before, "of those whose answerer is known"),
         _amount("Attempts", "attempts", row, before),
@@ -257,7 +262,7 @@ def _rate(name: str, field: str, row: Row, before: Row, more: str) -> Figure:
 
 def _change(value: float | None, before: float | None, difference: str, say: Callable[[Any], str]) -> str:
     if before is None or value is None:
-        return "nothing to compare with before"
+        return ""
     if say(value) == say(before):
         return "the same as before"
     way = "▲ up" if value > before else "▼ down"
