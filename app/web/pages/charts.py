@@ -6,14 +6,18 @@ The styles that pygal writes would need `unsafe-inline`; the page's own say whic
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
 from markupsafe import Markup, escape
-from pygal import StackedBar
+from pygal import PluginImportFixer, StackedBar
 
 from app.web.pages import words
+
+# How pygal finds its maps, of which we have none: Python 3.11 warns of it whenever a module is looked for.
+sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, PluginImportFixer)]
 
 _WIDTH, _HEIGHT = 1000, 280
 _LETTER = 9  # as wide as this, so that labels stand apart
@@ -75,6 +79,8 @@ def _plain(element: Any, colours: Sequence[str]) -> Markup:
     if tag == "g" and not attributes and element.find("desc") is None:
         return inside
     written = Markup().join(Markup(' {}="{}"').format(name, value) for name, value in attributes.items())
+    if not inside:
+        return Markup("<{}{}/>").format(tag, written)
     return Markup("<{0}{1}>{2}</{0}>").format(tag, written, inside)
 
 

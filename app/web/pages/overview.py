@@ -39,7 +39,8 @@ COLUMNS = ["ended_at", "phone_number", "disposition", "callee_type", "reference"
 
 _RECENT = 100  # deliveries, of which some are of the same call, and some of none
 _LONG = 300  # characters of a link; hundreds of longer ones would make the page too large
-_BAR_BYTES, _TABLE_BYTES = 40_000, 16_000  # of all links of a chart, and of its table
+_CHART_BYTES = 56_000  # of a chart and its table, that the page stays below 100 kB
+_MARK_BYTES = 130  # without its link
 
 blueprint = Blueprint("overview", __name__)
 
@@ -68,7 +69,8 @@ class Chosen:
         """The list of these calls, narrowed down; None where that takes too long a text."""
         kept = dict(_without(*_TIME).lists())
         args = {**kept, **(period or self.period).parameters, **narrower}
-        link = f"/calls?{urlencode({name: text for name, text in args.items() if text is not None}, doseq=True)}"
+        given = {name: text for name, text in args.items() if text is not None}
+        link = f"/calls?{urlencode(given, doseq=True, safe=',/')}"
         return link if len(link) <= _LONG else None
 
 
@@ -278,10 +280,8 @@ def _chart(chosen: Chosen) -> Chart:
     present = [word for word in Disposition if any(disposition == word for _, disposition in calls)]
     lines = [_line(chosen, mark, unit, calls, present) for mark in periods.marks(chosen.period, unit)]
     series = [list(parts_) for parts_ in zip(*(line.marks for line in lines), strict=True)]
-    svg = charts.stacked(
-        [line.text for line in lines], _affordable(series, _BAR_BYTES), [COLOURS[d] for d in present]
-    )
-    in_table = _affordable([line.marks for line in lines], _TABLE_BYTES)
+    svg = charts.stacked([line.text for line in lines], _affordable(series, 1), [COLOURS[d] for d in present])
+    in_table = _affordable([line.marks for line in lines], 2)
     return Chart(
         unit,
         svg,
@@ -309,9 +309,10 @@ def _legend(chosen: Chosen, word: Disposition, marks: Iterable[Mark | None]) -> 
     return Legend(word, COLOURS[word], sum(mark.value for mark in marks if mark), chosen.link(disposition=word))
 
 
-def _affordable(rows: list[list[Mark | None]], most: int) -> list[list[Mark | None]]:
-    """The marks; without their links where all of them together would make the page too large."""
-    if sum(len(mark.link or "") for row in rows for mark in row if mark) <= most:
+def _affordable(rows: list[list[Mark | None]], times: int) -> list[list[Mark | None]]:
+    """The marks; without links where these, each written so many times, would make the page too large."""
+    marks = [mark for row in rows for mark in row if mark]
+    if sum(_MARK_BYTES + times * len(mark.link or "") for mark in marks) <= _CHART_BYTES:
         return rows
     return [[mark and mark._replace(link=None) for mark in row] for row in rows]
 

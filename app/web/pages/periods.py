@@ -64,8 +64,8 @@ class Unit(StrEnum):
         return Bucket.MONTH if self is Unit.YEAR else Bucket(self.value)
 
 
-# The longest period, in days, that each unit parts into marks that can be told apart.
-_LONGEST = {Unit.HOUR: 2, Unit.DAY: 45, Unit.WEEK: 400, Unit.MONTH: 1400}
+# The longest period, in days, that each unit parts into so few marks that a page can hold a link for each.
+_LONGEST = {Unit.HOUR: 2, Unit.DAY: 35, Unit.WEEK: 240, Unit.MONTH: 1070}
 
 _FIRST: dict[Unit, Callable[[date], date]] = {
     Unit.DAY: lambda day: day,
