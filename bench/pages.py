@@ -18,8 +18,8 @@ from bench.questions import MONTH, Client
 
 PAGES = {
     "overview, 30 days": "/",
-    "overview, 7 days, New York": "/?period=7&tz=America/New_York",
-    "overview, a year": "/?period=365",
+    "overview, 7 days, New York": "/?period=7-days&tz=America/New_York",
+    "overview, a year": "/?period=year",
     "list, newest": "/calls",
     "list, of a status": "/calls?status=failed",
     "list, of a month and a batch": f"/calls?since={MONTH}&batch=batch-7",

@@ -12,13 +12,13 @@ from tests.system.conftest import Service
 
 CALLS = 1500
 PICTURES = {
-    "overview": ("/?period=7", "light", 1280, 900),
+    "overview": ("/?period=7-days", "light", 1280, 900),
     "calls": ("/calls?disposition=answered&answered_by=human", "light", 1280, 800),
     "call": ("/calls/{id}", "light", 1280, 900),
     "attention": ("/attention", "dark", 1280, 800),
 }
 PAGES = {
-    "overview": "/?period=7",
+    "overview": "/?period=7-days",
     "calls": "/calls?disposition=answered",
     "call": "/calls/{id}",
     "attention": "/attention",

@@ -52,6 +52,7 @@ OWNERS = {
     "flask": {"web", "factory", "plum"},
     "werkzeug": {"web", "commands", "exporting", "plum"},
     "marshmallow": {"web"},
+    "pygal": {"web"},
     "flask_smorest": {"web"},
     "apispec": {"web"},
     "webargs": {"web"},

@@ -20,7 +20,7 @@ from app.web.origin import peer
 from app.web.parts import now, parts
 
 # A cursor holds the values of the row that it marks, and whatever is looked for within texts may be digits.
-_LEFT_OUT = re.compile(rf"({'|'.join(sorted(PHONE_FIELDS))}|query)(__\w+)?|cursor|\w+__contains")
+_LEFT_OUT = re.compile(rf"({'|'.join(sorted(PHONE_FIELDS))}|query)(__\w+)?|cursor|q|\w+__contains")
 # Their values were read as UUIDs, hex or times.
 _NO_PHONE = re.compile(r"(id|outcome_id|sha256|since|until|\w+_at)(__\w+)?")
 

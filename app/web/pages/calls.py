@@ -108,7 +108,7 @@ def show() -> Response:
         links=links_of(page, given.question, OutcomeSchema()),
         columns=[_column(name, given.question) for name in columns],
         all_columns=list(_RECORD.fields),
-        chips=_chips(),
+        chips=chips(),
         facets=facets,
         total=total,
         told=told,
@@ -172,7 +172,7 @@ def values(texts: list[str]) -> list[str] | None:
     return texts * 2 if len(texts) == 1 and "," in texts[0] else texts or None
 
 
-def _chips() -> list[Chip]:
+def chips() -> list[Chip]:
     """Each parameter that narrows the list."""
     chips = []
     for name, texts in request.args.lists():

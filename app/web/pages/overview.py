@@ -1,0 +1,374 @@
+"""The overview: how the calls of a period went, against the time before it; each figure leads to its calls.
+
+It asks the copy five questions, each of one period: the figures of this and of the one before, calls by time and
+disposition, calls by hour, and calls by whence they come.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode
+
+from flask import Response, request
+from markupsafe import Markup
+from werkzeug.datastructures import MultiDict
+
+from app.analytics.answers import Found
+from app.errors import Overloaded, StoreUnavailable, TooBroad
+from app.model import Disposition, Scope
+from app.store.query.question import Condition, Order, Question, Records
+from app.web.filters import Asked, MissingSchema, asked, permit
+from app.web.lists import schema_of
+from app.web.pages import charts, periods, words
+from app.web.pages.calls import WORDS, chips, values
+from app.web.pages.charts import Mark
+from app.web.pages.periods import Period, Unit
+from app.web.pages.site import Blueprint, here, may, shown, zone
+from app.web.parts import now, parts
+from app.web.schemas import OutcomeSchema
+
+NEWEST = 10
+FEW = 50  # calls in all, below which one is rather looked for than counted
+GROUPS = 15
+COLOURS = {disposition: f"c{place}" for place, disposition in enumerate(Disposition)}  # of the style sheet
+COLUMNS = ["ended_at", "phone_number", "disposition", "callee_type", "reference", "integration"]
+
+_RECENT = 100  # deliveries, of which some are of the same call, and some of none
+_LONG = 300  # characters of a link; hundreds of longer ones would make the page too large
+_CHART_BYTES = 56_000  # of a chart and its table, that the page stays below 100 kB
+_MARK_BYTES = 130  # without its link
+
+blueprint = Blueprint("overview", __name__)
+
+_SCHEMA = MissingSchema.about(OutcomeSchema)
+
+Row = Mapping[str, Any]
+_Part = TypeVar("_Part")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the address asks for: some calls of a period, in the time of a zone."""
+
+    conditions: Sequence[Condition]
+    period: Period
+    zone: tzinfo
+
+    def of(self, period: Period) -> Question:
+        return Question(records=Records.OUTCOMES, conditions=[*self.conditions, *period.conditions])
+
+    @property
+    def question(self) -> Question:
+        return self.of(self.period)
+
+    def link(self, period: Period | None = None, **narrower: str | list[str] | None) -> str | None:
+        """The list of these calls, narrowed down; None where that takes too long a text."""
+        kept = dict(_without(*_TIME).lists())
+        args = {**kept, **(period or self.period).parameters, **narrower}
+        given = {name: text for name, text in args.items() if text is not None}
+        link = f"/calls?{urlencode(given, doseq=True, safe=',/')}"
+        return link if len(link) <= _LONG else None
+
+
+_TIME = ("period", "since", "until")
+_FORM = ("since", "until", "tz")
+
+
+class Figure(NamedTuple):
+    """One figure, and how it has changed, both in words."""
+
+    name: str
+    text: str
+    change: str
+    more: str = ""
+
+
+class Legend(NamedTuple):
+    disposition: str
+    colour: str
+    calls: int
+    link: str | None
+
+
+class Line(NamedTuple):
+    """Of the chart's table: a mark's calls by disposition."""
+
+    text: str
+    link: str | None
+    calls: int
+    marks: list[Mark | None]
+
+
+class Chart(NamedTuple):
+    unit: str
+    svg: Markup
+    legend: list[Legend]
+    lines: list[Line]
+
+
+class Hour(NamedTuple):
+    """All calls of one weekday's hour."""
+
+    calls: int
+    rate: float
+
+    @property
+    def heat(self) -> int:
+        """0 to 9."""
+        return min(int(self.rate * 10), 9)
+
+
+class Group(NamedTuple):
+    """The calls of one integration, product or batch."""
+
+    text: str
+    link: str | None
+    calls: int
+    answered: int
+    answer_rate: float
+    human_rate: float | None
+
+
+@blueprint.page("/")
+def show() -> Response:
+    """The period that the parameters ask for, and the calls that came last, whenever they ended."""
+    whole: Asked = asked(_without("period"), _SCHEMA)
+    permit(whole.question, reveal=may(Scope.REVEAL))
+    with parts().gate.passed():
+        ends = _ends()
+        newest = _newest()
+    if ends is None:
+        return shown("overview.html", is_empty=True)
+    filters: Asked = asked(_without(*_TIME), _SCHEMA)
+    period = periods.chosen(request.args, zone(), now(), periods.whole_days(ends.oldest, ends.newest, zone()))
+    chosen = Chosen(filters.question.conditions, period, zone())
+    newest_days = periods.whole_days(ends.newest, ends.newest, zone(), least=30)
+    return shown(
+        "overview.html",
+        newest=newest,
+        are_few=ends.are_few,
+        columns=["came_at", *COLUMNS],
+        chips=chips(),
+        periods=[(name, here(period=name, since=None, until=None)) for name in periods.NAMES],
+        current=_name(),
+        told_period=periods.told_period(period),
+        elsewhere=here(period=None, **newest_days.parameters),
+        newest_at=ends.newest,
+        all_link=chosen.link(),
+        **_answers(chosen),
+    )
+
+
+def _name() -> str | None:
+    """Of the period, where it has one."""
+    is_by_time = request.args.get("since") or request.args.get("until")
+    return None if is_by_time else request.args.get("period", periods.USUAL)
+
+
+def _without(*names: str) -> MultiDict[str, str]:
+    """The address's parameters but for these, and for what the form of the period left empty."""
+    given = request.args.items(multi=True)
+    return MultiDict([pair for pair in given if pair[0] not in names and (pair[1] or pair[0] not in _FORM)])
+
+
+class Ends(NamedTuple):
+    """When the first and the last call of all ended, and whether there are few."""
+
+    oldest: datetime
+    newest: datetime
+    are_few: bool
+
+
+def _ends() -> Ends | None:
+    """By the store's index of time; None where there is no call."""
+    last, first = (
+        parts().answering.page(_in_order("ended_at", descending, limit), ["ended_at"])
+        for descending, limit in ((True, FEW - 1), (False, 1))
+    )
+    if not (last.rows and first.rows):
+        return None
+    return Ends(first.rows[0]["ended_at"], last.rows[0]["ended_at"], not last.more_after)
+
+
+def _in_order(field: str, descending: bool, limit: int, records: Records = Records.OUTCOMES) -> Question:
+    return Question(records=records, order=[Order(field, descending)], limit=limit)
+
+
+def _newest() -> list[dict[str, Any]]:
+    """The calls of the deliveries that came last, as the store has them: also while the copy is away."""
+    answering = parts().answering
+    deliveries = answering.page(_in_order("received_at", True, _RECENT, Records.DELIVERIES), ["outcome_id"]).rows
+    came = {row["outcome_id"]: row["received_at"] for row in reversed(deliveries) if row["outcome_id"]}
+    newest = sorted(came, key=lambda key: came[key], reverse=True)[:NEWEST]
+    found = [Found(key, []) for key in newest]
+    page = answering.rows(Question(records=Records.OUTCOMES, limit=NEWEST), found, ["id", *COLUMNS])
+    schema = schema_of(OutcomeSchema, ["id", *COLUMNS])
+    return [{"came_at": came[row["id"]], **schema.record(row)} for row in page.rows]
+
+
+def _answers(chosen: Chosen) -> dict[str, Any]:
+    """What the copy says. While it is away the first question tells so, and no other is asked."""
+    answering, period = parts().answering, chosen.period
+    figures, told = _part(lambda: answering.summarise(chosen.question, [], chosen.zone)[0])
+    if figures is None or not figures["count"]:
+        return {"told": told, "is_nothing": not told}
+    earlier = period.before(now())
+    before, _ = _part(lambda: answering.summarise(chosen.of(earlier), [], chosen.zone)[0])
+    return {
+        "figures": _figures(figures, before or {}),
+        "told_before": periods.told_period(earlier),
+        "is_compared": bool(before and before["count"]),
+        "chart": _part(lambda: _chart(chosen)),
+        "heat": _part(lambda: _heat(answering.summarise(chosen.question, ["hour"], chosen.zone))),
+        "groups": _part(lambda: _groups(chosen)),
+    }
+
+
+def _part(ask: Callable[[], _Part]) -> tuple[_Part | None, str | None]:
+    """A part of the page, or why there is none; the others stay."""
+    try:
+        return ask(), None
+    except (StoreUnavailable, Overloaded, TooBroad) as error:
+        return None, str(error)
+
+
+def _figures(row: Row, before: Row) -> list[Figure]:
+    """A period's against those of the one before."""
+    median = f"half of the calls up to {words.duration(row['duration_p50'])}"
+    return [
+        _amount("Calls", "count", row, before if before.get("count") else {}),
+        _rate("Answer rate", "answer_rate", row, before, "of all calls"),
+        _rate("Human rate", "human_rate", row, before, "of those whose answerer is known"),
+        _amount("Attempts", "attempts", row, before),
+        _amount("Talk time", "duration_sum", row, before, words.duration, median),
+    ]
+
+
+def _amount(
+    name: str, field: str, row: Row, before: Row, say: Callable[[Any], str] = words.number, more: str = ""
+) -> Figure:
+    value, other = row[field], before.get(field)
+    share = abs(value - other) / other if value is not None and other else 0
+    return Figure(name, say(value), _change(value, other, words.percent(share), say), more)
+
+
+def _rate(name: str, field: str, row: Row, before: Row, more: str) -> Figure:
+    value, other = row[field], before.get(field)
+    points = f"{abs((value or 0) - (other or 0)) * 100:.1f} points"
+    return Figure(name, words.percent(value), _change(value, other, points, words.percent), more)
+
+
+def _change(value: float | None, before: float | None, difference: str, say: Callable[[Any], str]) -> str:
+    if before is None or value is None:
+        return ""
+    if say(value) == say(before):
+        return "the same as before"
+    way = "▲ up" if value > before else "▼ down"
+    return f"{way} {difference} from {say(before)}" if before else f"{way} from {say(before)}"
+
+
+def _chart(chosen: Chosen) -> Chart:
+    """Calls over time by disposition; marks without calls stand there too."""
+    unit = periods.unit_of(chosen.period)
+    calls: Counter[tuple[datetime, str]] = Counter()
+    for row in parts().answering.summarise(chosen.question, [unit.bucket, "disposition"], chosen.zone):
+        calls[periods.start(row[unit.bucket], unit, chosen.zone), row["disposition"]] += row["count"]
+    present = [word for word in Disposition if any(disposition == word for _, disposition in calls)]
+    lines = [_line(chosen, mark, unit, calls, present) for mark in periods.marks(chosen.period, unit)]
+    series = [list(parts_) for parts_ in zip(*(line.marks for line in lines), strict=True)]
+    svg = charts.stacked([line.text for line in lines], _affordable(series, 1), [COLOURS[d] for d in present])
+    in_table = _affordable([line.marks for line in lines], 2)
+    return Chart(
+        unit,
+        svg,
+        [_legend(chosen, word, series[place]) for place, word in enumerate(present)],
+        [line._replace(marks=marks) for line, marks in zip(lines, in_table, strict=True)],
+    )
+
+
+def _line(
+    chosen: Chosen, mark: Period, unit: Unit, calls: Mapping[tuple[datetime, str], int], present: list[Disposition]
+) -> Line:
+    begin, text = periods.start(mark.since, unit, chosen.zone), periods.told(mark.since, unit)
+    within = mark.within(chosen.period)
+
+    def part(word: Disposition) -> Mark | None:
+        count = calls.get((begin, word), 0)
+        title = f"{text}: {count:,} {words.name(word).lower()}"
+        return Mark(count, title, chosen.link(within, disposition=word)) if count else None
+
+    marks = [part(word) for word in present]
+    return Line(text, chosen.link(within), sum(one.value for one in marks if one), marks)
+
+
+def _legend(chosen: Chosen, word: Disposition, marks: Iterable[Mark | None]) -> Legend:
+    return Legend(word, COLOURS[word], sum(mark.value for mark in marks if mark), chosen.link(disposition=word))
+
+
+def _affordable(rows: list[list[Mark | None]], times: int) -> list[list[Mark | None]]:
+    """The marks; without links where these, each written so many times, would make the page too large."""
+    marks = [mark for row in rows for mark in row if mark]
+    if sum(_MARK_BYTES + times * len(mark.link or "") for mark in marks) <= _CHART_BYTES:
+        return rows
+    return [[mark and mark._replace(link=None) for mark in row] for row in rows]
+
+
+def _heat(rows: Iterable[Row]) -> list[list[Hour | None]]:
+    """By weekday, Monday first, and hour. The list knows no weekdays, so no hour is a link."""
+    calls: Counter[tuple[int, int]] = Counter()
+    answered: Counter[tuple[int, int]] = Counter()
+    for row in rows:
+        at = row["hour"].weekday(), row["hour"].hour
+        calls[at] += row["count"]
+        answered[at] += row["answered"]
+    return [
+        [Hour(calls[at], answered[at] / calls[at]) if (at := (day, hour)) in calls else None for hour in range(24)]
+        for day in range(7)
+    ]
+
+
+def _groups(chosen: Chosen) -> dict[str, tuple[list[Group], int]]:
+    """By whence calls come: the largest groups, and how many there are."""
+    fields = ["integration", "product", "batch"]
+    rows = parts().answering.summarise(chosen.question, [*fields, "answered_by"], chosen.zone)
+    return {field: _largest(chosen, field, rows) for field in fields}
+
+
+def _largest(chosen: Chosen, field: str, rows: Iterable[Row]) -> tuple[list[Group], int]:
+    calls: Counter[str | None] = Counter()
+    answered: Counter[str | None] = Counter()
+    human: Counter[str | None] = Counter()
+    known: Counter[str | None] = Counter()
+    for row in rows:
+        calls[row[field]] += row["count"]
+        answered[row[field]] += row["answered"]
+        human[row[field]] += row["human"]
+        known[row[field]] += row["count"] if row["answered_by"] else 0
+    most = sorted(calls.items(), key=lambda one: (-one[1], one[0] or ""))[:GROUPS]
+    groups = [
+        Group(
+            _named(field, value),
+            _narrowed(chosen, field, value),
+            count,
+            answered[value],
+            answered[value] / count,
+            human[value] / known[value] if known[value] else None,
+        )
+        for value, count in most
+    ]
+    return groups, len(calls)
+
+
+def _named(field: str, value: str | None) -> str:
+    if value is None:
+        return "not known"
+    return words.name(value) if field in WORDS else value
+
+
+def _narrowed(chosen: Chosen, field: str, value: str | None) -> str | None:
+    narrower = {f"{field}__null": ["true"]} if value is None else {field: values([value])}
+    return chosen.link(**narrower)
