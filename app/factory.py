@@ -241,7 +241,6 @@ def _flask(parts: Parts) -> Flask:
         document.publish(app, *(view.blueprint for view in asked))
         for page in (site, sign_in, overview, search, calls, call, views, demonstration):
             app.register_blueprint(page.blueprint)
-            app.register_blueprint(page.blueprint)
     if "receiver" in parts.settings.roles:
         app.wsgi_app = PlumFace(app.wsgi_app, parts)  # type: ignore[method-assign]
     errors.register(app)
