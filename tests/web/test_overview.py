@@ -310,6 +310,19 @@ def test_a_wrong_parameter_is_named(client, wrong) -> None:
     assert "<dt>" in answer.text
 
 
+@pytest.mark.parametrize("path", ["/", "/calls"])
+def test_what_is_left_empty_in_the_form_of_the_period_is_not_asked_for(client, path) -> None:
+    page = _page(client, f"{path}?since=&until=&tz=")
+    assert "ended from" not in page
+    assert not [link for link in Tables(page).links if link.startswith("/calls?") and "tz=&" in link]
+
+
+def test_asking_for_a_number_is_in_the_audit_log(client, revealing) -> None:
+    page = _page(revealing, f"/?period=all&phone_number={quote(PHONE)}")
+    assert _figures(page)["Calls"] == ["1"]
+    assert _logged(client, "overview.show") == ['[["period","all"],["phone_number","•••"]]']
+
+
 # --- the search box
 
 
@@ -317,6 +330,12 @@ def _led_to(client: FlaskClient, searched: str) -> str:
     answer = client.get("/search", query_string={"q": searched})
     assert answer.status_code == 303, answer.text
     return answer.headers["Location"]
+
+
+def _logged(client: FlaskClient, what: str) -> list[str]:
+    with client.database.reading() as connection:
+        found = connection.execute(text("SELECT asked FROM audit WHERE what = :what"), {"what": what})
+        return list(found.scalars())
 
 
 def _outcome(client: FlaskClient, **fields: object) -> UUID:
@@ -365,9 +384,7 @@ def test_numbers_are_found_by_who_may_see_them_and_the_audit_log_says_so(client,
     for searched in ("(617) 555-0000", "+1 617 555 0000", "16175550000"):
         assert _led_to(revealing, searched) == f"/calls/{key}"
     assert _led_to(revealing, "617 555") == "/calls?phone_number__contains=617555"
-    with client.database.reading() as connection:
-        entries = connection.execute(text("SELECT asked FROM audit WHERE what = 'search.show'")).scalars().all()
-    assert entries == ['[["q","•••"]]'] * 4
+    assert _logged(client, "search.show") == ['[["q","•••"]]'] * 4
 
 
 def test_numbers_are_not_found_by_who_may_not_see_them(client) -> None:

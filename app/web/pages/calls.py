@@ -22,7 +22,7 @@ from app.web.filters import Asked, ListSchema, asked, permit, revealing
 from app.web.lists import links_of, schema_of
 from app.web.masking import PHONE_FIELDS
 from app.web.pages import words
-from app.web.pages.site import Blueprint, here, may, shown, token
+from app.web.pages.site import Blueprint, here, may, parameters, shown, token
 from app.web.parameters import comparable
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
@@ -92,7 +92,7 @@ class Column(NamedTuple):
 @blueprint.page("/calls")
 def show() -> Response:
     """A page of the list that the parameters ask for."""
-    given: Asked = asked(_listed(request.args), _SCHEMA)
+    given: Asked = asked(_listed(), _SCHEMA)
     permit(given.question, reveal=may(Scope.REVEAL))
     if revealing(given.question):  # the numbers shown are masked, but were asked for
         write(token(), {}, 200)
@@ -113,8 +113,8 @@ def show() -> Response:
         total=total,
         told=told,
         forms=list(CONTENT_TYPES),
-        question=urlencode([pair for pair in request.args.items(multi=True) if pair[0] not in ("cursor", "limit")]),
-        live=urlencode([pair for pair in request.args.items(multi=True) if pair[0] not in ("sort", *_PAGING)]),
+        question=urlencode(list(parameters("cursor", "limit").items(multi=True))),
+        live=urlencode(list(parameters("sort", *_PAGING).items(multi=True))),
         may_redial=may(Scope.REVEAL),
         views=saved_views.list_views(parts().answers),
     )
@@ -129,13 +129,13 @@ def export() -> Response:
         raise Forbidden("a contact list has whole numbers; it needs a token with the scope reveal")
     g.reveal = may(Scope.REVEAL) and ("reveal" in request.form or records == REDIAL)
     left_out = ("cursor", "limit", "count", *(["fields"] if records == REDIAL else []))
-    parameters = [pair for pair in request.args.items(multi=True) if pair[0] not in left_out]
-    return made(wanted(records, MultiDict(parameters), reveal=g.reveal), records, form, parameters)
+    given = parameters(*left_out)
+    return made(wanted(records, given, reveal=g.reveal), records, form, list(given.items(multi=True)))
 
 
-def _listed(args: MultiDict[str, str]) -> MultiDict[str, str]:
+def _listed() -> MultiDict[str, str]:
     """The API's own parameters, with a page that a screen holds."""
-    given = MultiDict(args)
+    given = parameters()
     given.setdefault("limit", str(PAGE))
     return given
 
@@ -175,7 +175,7 @@ def values(texts: list[str]) -> list[str] | None:
 def chips() -> list[Chip]:
     """Each parameter that narrows the list."""
     chips = []
-    for name, texts in request.args.lists():
+    for name, texts in parameters().lists():
         field, _, operator = name.partition("__")
         if name in ("since", "until"):
             chips.append(Chip(f"ended {'from' if name == 'since' else 'before'} {texts[0]}", here(**{name: None})))

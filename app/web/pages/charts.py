@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup, escape
 from pygal import PluginImportFixer, StackedBar
 
+from app.turns import in_turns
 from app.web.pages import words
 
 # How pygal finds its maps, of which we have none: Python 3.11 warns of it whenever a module is looked for.
@@ -72,7 +73,7 @@ def _plain(element: Any, colours: Sequence[str]) -> Markup:
         return Markup("<title>{}</title>").format(element.text)
     if tag not in _SHAPES or "background" in classes or element.get("height") in _NOTHING:
         return Markup()
-    inside = escape(element.text or "") + Markup().join(_plain(child, colours) for child in element)
+    inside = escape(element.text or "") + Markup().join(_plain(child, colours) for child in in_turns(element))
     attributes = _attributes(element, classes, colours)
     if tag in _GROUPS and not inside:
         return Markup()

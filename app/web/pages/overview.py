@@ -15,19 +15,20 @@ from urllib.parse import urlencode
 
 from flask import Response, request
 from markupsafe import Markup
-from werkzeug.datastructures import MultiDict
 
 from app.analytics.answers import Found
 from app.errors import Overloaded, StoreUnavailable, TooBroad
 from app.model import Disposition, Scope
 from app.store.query.question import Condition, Order, Question, Records
-from app.web.filters import Asked, MissingSchema, asked, permit
+from app.turns import in_turns
+from app.web.auditing import write
+from app.web.filters import Asked, MissingSchema, asked, permit, revealing
 from app.web.lists import schema_of
 from app.web.pages import charts, periods, words
 from app.web.pages.calls import WORDS, chips, values
 from app.web.pages.charts import Mark
 from app.web.pages.periods import Period, Unit
-from app.web.pages.site import Blueprint, here, may, shown, zone
+from app.web.pages.site import Blueprint, here, may, parameters, shown, token, zone
 from app.web.parts import now, parts
 from app.web.schemas import OutcomeSchema
 
@@ -67,7 +68,7 @@ class Chosen:
 
     def link(self, period: Period | None = None, **narrower: str | list[str] | None) -> str | None:
         """The list of these calls, narrowed down; None where that takes too long a text."""
-        kept = dict(_without(*_TIME).lists())
+        kept = dict(parameters(*_TIME).lists())
         args = {**kept, **(period or self.period).parameters, **narrower}
         given = {name: text for name, text in args.items() if text is not None}
         link = f"/calls?{urlencode(given, doseq=True, safe=',/')}"
@@ -75,7 +76,6 @@ class Chosen:
 
 
 _TIME = ("period", "since", "until")
-_FORM = ("since", "until", "tz")
 
 
 class Figure(NamedTuple):
@@ -136,14 +136,16 @@ class Group(NamedTuple):
 @blueprint.page("/")
 def show() -> Response:
     """The period that the parameters ask for, and the calls that came last, whenever they ended."""
-    whole: Asked = asked(_without("period"), _SCHEMA)
+    whole: Asked = asked(parameters("period"), _SCHEMA)
     permit(whole.question, reveal=may(Scope.REVEAL))
+    if revealing(whole.question):  # counts tell of a number, too
+        write(token(), {}, 200)
     with parts().gate.passed():
         ends = _ends()
         newest = _newest()
     if ends is None:
         return shown("overview.html", is_empty=True)
-    filters: Asked = asked(_without(*_TIME), _SCHEMA)
+    filters: Asked = asked(parameters(*_TIME), _SCHEMA)
     period = periods.chosen(request.args, zone(), now(), periods.whole_days(ends.oldest, ends.newest, zone()))
     chosen = Chosen(filters.question.conditions, period, zone())
     newest_days = periods.whole_days(ends.newest, ends.newest, zone(), least=30)
@@ -167,12 +169,6 @@ def _name() -> str | None:
     """Of the period, where it has one."""
     is_by_time = request.args.get("since") or request.args.get("until")
     return None if is_by_time else request.args.get("period", periods.USUAL)
-
-
-def _without(*names: str) -> MultiDict[str, str]:
-    """The address's parameters but for these, and for what the form of the period left empty."""
-    given = request.args.items(multi=True)
-    return MultiDict([pair for pair in given if pair[0] not in names and (pair[1] or pair[0] not in _FORM)])
 
 
 class Ends(NamedTuple):
@@ -278,8 +274,8 @@ def _chart(chosen: Chosen) -> Chart:
     for row in parts().answering.summarise(chosen.question, [unit.bucket, "disposition"], chosen.zone):
         calls[periods.start(row[unit.bucket], unit, chosen.zone), row["disposition"]] += row["count"]
     present = [word for word in Disposition if any(disposition == word for _, disposition in calls)]
-    lines = [_line(chosen, mark, unit, calls, present) for mark in periods.marks(chosen.period, unit)]
-    series = [list(parts_) for parts_ in zip(*(line.marks for line in lines), strict=True)]
+    lines = [_line(chosen, mark, unit, calls, present) for mark in in_turns(periods.marks(chosen.period, unit))]
+    series = [list(marks) for marks in zip(*(line.marks for line in lines), strict=True)]
     svg = charts.stacked([line.text for line in lines], _affordable(series, 1), [COLOURS[d] for d in present])
     in_table = _affordable([line.marks for line in lines], 2)
     return Chart(

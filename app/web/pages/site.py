@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import flask
 from flask import Response, g, redirect, render_template, request, url_for
 from marshmallow import ValidationError
+from werkzeug.datastructures import MultiDict
 
 from app.errors import PlumError
 from app.model import Scope, Token
@@ -30,6 +31,7 @@ _POLICY = (
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _ASSET_SECONDS = 3600
+_MAY_BE_EMPTY = ("since", "until", "tz")
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +108,12 @@ def zone() -> tzinfo:
         return UTC
 
 
+def parameters(*without: str) -> MultiDict[str, str]:
+    """This address's, but for these, and for what the form of a period left empty."""
+    given = request.args.items(multi=True)
+    return MultiDict([pair for pair in given if pair[0] not in without and (pair[1] or pair[0] not in _MAY_BE_EMPTY)])
+
+
 def shown(template: str, status: int = 200, **values: Any) -> Response:
     """The page that the template makes of these."""
     return Response(render_template(template, **values), status, mimetype="text/html")
@@ -146,7 +154,7 @@ def asset(name: str) -> str:
 @blueprint.app_template_global()
 def here(**changed: Any) -> str:
     """This page with other parameters: a value, several, or None for without. Other pages of a list are left."""
-    args = {name: values for name, values in request.args.lists() if name != "cursor"}
+    args = dict(parameters("cursor").lists())
     args |= {name: _texts(value) for name, value in changed.items()}
     pairs = [(name, text) for name, texts in args.items() for text in texts]
     return quote(request.path) + (f"?{urlencode(pairs)}" if pairs else "")
