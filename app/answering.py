@@ -123,6 +123,11 @@ class Answering:
         found: list[Row] = self._ask("summarise", question, group_by, zone)
         return found
 
+    def tally(self, question: Question, groupings: Sequence[Sequence[str]], zone: tzinfo) -> list[list[Row]]:
+        """For each grouping its groups and their counts, all at once."""
+        found: list[list[Row]] = self._ask("tally", question, groupings, zone)
+        return found
+
     def count_nameless(self, integrations: Sequence[str]) -> dict[tuple[str, str | None], int]:
         """How many outcomes that name no call each of these integrations' batches has."""
         conditions = [

@@ -80,7 +80,7 @@ def summarise(cursor: Cursor, question: Question, group_by: Sequence[str], zone:
     Raises `TooBroad` for more than 100,000 groups.
     """
     bucket = next((Bucket(name) for name in group_by if name in list(Bucket)), None)
-    clock = _clock(cursor, question, zone) if bucket else []
+    clock = clock_of(cursor, question, zone) if bucket else []
     if bucket and not clock:
         return []
     keys = [_key(name, bucket, clock) for name in group_by]
@@ -94,7 +94,7 @@ def summarise(cursor: Cursor, question: Question, group_by: Sequence[str], zone:
     return sorted(shown, key=lambda row: [(row[name] is None, row[name]) for name in group_by])
 
 
-def _clock(cursor: Cursor, question: Question, zone: tzinfo) -> list[Stretch]:
+def clock_of(cursor: Cursor, question: Question, zone: tzinfo) -> list[Stretch]:
     """The zone's offsets while these outcomes ended; none where there are none."""
     moment = outcomes.c.ended_at
     [[first, last]] = rows(cursor, select(func.min(moment), func.max(moment)).where(*where(question)))

@@ -13,6 +13,7 @@ from app.analytics.drift import drift
 from app.analytics.files import File
 from app.analytics.follower import Follower
 from app.analytics.redial import candidates
+from app.analytics.tally import tally
 from app.exports.columns import Mask
 from app.store.changes import Horizon
 from app.store.database import Database
@@ -23,6 +24,7 @@ QUESTIONS: Mapping[str, Callable[..., Any]] = {
     "count": answers.count,
     "facets": answers.facets,
     "summarise": answers.summarise,
+    "tally": tally,
     "drift": drift,
     "candidates": candidates,
 }

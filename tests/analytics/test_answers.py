@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.analytics import answers
+from app.analytics import answers, tally
 from app.analytics.answers import GROUPS
 from app.errors import TooBroad
 from app.interpret import interpret
@@ -81,6 +81,33 @@ def test_without_groups_there_is_one_row_even_of_nothing(database, answering) ->
         rows = chosen(all_rows(database), question)
         assert answering.summarise(question, [], UTC) == [figures(rows)]
     assert answering.summarise(nobody, ["day"], UTC) == answering.summarise(nobody, ["batch"], UTC) == []
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("bucket", ["hour", "day", "week", "month"])
+def test_a_tally_counts_each_grouping_as_a_summary_does(filled, database, zone, bucket) -> None:
+    rows, place = all_rows(database), ZoneInfo(zone)
+    groupings = [[], [bucket, "disposition"], ["batch"], ["answered_by", "product"], ["weekday", "clock_hour"]]
+    tallied = filled.tally(QUESTION, groupings, place)
+    for group_by, found in zip(groupings[:-1], tallied, strict=False):
+        counted = [*group_by, "count", "answered", "human", "attempts", "duration_sum"]
+        wanted = [{name: row[name] for name in counted} for row in expected(rows, group_by, place)]
+        assert sorted([{name: row[name] for name in counted} for row in found], key=str) == sorted(wanted, key=str)
+    local = [row["ended_at"].astimezone(place) for row in rows]
+    by_clock = {(row["weekday"], row["clock_hour"]): row["count"] for row in tallied[-1]}
+    assert by_clock == Counter((at.isoweekday(), at.hour) for at in local)
+    assert tallied[0][0]["known"] == sum(row["answered_by"] is not None for row in rows)
+
+
+def test_nothing_is_tallied_as_nothing(filled) -> None:
+    nobody = Question(records=Records.OUTCOMES, conditions=[Condition("batch", Operator.EQUAL, ["nobody's"])])
+    assert filled.tally(nobody, [[], ["day"], ["batch"]], UTC) == [[], [], []]
+
+
+def test_more_groups_than_anybody_tallies_are_refused_in_words(filled, monkeypatch) -> None:
+    monkeypatch.setattr(tally, "MAX_GROUPS", 3)
+    with pytest.raises(TooBroad, match="since and until"):
+        filled.tally(QUESTION, [["hour"]], UTC)
 
 
 def test_more_groups_than_anybody_reads_are_refused_in_words(filled, monkeypatch) -> None:

@@ -85,8 +85,12 @@ def _offset(zone: tzinfo, moment: datetime) -> timedelta:
 
 def local_bucket(moment: Column[datetime], bucket: Bucket, clock: Sequence[Stretch]) -> ColumnElement[Any]:
     """The wall clock's time at which the moment's bucket begins, as SQL; `start` makes a moment of it."""
-    offset = _by_stretch(moment, clock, lambda one: literal(one.offset))
-    return func.date_trunc(bucket.value, moment + offset)
+    return func.date_trunc(bucket.value, local_time(moment, clock))
+
+
+def local_time(moment: Column[datetime], clock: Sequence[Stretch]) -> ColumnElement[Any]:
+    """What the wall clock shows at the moment, as SQL."""
+    return moment + _by_stretch(moment, clock, lambda one: literal(one.offset))
 
 
 def began_minutes(moment: Column[datetime], clock: Sequence[Stretch]) -> ColumnElement[int]:
