@@ -36,7 +36,15 @@ NEWEST = 10
 FEW = 50  # calls in all, below which one is rather looked for than counted
 GROUPS = 15
 COLOURS = {disposition: f"c{place}" for place, disposition in enumerate(Disposition)}  # of the style sheet
-COLUMNS = ["ended_at", "phone_number", "disposition", "callee_type", "reference", "integration"]
+COLUMNS = [
+    "ended_at",
+    "phone_number",
+    "disposition",
+    "callee_type",
+    "reference",
+    "message_reference",
+    "integration",
+]
 
 _RECENT = 100  # deliveries, of which some are of the same call, and some of none
 _LONG = 300  # characters of a link; hundreds of longer ones would make the page too large

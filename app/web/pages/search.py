@@ -59,7 +59,7 @@ def show() -> Response:
     if len(matches) == 1:
         return _to(matches[0].link)
     lacks = _is_dialled(text) and not may(Scope.REVEAL)
-    return shown("search.html", text=text, matches=matches, told=told, lacks_reveal=lacks)
+    return shown("search.html", text=text, matches=matches, told=told, asked_numbers=g.reveal, lacks_reveal=lacks)
 
 
 def _by_id(text: str) -> Response | None:
