@@ -264,7 +264,7 @@ def test_while_the_copy_is_away_the_page_says_so_and_shows_what_came_last(client
     def away(*_: object) -> None:
         raise CopyUnavailable("the analytical copy is being filled: 3 %")
 
-    monkeypatch.setattr(Answering, "summarise", away)
+    monkeypatch.setattr(Answering, "tally", away)
     page = _page(client, "/")
     assert page.count("the analytical copy is being filled: 3 %") == 1
     assert len(Tables(page).tables["The calls that came last"]) == 11

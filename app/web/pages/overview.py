@@ -1,7 +1,7 @@
 """The overview: how the calls of a period went, against the time before it; each figure leads to its calls.
 
-It asks the copy five questions, each of one period: the figures of this and of the one before, calls by time and
-disposition, calls by hour, and calls by whence they come.
+It asks the copy to count the calls of a period by time, by the clock and by whence they come, and those of the period
+before in all.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from flask import Response, request
 from markupsafe import Markup
 
 from app.analytics.answers import Found
+from app.analytics.tally import CLOCK_HOUR, WEEKDAY
 from app.errors import Overloaded, StoreUnavailable, TooBroad
 from app.model import Disposition, Scope
 from app.store.query.question import Condition, Order, Question, Records
@@ -34,6 +35,7 @@ from app.web.schemas import OutcomeSchema
 
 NEWEST = 10
 FEW = 50  # calls in all, below which one is rather looked for than counted
+GROUPED = ("integration", "product", "batch")
 GROUPS = 15
 COLOURS = {disposition: f"c{place}" for place, disposition in enumerate(Disposition)}  # of the style sheet
 COLUMNS = [
@@ -56,7 +58,6 @@ blueprint = Blueprint("overview", __name__)
 _SCHEMA = MissingSchema.about(OutcomeSchema)
 
 Row = Mapping[str, Any]
-_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,40 +216,42 @@ def _newest() -> list[dict[str, Any]]:
 
 
 def _answers(chosen: Chosen) -> dict[str, Any]:
-    """What the copy says. While it is away the first question tells so, and no other is asked."""
-    answering, period = parts().answering, chosen.period
-    figures, told = _part(lambda: answering.summarise(chosen.question, [], chosen.zone)[0])
-    if figures is None or not figures["count"]:
-        return {"told": told, "is_nothing": not told}
-    earlier = period.before(now())
-    before, _ = _part(lambda: answering.summarise(chosen.of(earlier), [], chosen.zone)[0])
+    """What the copy says, or why it does not."""
+    unit, earlier = periods.unit_of(chosen.period), chosen.period.before(now())
+    groupings = [[], [unit.bucket, "disposition"], [WEEKDAY, CLOCK_HOUR], *([field] for field in GROUPED)]
+    try:
+        whole, by_time, by_clock, *by_field = parts().answering.tally(chosen.question, groupings, chosen.zone)
+        [before] = parts().answering.tally(chosen.of(earlier), [[]], chosen.zone) if whole else [[]]
+    except (StoreUnavailable, Overloaded, TooBroad) as error:
+        return {"told": str(error)}
+    if not whole:
+        return {"is_nothing": True}
     return {
-        "figures": _figures(figures, before or {}),
+        "figures": _figures(_rated(whole[0]), _rated(before[0]) if before else {}),
         "told_before": periods.told_period(earlier),
-        "is_compared": bool(before and before["count"]),
-        "chart": _part(lambda: _chart(chosen)),
-        "heat": _part(lambda: _heat(answering.summarise(chosen.question, ["hour"], chosen.zone))),
-        "groups": _part(lambda: _groups(chosen)),
+        "is_compared": bool(before),
+        "chart": _chart(chosen, unit, by_time),
+        "heat": _heat(by_clock),
+        "groups": {field: _largest(chosen, field, rows) for field, rows in zip(GROUPED, by_field, strict=True)},
     }
 
 
-def _part(ask: Callable[[], _Part]) -> tuple[_Part | None, str | None]:
-    """A part of the page, or why there is none; the others stay."""
-    try:
-        return ask(), None
-    except (StoreUnavailable, Overloaded, TooBroad) as error:
-        return None, str(error)
+def _rated(row: Row) -> Row:
+    return {
+        **row,
+        "answer_rate": row["answered"] / row["count"],
+        "human_rate": row["human"] / row["known"] if row["known"] else None,
+    }
 
 
 def _figures(row: Row, before: Row) -> list[Figure]:
     """A period's against those of the one before."""
-    median = f"half of the calls up to {words.duration(row['duration_p50'])}"
     return [
-        _amount("Calls", "count", row, before if before.get("count") else {}),
+        _amount("Calls", "count", row, before),
         _rate("Answer rate", "answer_rate", row, before, "of all calls"),
         _rate("Human rate", "human_rate", row, before, "of those whose answerer is known"),
         _amount("Attempts", "attempts", row, before),
-        _amount("Talk time", "duration_sum", row, before, words.duration, median),
+        _amount("Talk time", "duration_sum", row, before, words.duration),
     ]
 
 
@@ -275,11 +278,10 @@ def _change(value: float | None, before: float | None, difference: str, say: Cal
     return f"{way} {difference} from {say(before)}" if before else f"{way} from {say(before)}"
 
 
-def _chart(chosen: Chosen) -> Chart:
+def _chart(chosen: Chosen, unit: Unit, rows: Iterable[Row]) -> Chart:
     """Calls over time by disposition; marks without calls stand there too."""
-    unit = periods.unit_of(chosen.period)
     calls: Counter[tuple[datetime, str]] = Counter()
-    for row in parts().answering.summarise(chosen.question, [unit.bucket, "disposition"], chosen.zone):
+    for row in rows:
         calls[periods.start(row[unit.bucket], unit, chosen.zone), row["disposition"]] += row["count"]
     present = [word for word in Disposition if any(disposition == word for _, disposition in calls)]
     lines = [_line(chosen, mark, unit, calls, present) for mark in in_turns(periods.marks(chosen.period, unit))]
@@ -323,48 +325,26 @@ def _affordable(rows: list[list[Mark | None]], times: int) -> list[list[Mark | N
 
 def _heat(rows: Iterable[Row]) -> list[list[Hour | None]]:
     """By weekday, Monday first, and hour. The list knows no weekdays, so no hour is a link."""
-    calls: Counter[tuple[int, int]] = Counter()
-    answered: Counter[tuple[int, int]] = Counter()
-    for row in rows:
-        at = row["hour"].weekday(), row["hour"].hour
-        calls[at] += row["count"]
-        answered[at] += row["answered"]
-    return [
-        [Hour(calls[at], answered[at] / calls[at]) if (at := (day, hour)) in calls else None for hour in range(24)]
-        for day in range(7)
-    ]
+    found = {(row[WEEKDAY], row[CLOCK_HOUR]): Hour(row["count"], row["answered"] / row["count"]) for row in rows}
+    return [[found.get((day, hour)) for hour in range(24)] for day in range(1, 8)]
 
 
-def _groups(chosen: Chosen) -> dict[str, tuple[list[Group], int]]:
-    """By whence calls come: the largest groups, and how many there are."""
-    fields = ["integration", "product", "batch"]
-    rows = parts().answering.summarise(chosen.question, [*fields, "answered_by"], chosen.zone)
-    return {field: _largest(chosen, field, rows) for field in fields}
+def _largest(chosen: Chosen, field: str, rows: Sequence[Row]) -> tuple[list[Group], int]:
+    """The largest groups, and how many there are."""
+    most = sorted(rows, key=lambda row: (-row["count"], row[field] or ""))[:GROUPS]
+    return [_group(chosen, field, _rated(row)) for row in most], len(rows)
 
 
-def _largest(chosen: Chosen, field: str, rows: Iterable[Row]) -> tuple[list[Group], int]:
-    calls: Counter[str | None] = Counter()
-    answered: Counter[str | None] = Counter()
-    human: Counter[str | None] = Counter()
-    known: Counter[str | None] = Counter()
-    for row in rows:
-        calls[row[field]] += row["count"]
-        answered[row[field]] += row["answered"]
-        human[row[field]] += row["human"]
-        known[row[field]] += row["count"] if row["answered_by"] else 0
-    most = sorted(calls.items(), key=lambda one: (-one[1], one[0] or ""))[:GROUPS]
-    groups = [
-        Group(
-            _named(field, value),
-            _narrowed(chosen, field, value),
-            count,
-            answered[value],
-            answered[value] / count,
-            human[value] / known[value] if known[value] else None,
-        )
-        for value, count in most
-    ]
-    return groups, len(calls)
+def _group(chosen: Chosen, field: str, row: Row) -> Group:
+    value = row[field]
+    return Group(
+        _named(field, value),
+        _narrowed(chosen, field, value),
+        row["count"],
+        row["answered"],
+        row["answer_rate"],
+        row["human_rate"],
+    )
 
 
 def _named(field: str, value: str | None) -> str:
