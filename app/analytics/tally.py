@@ -25,13 +25,16 @@ _COUNTED: dict[str, ColumnElement[Any]] = {
     "answered": func.count().filter(outcomes.c.disposition == "answered"),
     "human": func.count().filter(outcomes.c.answered_by == "human"),
     "known": func.count(outcomes.c.answered_by),
+}
+_SUMMED: dict[str, ColumnElement[Any]] = {
     "attempts": func.sum(outcomes.c.attempts),
     "duration_sum": func.sum(outcomes.c.duration_seconds),
 }
 
 
 def tally(cursor: Cursor, question: Question, groupings: Sequence[Sequence[str]], zone: tzinfo) -> list[list[Row]]:
-    """For each grouping its groups with their counts, in no order; `known` counts those whose answerer is known.
+    """For each grouping its groups with their counts, in no order; `known` counts those whose answerer is known. The
+    grouping by nothing has sums too.
 
     A grouping names fields, at most one bucket of local time, whose value is its start in the zone, `weekday` and
     `clock_hour`. Raises `TooBroad` for more than 100,000 groups of one.
@@ -50,11 +53,12 @@ def _groups(
     names = [*grouping, *([_BEGAN] if Bucket.HOUR in grouping else [])]
     places: list[ColumnElement[Any]] = [literal_column(str(place)) for place, _ in enumerate(names, start=1)]
     keys = [_key(name, clock) for name in names]
-    statement = select(*keys, *_COUNTED.values()).where(*where(question)).group_by(*places).limit(MAX_GROUPS + 1)
+    figures = _COUNTED | ({} if grouping else _SUMMED)
+    statement = select(*keys, *figures.values()).where(*where(question)).group_by(*places).limit(MAX_GROUPS + 1)
     found = rows(cursor, statement)
     if len(found) > MAX_GROUPS:
         raise TooBroad(f"more than {MAX_GROUPS} groups; ask for less time by since and until, or for fewer calls")
-    return [_shown(dict(zip([*names, *_COUNTED], row, strict=True)), zone) for row in found]
+    return [_shown(dict(zip([*names, *figures], row, strict=True)), zone) for row in found]
 
 
 def _key(name: str, clock: Sequence[Stretch]) -> ColumnElement[Any]:
@@ -70,6 +74,6 @@ def _key(name: str, clock: Sequence[Stretch]) -> ColumnElement[Any]:
 def _shown(row: Row, zone: tzinfo) -> Row:
     began = row.pop(_BEGAN, None)
     walls = {name: value for name, value in row.items() if name in list(Bucket)}
-    sums = {name: None if row[name] is None else int(row[name]) for name in ("attempts", "duration_sum")}
+    sums = {name: int(row[name]) for name in _SUMMED if row.get(name) is not None}
     starts = {name: start(wall.replace(tzinfo=None), Bucket(name), began, zone) for name, wall in walls.items()}
     return {str(name): value for name, value in (row | starts | sums).items()}

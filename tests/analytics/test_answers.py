@@ -90,7 +90,7 @@ def test_a_tally_counts_each_grouping_as_a_summary_does(filled, database, zone, 
     groupings = [[], [bucket, "disposition"], ["batch"], ["answered_by", "product"], ["weekday", "clock_hour"]]
     tallied = filled.tally(QUESTION, groupings, place)
     for group_by, found in zip(groupings[:-1], tallied, strict=False):
-        counted = [*group_by, "count", "answered", "human", "attempts", "duration_sum"]
+        counted = [*group_by, "count", "answered", "human", *([] if group_by else ["attempts", "duration_sum"])]
         wanted = [{name: row[name] for name in counted} for row in expected(rows, group_by, place)]
         assert sorted([{name: row[name] for name in counted} for row in found], key=str) == sorted(wanted, key=str)
     local = [row["ended_at"].astimezone(place) for row in rows]
