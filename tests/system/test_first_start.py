@@ -41,6 +41,10 @@ def test_what_the_first_start_prints_works_and_the_second_keeps_it(
             "completed",
             "+16175551234",
         )
+        [address] = re.findall(r"page +(http\S+)", first)
+        shown = bash(f"curl -s -H 'Cookie: plum_token={service.token}' '{address}'")
+        assert f'href="/calls/{outcome["id"]}' in shown
+        assert "+1617•••1234" in shown
     finally:
         service.stop()
 
