@@ -43,7 +43,7 @@ from app.web.auth import Keyring, Secrets
 from app.web.deliveries import delivery_id
 from app.web.feed import Feed
 from app.web.gate import Gate
-from app.web.pages import attention, calls, demonstration, sign_in, site, views
+from app.web.pages import attention, calls, demonstration, setup, sign_in, site, views
 from app.web.parts import Parts, now
 from app.web.readiness import Readiness
 from app.web.result import PlumFace
@@ -238,7 +238,7 @@ def _flask(parts: Parts) -> Flask:
     if "analyst" in parts.settings.roles:
         asked = (api, expected_calls, aggregates, downloads, live, drift)
         document.publish(app, *(view.blueprint for view in asked))
-        for page in (site, sign_in, calls, views, demonstration, attention):
+        for page in (site, sign_in, calls, views, demonstration, attention, setup):
             app.register_blueprint(page.blueprint)
     if "receiver" in parts.settings.roles:
         app.wsgi_app = PlumFace(app.wsgi_app, parts)  # type: ignore[method-assign]
