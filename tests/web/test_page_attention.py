@@ -29,6 +29,7 @@ from tests.web.test_auditing import entries
 
 HOSTILE = "<script>document.title='taken'</script>\u202e" + "x" * 10_000
 RESULT = "phone_number=16175551234&call_id={}&result={}&callee_type=voice"
+NOT_AT_ALL = timedelta(0)
 UNREADABLE = {"nothing=known": 4, " \n ": 2, '{"broken': 1}
 
 
@@ -46,12 +47,13 @@ class Desk:
         kind = "application/json" if body.startswith("{") else "application/x-www-form-urlencoded"
         assert self.app.test_client().post(f"/result/{self.key}", data=body, content_type=kind).data == b"completed"
 
-    def received(self, integration: str, *ago: timedelta) -> None:
-        """Results of an integration that came so long ago."""
+    def received(self, integration: str, *ago: timedelta, late: timedelta = NOT_AT_ALL) -> None:
+        """Results of an integration that came so long ago, and so long after their calls had ended."""
         integrations.add_integration(self.database, integration, Product.DEV, datetime.now(UTC))
         for number, one in enumerate(ago):
             at = datetime.now(UTC) - one
-            body = RESULT.format(number, "Completed") + f"&last_attempt_timestamp={at:%a, %d %b %Y %H:%M:%S} -0000"
+            ended = f"{at - late:%a, %d %b %Y %H:%M:%S} -0000"
+            body = RESULT.format(number, "Completed") + f"&last_attempt_timestamp={ended}"
             delivery = Delivery(delivery_id(at), integration, at, body.encode(), Product.DEV)
             recorder(self.database, self.settings)([delivery])
 
@@ -80,10 +82,13 @@ def desk(tmp_path_factory) -> Iterator[Desk]:
         made.received("stopped", *days[2:])
         made.received("weekdays", *days[2:5], *days[9:])
         made.received("never")
+        made.received("behind", *days, late=timedelta(days=3))
         for body, times in UNREADABLE.items():
             for _ in range(times):
                 made.post(body)
-        made.post(RESULT.format(1, HOSTILE))
+        for _ in range(2):
+            made.post(RESULT.format(1, HOSTILE))
+        made.post(RESULT.format(2, "6175551234"))
         yield made
     database.close()
 
@@ -101,20 +106,21 @@ def test_what_was_not_understood_is_counted_by_reason_with_its_newest(desk) -> N
         assert f"{REASONS[reason]} {reason} {count} " in told
         newest = [str(row["id"]) for row in quarantined if row["reason"] == reason][:EXAMPLES]
         assert [one for one in re.findall(r'/deliveries/([\w-]+)"', page) if one in newest] == newest
-    assert page.count('href="/deliveries/') == sum(min(count, EXAMPLES) for count in counts.values()) + 1  # of drift
+    assert page.count('href="/deliveries/') == sum(min(count, EXAMPLES) for count in counts.values()) + 2  # of drift
 
 
 def test_what_nobody_knew_shows_as_text_and_masked(desk) -> None:
     soon(desk.admin, "drift", re.escape("Unknown word status <script>document.title='taken'</script>"))
     page = desk.admin.open("/attention")
     assert "<script>document" not in page
+    assert "Unknown word status •••1234" in section(page, "drift")
     assert "6175551234" not in page
 
 
 def test_an_integration_is_silent_when_it_pauses_for_longer_than_ever(desk) -> None:
-    """Not at a weekend, where it did the same before; nor one that has never sent."""
+    """Not at a weekend, where it did the same before; nor one that has never sent, nor whose results come late."""
     told = soon(desk.reader, "silent", r" stopped \d+ \w+ \d{4} [\d:]+ (2 d|1 d 23 h|2 d 1 h)[ \d\w]* 1 d ")
-    for other in ("steady", "weekdays", "never"):
+    for other in ("steady", "weekdays", "never", "behind"):
         assert f" {other} " not in told
 
 

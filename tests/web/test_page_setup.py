@@ -100,6 +100,9 @@ def test_the_first_probe_and_the_first_result_are_seen(app, admin, reader) -> No
     page = made(admin, "/setup/integrations", name="awaited", product="auto")
     path, seen = urlsplit(shown_once(page, "result-url")).path, waits(page)
     assert reader.client.get(seen).json == {"probed": False, "result": None}
+    other = urlsplit(shown_once(made(admin, "/setup/integrations", name="other", product="auto"), "result-url")).path
+    assert app.test_client().get(other).data == app.test_client().post(other, data=RESULT).data == b"completed"
+    assert reader.client.get(seen).json == {"probed": False, "result": None}
     app.test_client().get(path)
     assert reader.client.get(seen).json == {"probed": True, "result": None}
     delivery = app.test_client().post(path, data=RESULT).headers["X-Delivery-Id"]

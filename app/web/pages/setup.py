@@ -127,9 +127,10 @@ def _shown(place: str = "", error: PlumError | None = None) -> Response:
 
 
 def _text(error: PlumError) -> str:
+    """Without what the store says of the command line."""
     if isinstance(error, Invalid):
         return "; ".join(text for texts in error.errors.values() for text in texts)
-    return str(error)
+    return str(error).partition("; ")[0]
 
 
 def _addresses(name: str, product: Product | None, key: str) -> Response:
