@@ -43,7 +43,18 @@ from app.web.auth import Keyring, Secrets
 from app.web.deliveries import delivery_id
 from app.web.feed import Feed
 from app.web.gate import Gate
-from app.web.pages import call, calls, demonstration, overview, search, sign_in, site, views
+from app.web.pages import (
+    attention,
+    call,
+    calls,
+    demonstration,
+    overview,
+    search,
+    setup,
+    sign_in,
+    site,
+    views,
+)
 from app.web.parts import Parts, now
 from app.web.readiness import Readiness
 from app.web.result import PlumFace
@@ -239,7 +250,8 @@ def _flask(parts: Parts) -> Flask:
     if "analyst" in parts.settings.roles:
         asked = (api, expected_calls, aggregates, downloads, live, drift)
         document.publish(app, *(view.blueprint for view in asked))
-        for page in (site, sign_in, overview, search, calls, call, views, demonstration):
+        pages = (site, sign_in, overview, search, calls, call, views, attention, setup, demonstration)
+        for page in pages:
             app.register_blueprint(page.blueprint)
     if "receiver" in parts.settings.roles:
         app.wsgi_app = PlumFace(app.wsgi_app, parts)  # type: ignore[method-assign]

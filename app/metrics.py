@@ -40,6 +40,12 @@ PROBLEMS = Counter("plum_problems", "Values that could not be taken as they stan
 REFUSED = Counter("plum_refused", "Posts that were not acknowledged.", ["reason"])
 STARTS_LOST = Counter("plum_starts_lost", "Calls whose start was answered, and could be kept nowhere.")
 PROBES = Counter("plum_probes", "Requests that only asked whether the URL answers.")
+LAST_PROBE = Gauge(
+    "plum_last_probe_timestamp_seconds",
+    "When it was last asked whether a URL of the integration answers.",
+    ["integration"],
+    multiprocess_mode="mostrecent",
+)
 ACK_SECONDS = Histogram(
     "plum_ack_seconds",
     "From a post's first byte in the application to its acknowledgement.",
@@ -129,9 +135,20 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 def exposition() -> bytes:
     """All metrics of all workers in Prometheus' text format."""
+    if metric_memory.is_shared():
+        MEMORY_RATIO.set(metric_memory.fullest())
+    return generate_latest(_of_all_workers())
+
+
+def last_probe(integration: str) -> float | None:
+    """When any worker has last been probed for it; None where none has since the service started."""
+    labels = {"integration": integration}
+    return _of_all_workers().get_sample_value("plum_last_probe_timestamp_seconds", labels)
+
+
+def _of_all_workers() -> CollectorRegistry:
     if not metric_memory.is_shared():
-        return generate_latest(REGISTRY)
-    MEMORY_RATIO.set(metric_memory.fullest())
+        return REGISTRY
     registry = CollectorRegistry()
     registry.register(metric_memory.Collector())
-    return generate_latest(registry)
+    return registry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,8 @@ from uuid import UUID
 
 Json = Any  # what `json.loads` gives
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_NAME = re.compile(r"\w[\w.\-]{0,63}")
 
 
 class Product(StrEnum):
@@ -285,6 +288,14 @@ class Receipt(NamedTuple):
 def networks(text: str) -> tuple[Network, ...]:
     """Those of `10.0.0.0/8,192.168.1.7`. Raises `ValueError`."""
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def checked_name(text: str) -> str:
+    """What an integration or a token may be called. Raises `ValueError` in words."""
+    if not _NAME.fullmatch(text):
+        shown = text if len(text) <= 80 else f"{text[:79]}…"
+        raise ValueError(f"{shown!r}: use 1 to 64 letters, digits, dots, dashes and underscores")
+    return text
 
 
 def hashed(secret: str) -> bytes:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
+from app.addresses import public_url, result_url, start_url
 from app.auditing import log_command
 from app.config import Settings
 from app.errors import ConfigError, StoreUnavailable
@@ -25,7 +26,6 @@ SAMPLE_BODY = (
     "phone_number=16175551234&message_reference=appt-42&call_id=112850593&result=Completed&callee_type=voice"
     "&attempts=1&last_attempt_timestamp=Mon%2C+19+Jul+2004+13%3A46%3A03+-0400&duration=37"
 )
-ADDRESS = "address"  # beside the spool: where `serve` listened last
 
 log = logging.getLogger(__name__)
 
@@ -89,34 +89,6 @@ Neither is shown again. Post a sample result, then see its outcome, on the page 
   curl -d '{SAMPLE_BODY}' '{url}'
   curl -H 'Authorization: Bearer {token}' '{public_url(settings)}/api/v1/outcomes'
 """
-
-
-def result_url(settings: Settings, key: str) -> str:
-    return f"{public_url(settings)}/result/{key}"
-
-
-def start_url(settings: Settings, key: str) -> str:
-    """What Plum's DEV asks when a call connects, and probes before it queues one."""
-    return f"{public_url(settings)}/start/{key}"
-
-
-def public_url(settings: Settings) -> str:
-    """As set, else where `serve` listened last."""
-    if settings.public_url:
-        return settings.public_url
-    try:
-        return (settings.spool_dir / ADDRESS).read_text()
-    except OSError:
-        return "http://127.0.0.1:8000"
-
-
-def remember_address(settings: Settings, bind: str) -> None:
-    """For the `result_url` that later commands print."""
-    host = bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104
-    try:
-        (settings.spool_dir / ADDRESS).write_text(f"http://{host}")
-    except OSError as error:
-        log.warning("where it listens is not kept beside the spool, for commands: %s", error.strerror)
 
 
 def run_gunicorn(listening: socket.socket, workers: int) -> NoReturn:

@@ -27,7 +27,7 @@ LAYERS = [
     ["intake", "store", "plum"],
     ["interpret", "voicexml", "expected", "counting"],
     ["normalise", "products"],
-    ["values", "exports", "identity"],
+    ["values", "exports", "identity", "addresses"],
     ["metrics", "config", "logs"],
     ["terminal", "turns", "metric_memory", "server"],
     ["model", "errors"],
@@ -35,7 +35,7 @@ LAYERS = [
 
 # Within the store, likewise.
 STORE = [
-    ["pages", "records", "csv_rows", "reprocess", "retention", "erasure", "backup"],
+    ["pages", "quarantine", "records", "csv_rows", "reprocess", "retention", "erasure", "backup"],
     ["readings", "removal"],
     ["missing"],
     ["expected"],

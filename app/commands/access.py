@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
 import click
 
-from app import serving, voicexml
+from app import voicexml
+from app.addresses import result_url
 from app.auditing import log_command
 from app.commands.opening import opened
 from app.config import Settings
 from app.errors import NotFound
-from app.model import Network, Product, Scope, networks
+from app.model import Network, Product, Scope, checked_name, networks
 from app.store import integrations, tokens
 from app.terminal import Duration, as_json, example, harmless_lines, print_json, print_rows, print_values, say
 
@@ -198,13 +198,14 @@ def revoke_token(name: str) -> None:
 
 
 def _name(name: str) -> str:
-    if not re.fullmatch(r"[\w][\w.\-]{0,63}", name):
-        raise click.BadParameter(f"{name!r}: use 1 to 64 letters, digits, dots, dashes and underscores")
-    return name
+    try:
+        return checked_name(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _print_integration(settings: Settings, name: str, product: Product | None, key: str, as_json: bool) -> None:
-    url = serving.result_url(settings, key)
+    url = result_url(settings, key)
     if as_json:
         print_json({"name": name, "product": product or "auto", "key": key, "result_url": url})
     else:

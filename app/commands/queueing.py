@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl
 import click
 from werkzeug.datastructures import MultiDict
 
-from app import accounts, factory, serving
+from app import accounts, factory
+from app.addresses import result_url, start_url
 from app.analytics.redial import DESTINATION
 from app.auditing import log_command
 from app.commands.opening import opened
@@ -223,9 +224,7 @@ def _line(settings: Settings, database: Database, name: str, key: str | None) ->
     known = ActiveKeys(database).look(datetime.now(UTC)).get(hashed(key).hex())
     if known is None or known.integration.name != name:
         raise click.UsageError(f"the key opens nothing for {name}; for a new one: integration rotate {name}")
-    return Line(
-        integration, serving.result_url(settings, key), serving.start_url(settings, key), settings.default_region
-    )
+    return Line(integration, result_url(settings, key), start_url(settings, key), settings.default_region)
 
 
 def _client(settings: Settings, integration: Integration) -> Client:

@@ -15,6 +15,7 @@ import click
 
 from app import doctor as checks
 from app import factory, logs, serving
+from app.addresses import remember_address
 from app.analytics import process
 from app.analytics.server import socket_of
 from app.commands.opening import opened
@@ -43,7 +44,7 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
         serving.check(settings, database)
         questions_database(settings).close()
         listening = serving.listen(bind)
-        serving.remember_address(settings, bind)
+        remember_address(settings, bind)
         if welcome:
             click.echo(serving.welcome(settings, database))
     serving.run_gunicorn(listening, workers)

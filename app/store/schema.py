@@ -112,6 +112,16 @@ Index(
     sqlite_where=deliveries.c.start_of.is_not(None),
     postgresql_where=deliveries.c.start_of.is_not(None),
 )
+# Few are quarantined, and a person looks at just these.
+is_quarantined: ColumnElement[bool] = literal_column("deliveries.verdict = 'quarantined'")
+Index(
+    "ix_deliveries_quarantined",
+    deliveries.c.reason,
+    deliveries.c.received_at,
+    deliveries.c.id,
+    sqlite_where=text("verdict = 'quarantined'"),
+    postgresql_where=text("verdict = 'quarantined'"),
+)
 
 outcomes = Table(
     "outcomes",

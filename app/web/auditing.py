@@ -74,7 +74,7 @@ def write(token: Token, path: dict[str, Any], status: int | None) -> None:
         at=at,
         who=token.name,
         what=request.endpoint or "",
-        asked=unrevealing(request.args.items(multi=True)),
+        asked=unrevealing([*request.args.items(multi=True), *g.get("told", ())]),
         record_id=next(filter(None, map(_uuid, path.values())), None),
         remote_addr=storable(peer(request.environ, settings.trusted_proxies)),
         status=status,

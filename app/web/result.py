@@ -186,6 +186,7 @@ def _is_live(environ: Environ, address: Address) -> bool:
 
 def _probed(integration: Integration, address: Address) -> Answer:
     metrics.PROBES.inc()
+    metrics.LAST_PROBE.labels(integration.name).set_to_current_time()
     if address.is_start and integration.script:
         return _heard(integration.script, {})
     return Answer("200 OK", ACKNOWLEDGEMENT)

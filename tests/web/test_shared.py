@@ -8,7 +8,8 @@ from itertools import count
 
 import pytest
 
-from app.web.shared import Shared
+from app.web.shared import Kept, Shared
+from tests.conftest import wait_until
 
 
 def test_who_asks_later_hears_what_is_made_later_and_after_a_pause() -> None:
@@ -51,3 +52,40 @@ def test_a_failure_is_heard_and_the_next_tries_again() -> None:
     with pytest.raises(ValueError, match="away"):
         shared()
     assert shared() == "there"
+
+
+# --- kept
+
+
+def test_what_is_made_at_once_is_never_old() -> None:
+    numbers = count(1)
+    kept = Kept(lambda: next(numbers))
+    assert kept() == 1
+    wait_until(lambda: kept() > 1)
+
+
+def test_what_takes_long_is_told_as_it_was_while_the_next_is_made() -> None:
+    numbers, goes_on = count(1), threading.Event()
+
+    def make() -> int:
+        goes_on.wait()
+        return next(numbers)
+
+    kept = Kept(make)
+    began = time.monotonic()
+    assert [kept(), kept()] == [None, None]
+    assert time.monotonic() - began < 1
+    goes_on.set()
+    wait_until(lambda: kept() == 1)
+    kept._rests_until = 0.0
+    goes_on.clear()
+    assert kept() == 1
+    goes_on.set()
+    wait_until(lambda: kept() == 2)
+
+
+def test_a_failure_leaves_what_was_known_and_is_logged(caplog) -> None:
+    told = iter([1])
+    kept = Kept(lambda: next(told))
+    assert kept() == 1
+    wait_until(lambda: kept() == 1 and "what a page shows cannot be found" in caplog.text)

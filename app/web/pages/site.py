@@ -7,7 +7,7 @@ here is one there too. Numbers are masked; who may see them reveals them, and th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -32,6 +32,7 @@ _POLICY = (
 )
 _ASSET_SECONDS = 3600
 _MAY_BE_EMPTY = ("since", "until", "tz")
+_TOLD = 255  # characters of a form's field that the audit log keeps
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,13 @@ class Blueprint(flask.Blueprint):
 
         return decorate
 
-    def form(self, rule: str, scope: Scope = Scope.ADMIN, when: Logged = Logged.CHANGE) -> Callable[[_View], _View]:
-        """What a form does that is sent to this path. It answers with `seen`, unless it reveals something."""
+    def form(
+        self, rule: str, scope: Scope = Scope.ADMIN, when: Logged = Logged.CHANGE, tells: Sequence[str] = ()
+    ) -> Callable[[_View], _View]:
+        """What a form does that is sent to this path. It answers with `seen`, unless it reveals something.
+
+        The audit log keeps what the fields `tells` hold.
+        """
 
         def decorate(view: _View) -> _View:
             @wraps(view)
@@ -63,18 +69,19 @@ class Blueprint(flask.Blueprint):
                 session.check_form()
                 return view(*args, **kwargs)
 
-            return self.post(rule)(_seen_by(scope, when, cast(_View, checked)))
+            return self.post(rule)(_seen_by(scope, when, cast(_View, checked), tells))
 
         return decorate
 
 
-def _seen_by(scope: Scope, when: Logged, view: _View) -> _View:
+def _seen_by(scope: Scope, when: Logged, view: _View, tells: Sequence[str] = ()) -> _View:
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Response:
         token = session.signed_in()
         if token is None:
             return _to_sign_in()
         g.token, g.reveal = token, False
+        g.told = [(name, request.form[name][:_TOLD]) for name in tells if name in request.form]
         if not token.scope.includes(scope):
             raise Forbidden(f"this needs a token with the scope {scope}; yours has {token.scope}")
         return logged(when, token, lambda: flask.make_response(view(*args, **kwargs)), kwargs)

@@ -54,6 +54,11 @@ def number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,}"
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """`1 call`, `1,200 calls`."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
 def percent(share: float | None) -> str:
     """`41.7 %` of a share of 1."""
     return NOTHING if share is None else f"{share * 100:.1f} %"

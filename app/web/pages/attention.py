@@ -1,0 +1,118 @@
+"""What needs a person: what was not understood, what is missing, who is silent, what is new, how the service is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from flask import Response, request
+from flask.blueprints import BlueprintSetupState
+
+from app.reconciling import GRACE
+from app.store import quarantine
+from app.store.missing import make_due
+from app.store.query.question import Condition, Operator, Question, Records
+from app.web.drift import DriftSchema
+from app.web.pages.site import Blueprint, seen, shown
+from app.web.pages.watch import DRIFT, Watch, found, watch
+from app.web.parts import now, parts
+from app.web.shared import all_of
+
+EXAMPLES = 3
+AT_ONCE = 100  # deliveries that a click reads again
+MOST = 50  # rows of a table
+REASONS = {
+    "cut_short": "The sender hung up before the body was whole",
+    "empty": "There is no body",
+    "no_known_field": "No field of it is one that Plum sends",
+    "not_form": "It says that it is a form, and is none",
+    "not_inflated": "It is compressed, and cannot be inflated",
+    "not_json": "It says that it is JSON, and is none",
+    "not_text": "Its bytes are no text",
+    "not_understood": "It cannot be understood",
+    "not_xml": "It says that it is XML, and is none",
+    "store_refused": "The store does not take its content",
+    "too_deep": "It is nested too deep",
+    "too_large": "It is larger than PLUM_MAX_BODY_BYTES",
+}
+
+blueprint = Blueprint("attention", __name__)
+
+
+class Group(NamedTuple):
+    """Deliveries that were not understood for one reason."""
+
+    reason: str
+    told: str
+    deliveries: int
+    newest: list[dict[str, Any]]
+
+
+@blueprint.record
+def _begin(state: BlueprintSetupState) -> None:
+    state.app.extensions["watch"] = Watch(state.app.extensions["plum"])
+
+
+@blueprint.app_template_global()
+def needs_a_person() -> list[str] | None:
+    """For the home page: nothing where all is well, None where that is not known yet."""
+    return watch().things()
+
+
+@blueprint.page("/attention")
+def show() -> Response:
+    """Each part by itself: one that cannot be told now leaves the others."""
+    kept = watch()
+    drift, missing, silent, states, copy = all_of(kept.drift, kept.missing, kept.silent, kept.states, kept.copy)
+    return shown(
+        "attention.html",
+        groups=found(_groups),
+        at_once=AT_ONCE,
+        read=request.args.get("read", type=int),
+        understood=request.args.get("understood", type=int),
+        asked="asked" in request.args,
+        missing=missing,
+        silent=silent,
+        drift=drift and drift._replace(value=[_new(row) for row in (drift.value or [])[:MOST]]),
+        drift_count=len(drift.value or []) if drift else 0,
+        states=[*(states or []), *([copy] if copy else [])],
+        most=MOST,
+    )
+
+
+@blueprint.form("/attention/reprocess", tells=["reason"])
+def reprocess() -> Response:
+    """The newest of a reason are read again, by today's normaliser."""
+    ids = [row["id"] for row in quarantine.newest(parts().beside, request.form.get("reason", ""), AT_ONCE)]
+    for one in ids:
+        parts().reprocess(one)
+    understood = len(ids) - quarantine.count_among(parts().beside, ids)
+    return seen("attention.show", read=len(ids), understood=understood)
+
+
+@blueprint.form("/attention/reconcile", tells=["integration", "batch"])
+def reconcile() -> Response:
+    """What is missing of a batch is due now, so that housekeeping asks Plum for it within seconds."""
+    batch = request.form.get("batch")
+    of_batch = Condition("batch", Operator.NULL, [True]) if batch is None else _is("batch", batch)
+    of_integration = _is("integration", request.form.get("integration", ""))
+    question = Question(records=Records.EXPECTED_CALLS, conditions=[of_integration, of_batch])
+    make_due(parts().beside, question, now() - GRACE)
+    return seen("attention.show", asked=1)
+
+
+def _is(field: str, value: str) -> Condition:
+    return Condition(field, Operator.EQUAL, [value])
+
+
+def _groups() -> list[Group]:
+    """Of the time that drift is told of."""
+    store = parts().answers
+    counts = quarantine.count_by_reason(store, now() - DRIFT)
+    return [
+        Group(reason, REASONS.get(reason, reason), count, quarantine.newest(store, reason, EXAMPLES))
+        for reason, count in counts.items()
+    ]
+
+
+def _new(row: dict[str, Any]) -> dict[str, Any]:
+    return DriftSchema().record(row, reveal=False)

@@ -1,0 +1,176 @@
+"""What needs a person. Some of it takes seconds to find in a large store, and is found beside the pages."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import pairwise
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from flask import current_app
+
+from app.errors import PlumError
+from app.reconciling import Tally
+from app.store import integrations, missing, quarantine
+from app.store.query.question import Condition, Operator, Question, Records
+from app.web.pages import words
+from app.web.parts import Parts, now
+from app.web.readiness import HUNG_SECONDS
+from app.web.shared import Kept, all_of
+
+DAY = timedelta(days=1)
+USUAL = timedelta(days=14)  # from which it is known how an integration sends
+DRIFT = timedelta(days=30)
+
+_HOUR = timedelta(hours=1)
+_EVERY = Question(records=Records.EXPECTED_CALLS)
+
+_T = TypeVar("_T")
+
+
+class Found(NamedTuple, Generic[_T]):
+    """What was looked for, or what stands against finding it."""
+
+    value: _T | None
+    failure: str | None = None
+
+
+class Silent(NamedTuple):
+    """An integration whose results have stopped."""
+
+    integration: str
+    last_at: datetime  # the hour of its last result
+    pause: timedelta
+    usual: timedelta  # its longest pause before
+
+
+class State(NamedTuple):
+    """How a part of the service is, in words."""
+
+    name: str
+    is_well: bool
+    told: str
+
+
+class Watch:
+    """Each of these is called for the last that is known, None where nothing is yet."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.silent = Kept(partial(found, self._silent))
+        self.drift = Kept(partial(found, self._drift))
+        self.missing = Kept(partial(found, self._missing))
+        self.states = Kept(self._states)
+        self.copy = Kept(self._copy)
+        self._counts = Kept(self._counted)
+
+    def things(self) -> list[str] | None:
+        """What the home page says; None while too little is known."""
+        states, counts, copy, silent = all_of(self.states, self._counts, self.copy, self.silent)
+        if states is None or counts is None:
+            return None
+        told = [*states, *([copy] if copy else [])]
+        return [
+            *(f"{state.name}: {state.told}" for state in told if not state.is_well),
+            *counts,
+            *_told_silent(silent.value or [] if silent else []),
+        ]
+
+    def _silent(self) -> list[Silent]:
+        """Who has sent nothing for a day, and for longer than ever in the fortnight: a pause at each weekend is
+        usual."""
+        known = integrations.list_integrations(self._parts.answers)
+        heard = {row["integration"] for row in self._received(now() - DAY, ["integration"])}
+        quiet = [str(one["name"]) for one in known if not one["disabled_at"] and one["name"] not in heard]
+        hours: dict[str, list[datetime]] = defaultdict(list)
+        of_quiet = Condition("integration", Operator.EQUAL, quiet)
+        for row in self._received(now() - USUAL, ["integration", "hour"], of_quiet) if quiet else []:
+            hours[row["integration"]].append(row["hour"])
+        told = [_pauses(name, sorted(hours[name]), now()) for name in sorted(hours)]
+        return [one for one in told if one.pause > max(one.usual, DAY - _HOUR)]
+
+    def _received(self, since: datetime, group_by: list[str], *more: Condition) -> list[dict[str, Any]]:
+        conditions = [Condition("received_at", Operator.GTE, [since]), *more]
+        question = Question(records=Records.OUTCOMES, conditions=conditions)
+        return self._parts.answering.summarise(question, group_by, UTC)
+
+    def _drift(self) -> list[dict[str, Any]]:
+        return self._parts.answering.drift(now() - DRIFT, {})
+
+    def _missing(self) -> list[Tally]:
+        """By batch, the most missing first."""
+        return sorted(self._parts.missing(_EVERY), key=lambda tally: -tally.missing)
+
+    def _states(self) -> list[State]:
+        """Of store, spool and housekeeping."""
+        lines = [line.partition(": ") for line in self._parts.readiness().lines]
+        first = {name: told for name, _, told in reversed(lines)}  # further ones tell what costs no delivery
+        backlog = self._parts.spool.backlog()
+        oldest = words.duration(backlog.oldest_seconds)
+        waiting = words.counted(backlog.deliveries, "delivery waits", "deliveries wait")
+        aside = words.counted(backlog.aside, "file is", "files are")
+        spool = [first["spool"]] if first["spool"] != "ok" else []
+        spool += [f"{waiting} in it, the oldest for {oldest}"] if backlog.deliveries else []
+        spool += (
+            [f"{aside} set aside; see docs/operations.md, then: plum-outcomes spool retry"] if backlog.aside else []
+        )
+        return [
+            State("Store", first["store"] == "ok", _said(first["store"], "takes deliveries")),
+            State("Spool", not spool, "; ".join(spool) or "nothing waits in it"),
+            self._housekeeping(),
+        ]
+
+    def _housekeeping(self) -> State:
+        age = self._parts.heartbeat()
+        if age is None:
+            return State("Housekeeping", False, "does not run; start it: plum-outcomes housekeeping")
+        return State("Housekeeping", age <= HUNG_SECONDS, f"last went on {words.duration(age)} ago")
+
+    def _copy(self) -> State:
+        """Whether it answers a question."""
+        nobody = Condition("id", Operator.NULL, [True])
+        question = Question(records=Records.OUTCOMES, conditions=[nobody])
+        asked = found(lambda: self._parts.answering.summarise(question, [], UTC))
+        return State(
+            "Analytical copy", asked.failure is None, asked.failure or "answers, and holds what the store does"
+        )
+
+    def _counted(self) -> list[str]:
+        """Of what was not understood and what is missing. That the store is away is told by its state."""
+        store = self._parts.answers
+        quarantined = sum((found(partial(quarantine.count_by_reason, store, now() - DAY)).value or {}).values())
+        late = found(partial(missing.count_missing, store)).value or 0
+        told = [
+            (quarantined, "delivery", "deliveries", "of the last day could not be understood"),
+            (late, "expected result is", "expected results are", "missing"),
+        ]
+        return [f"{words.counted(number, one, many)} {what}" for number, one, many, what in told if number]
+
+
+def watch() -> Watch:
+    """The running app's."""
+    kept: Watch = current_app.extensions["watch"]
+    return kept
+
+
+def found(look: Callable[[], _T]) -> Found[_T]:
+    try:
+        return Found(look())
+    except PlumError as error:
+        return Found(None, str(error))
+
+
+def _told_silent(silent: list[Silent]) -> Iterator[str]:
+    for one in silent:
+        yield f"{one.integration} has sent nothing for {words.duration(one.pause.total_seconds())}"
+
+
+def _pauses(integration: str, hours: list[datetime], at: datetime) -> Silent:
+    usual = max((later - earlier for earlier, later in pairwise(hours)), default=timedelta(0))
+    return Silent(integration, hours[-1], at - hours[-1] - _HOUR, usual)
+
+
+def _said(line: str, well: str) -> str:
+    return well if line == "ok" else line
