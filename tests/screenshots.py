@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from app.plum.simulator import Target, campaign, noise, run
 from tests.conftest import wait_until
 from tests.system.browser import analyst, chromium
 from tests.system.conftest import Service
 
-CALLS = 1500
+DAYS = 20
+CALLS = 120  # of each product a day, and fewer the longer ago
 PICTURES = {
-    "overview": ("/?period=7-days", "light", 1280, 900),
-    "calls": ("/calls?disposition=answered&answered_by=human", "light", 1280, 800),
-    "call": ("/calls/{id}", "light", 1280, 900),
-    "attention": ("/attention", "dark", 1280, 800),
+    "overview": ("/?period=7-days", "light", 1080, 760),
+    "calls": ("/calls?disposition=answered&answered_by=human", "light", 1080, 640),
+    "call": ("/calls/{id}", "light", 1080, 760),
+    "attention": ("/attention", "dark", 1080, 640),
 }
 PAGES = {
     "overview": "/?period=7-days",
@@ -44,13 +47,21 @@ def make(directory: Path, pictures: dict[str, tuple[str, str, int, int]]) -> Non
         service.token = service.new_token("Ada", "admin")
         service.start()
         try:
-            for name, product in (("reminders", "dev"), ("surveys", "insight"), ("collections", "fuse")):
-                url = service.sender(name, product).result_url
-                service.ok("simulate", "--calls", str(CALLS), "--misbehave", "--result-url", f"{product}={url}")
+            senders = (("reminders", "dev"), ("surveys", "insight"), ("collections", "fuse"))
+            targets = [Target(service.sender(name, product).result_url, product) for name, product in senders]
+            for days in range(1, DAYS):
+                play(targets, days)
             wait_until(lambda: service.get("summary").status == 200, 60)
             shoot(service, directory, pictures)
         finally:
             service.stop()
+
+
+def play(targets: list[Target], days: int) -> None:
+    """Calls of so many days ago."""
+    count, base = CALLS * 3 * (DAYS - days // 2) // DAYS, datetime.now(UTC) - timedelta(days=days)
+    calls = campaign(targets, count, seed=days, misbehave=True, base=base)
+    run(calls, noise(targets, 10, seed=days), 8, lambda posted: None, 30)
 
 
 def shoot(service: Service, directory: Path, pictures: dict[str, tuple[str, str, int, int]]) -> None:
