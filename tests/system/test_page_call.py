@@ -150,7 +150,7 @@ def test_what_was_expected_and_how_it_is_told_from_others_is_said(sender: Sender
         "integration": sender.name,
         "reference": "appt-9",
         "phone_number": f"+{PHONE}",
-        "metadata": {"patient": "7"},
+        "metadata": {"patient": "7", "callback_at": "tomorrow", "wait_seconds": [1]},
     }
     headers = {"Authorization": f"Bearer {admin_token}", "Content-Type": "application/json"}
     asked = sender.service.request("POST", "/api/v1/expected-calls", json.dumps(call).encode(), headers)
@@ -160,7 +160,7 @@ def test_what_was_expected_and_how_it_is_told_from_others_is_said(sender: Sender
     assert "It was expected" in page
     assert "its result has come" in page
     assert "By the reference in its result_url" in page
-    assert "Patient" in page
+    assert "callback_at" in page
     with sender.service.sql() as connection:
         connection.execute(f"DELETE FROM expected_calls WHERE integration = '{sender.name}'")
 

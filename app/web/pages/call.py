@@ -20,8 +20,8 @@ from app.web.pages.site import Blueprint, may, seen, shown
 from app.web.parts import parts
 from app.web.schemas import DeliverySchema, ExpectedCallSchema, OutcomeSchema
 
-MOST = 20  # deliveries on a page; each is read again for it
-MAX_TEXT = 20_000  # characters of a body
+MOST = 10  # deliveries on a page; each is read again for it
+MAX_TEXT = 40_000  # characters of all bodies on it
 
 # What Plum's times mean; the events, and what is made of them, tell themselves.
 _MOMENTS = {
@@ -98,7 +98,7 @@ def _page(outcome_id: str) -> Response:
         record=record,
         facts={name: value for name, value in record.items() if name not in _LEFT_OUT},
         timeline=_timeline(row, found, expected),
-        deliveries=[_understood(one) for one in found[:MOST]],
+        deliveries=[_understood(one, MAX_TEXT // len(found)) for one in found[:MOST]],
         more=len(found) > MOST,
         expected=[schema_of(ExpectedCallSchema).record(one) for one in expected],
         told=told,
@@ -146,7 +146,7 @@ def _arrival(delivery: Mapping[str, Any]) -> str:
     return f"A delivery came: {delivery['verdict']}"
 
 
-def _understood(row: Mapping[str, Any]) -> Understood:
+def _understood(row: Mapping[str, Any], most: int = MAX_TEXT) -> Understood:
     """What the delivery says by itself, as today's normaliser reads it."""
     record = schema_of(DeliverySchema).record(row)
     try:
@@ -156,7 +156,7 @@ def _understood(row: Mapping[str, Any]) -> Understood:
     outcome = parts().read(delivery).outcome
     reading = schema_of(OutcomeSchema).record(outcome._asdict() | _listed(outcome)) if outcome else {}
     text = _text(delivery) if g.reveal else None
-    return Understood(record, reading, text and text[:MAX_TEXT], len(text or "") > MAX_TEXT)
+    return Understood(record, reading, text and text[:most], len(text or "") > most)
 
 
 def _listed(outcome: Any) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def show() -> Response:
     )
 
 
-@blueprint.form("/calls/export", Scope.READ, Logged.ALWAYS)
+@blueprint.form("/calls/export", Scope.READ, Logged.ALWAYS, tells=["format", "reveal"])
 def export() -> Response:
     """The calls that the list shows, all of them, with these columns; numbers are whole where that is asked for."""
     form = request.form.get("format", "csv")
@@ -130,7 +130,10 @@ def export() -> Response:
     g.reveal = may(Scope.REVEAL) and ("reveal" in request.form or records == REDIAL)
     left_out = ("cursor", "limit", "count", *(["fields"] if records == REDIAL else []))
     given = parameters(*left_out)
-    return made(wanted(records, given, reveal=g.reveal), records, form, list(given.items(multi=True)))
+    found = wanted(records, given, reveal=may(Scope.REVEAL))
+    if revealing(found.question) and not g.reveal:
+        raise Forbidden("this list is asked for by a number, so its export has whole ones: tick “with whole numbers”")
+    return made(found, records, form, list(given.items(multi=True)))
 
 
 def _listed() -> MultiDict[str, str]:

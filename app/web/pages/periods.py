@@ -18,6 +18,8 @@ from app.web.fields import parse_moment
 
 USUAL = "30-days"
 _DAY = timedelta(days=1)
+_HOUR = timedelta(hours=1)
+_QUARTER = timedelta(minutes=15)  # no zone's clock changes in the midst of one
 _DAYS = {"7-days": 7, USUAL: 30, "90-days": 90, "year": 365}
 NAMES = ["today", "yesterday", *_DAYS, "all"]
 
@@ -46,7 +48,7 @@ class Period(NamedTuple):
         return Period(self.since - length, until - length)
 
     def within(self, other: Period) -> Period:
-        return Period(max(self.since, other.since), min(self.until, other.until))
+        return Period(max(self.since, other.since, key=_utc), min(self.until, other.until, key=_utc))
 
 
 class Unit(StrEnum):
@@ -116,9 +118,24 @@ def start(moment: datetime, unit: Unit, zone: tzinfo) -> datetime:
 def following(mark: datetime, unit: Unit, zone: tzinfo) -> datetime:
     """When the next mark begins."""
     if unit is Unit.HOUR:
-        return mark + timedelta(hours=1)
+        quarters = (mark + number * _QUARTER for number in range(1, 9))
+        return next(at for at in quarters if _begins_hour(at, mark, zone))
     day = _FIRST[unit](mark.astimezone(zone).date() + timedelta(days=_AT_LEAST_ONE[unit]))
     return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def _begins_hour(at: datetime, mark: datetime, zone: tzinfo) -> bool:
+    """Whether the clock shows another hour than at the mark, or the same one anew.
+
+    One that it leaves early by half an hour, and enters again, is one, as in a summary.
+    """
+    wall, before = at.astimezone(zone), mark.astimezone(zone)
+    return (wall.date(), wall.hour) != (before.date(), before.hour) or (at - mark >= _HOUR and not wall.minute)
+
+
+def _utc(moment: datetime) -> datetime:
+    """Times of one zone are compared by what the clock shows, which an hour that occurs twice does not order."""
+    return moment.astimezone(UTC)
 
 
 def marks(period: Period, unit: Unit) -> Iterator[Period]:

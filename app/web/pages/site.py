@@ -64,12 +64,7 @@ class Blueprint(flask.Blueprint):
         """
 
         def decorate(view: _View) -> _View:
-            @wraps(view)
-            def checked(*args: Any, **kwargs: Any) -> Any:
-                session.check_form()
-                return view(*args, **kwargs)
-
-            return self.post(rule)(_seen_by(scope, when, cast(_View, checked), tells))
+            return self.post(rule)(_seen_by(scope, when, view, tells))
 
         return decorate
 
@@ -84,6 +79,8 @@ def _seen_by(scope: Scope, when: Logged, view: _View, tells: Sequence[str] = ())
         g.told = [(name, request.form[name][:_TOLD]) for name in tells if name in request.form]
         if not token.scope.includes(scope):
             raise Forbidden(f"this needs a token with the scope {scope}; yours has {token.scope}")
+        if request.method == "POST":
+            session.check_form()
         return logged(when, token, lambda: flask.make_response(view(*args, **kwargs)), kwargs)
 
     return cast(_View, guarded)

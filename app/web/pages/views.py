@@ -24,7 +24,7 @@ blueprint = Blueprint("views", __name__)
 _SCHEMA = ListSchema.about(OutcomeSchema)
 
 
-@blueprint.form("/views", Scope.READ)
+@blueprint.form("/views", Scope.READ, tells=["name"])
 def save() -> Response:
     """What the list asks, under a name."""
     name = (storable(request.form.get("name", "")) or "").strip()
@@ -33,7 +33,7 @@ def save() -> Response:
     return redirect(f"/calls?{urlencode(pairs)}", 303)  # type: ignore[return-value]
 
 
-@blueprint.form("/views/remove", Scope.READ)
+@blueprint.form("/views/remove", Scope.READ, tells=["name"])
 def remove() -> Response:
     saved_views.remove_view(parts().beside, request.form.get("name", ""))
     return seen("calls.show")
