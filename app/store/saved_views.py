@@ -10,7 +10,7 @@ from app.errors import Contradicts, Exists, NotFound
 from app.store.database import Database
 from app.store.schema import saved_views
 
-MOST = 200
+MOST = 50
 
 
 def add_view(database: Database, name: str, asked: str, made_by: str, now: datetime) -> None:
@@ -23,11 +23,14 @@ def add_view(database: Database, name: str, asked: str, made_by: str, now: datet
         connection.execute(insert(saved_views).values(name=name, asked=asked, made_by=made_by, made_at=now))
 
 
-def remove_view(database: Database, name: str) -> None:
-    """Raises `NotFound`."""
+def remove_view(database: Database, name: str, made_by: str | None) -> None:
+    """One made by this token; by any where None is given. Raises `NotFound`."""
+    mine = saved_views.c.name == name
+    if made_by is not None:
+        mine &= saved_views.c.made_by == made_by
     with database.writing() as connection:
-        if connection.execute(delete(saved_views).where(saved_views.c.name == name)).rowcount == 0:
-            raise NotFound(f"no view is named {name}")
+        if connection.execute(delete(saved_views).where(mine)).rowcount == 0:
+            raise NotFound(f"no view of yours is named {name}; others are removed by who made them, or by an admin")
 
 
 def list_views(database: Database) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -95,6 +96,22 @@ def test_a_view_is_saved_under_a_name_for_all_and_removed(browser: Browser, read
         expect(other.page.get_by_role("link", name="<b>Busy in the east</b>")).to_have_count(0)
 
 
+def test_who_may_only_read_removes_no_view_of_others(
+    browser: Browser, reader: Analyst, calls: Sender, read_token: str
+) -> None:
+    page = reader.open(f"/calls?integration={calls.name}")
+    page.get_by_text("Save this view").click()
+    page.get_by_label("Name").fill("Not theirs")
+    page.get_by_role("button", name="Save").click()
+    with analyst(browser, calls.service, read_token) as other:
+        theirs = other.open(f"/calls?integration={calls.name}")
+        expect(theirs.get_by_role("link", name="Not theirs")).to_have_count(1)
+        expect(theirs.get_by_role("button", name="Remove this view")).to_have_count(0)
+        base, csrf = f"http://127.0.0.1:{calls.service.port}", theirs.locator("input[name=csrf]").first.input_value()
+        assert theirs.request.post(f"{base}/views/remove", form={"csrf": csrf, "name": "Not theirs"}).status == 404
+    page.get_by_role("button", name="Remove this view").click()
+
+
 def test_no_view_is_saved_that_holds_a_number(reader: Analyst, calls: Sender) -> None:
     page = reader.open(f"/calls?phone_number=%2B{PHONE}")
     page.get_by_text("Save this view").click()
@@ -137,7 +154,14 @@ def test_an_export_works_without_scripts(browser: Browser, calls: Sender) -> Non
         page.get_by_label("Take these").select_option("ndjson")
         with page.expect_download() as caught:
             page.get_by_role("button", name="Export").click()
-        assert len(Path(caught.value.path()).read_text().splitlines()) == 70
+        lines = [json.loads(line) for line in Path(caught.value.path()).read_text().splitlines()]
+        assert len(lines) == 70
+        shown = ["ended_at", "phone_number", "disposition", "callee_type", "attempts", "duration_seconds"]
+        assert list(lines[0]) == [*shown, "integration", "batch"]
+        page.get_by_label("with all columns").check()
+        with page.expect_download() as caught:
+            page.get_by_role("button", name="Export").click()
+        assert list(json.loads(Path(caught.value.path()).read_text().splitlines()[0])) == list(calls.outcomes()[0])
 
 
 def test_a_call_that_comes_is_told_and_moves_nothing(reader: Analyst, calls: Sender) -> None:

@@ -363,10 +363,10 @@ def test_what_stands_in_several_fields_leads_to_the_list_of_each(client) -> None
     assert re.findall(r"</a>: (\d+ calls?)", answer.text) == ["1 call", "2 calls"]
 
 
-def test_a_delivery_of_no_call_is_told(client) -> None:
-    answer = client.get(f"/search?q={uuid5(UUID(int=7), 'unreadable')}")
-    assert "A delivery of no call" in answer.text
-    assert "Quarantined" in answer.text
+def test_a_delivery_of_no_call_is_shown_itself(client) -> None:
+    key = uuid5(UUID(int=7), "unreadable")
+    assert _led_to(client, str(key)) == f"/deliveries/{key}"
+    assert "Quarantined" in _page(client, f"/deliveries/{key}")
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,8 @@ def _understood(row: Mapping[str, Any], most: int = MAX_TEXT) -> Understood:
 
 def _listed(outcome: Any) -> dict[str, Any]:
     """What a row has as lists of objects."""
-    return {name: [one._asdict() for one in getattr(outcome, name)] for name in ("events", "problems")}
+    events = [{"event": one.event, "at": one.at and f"{one.at:%Y-%m-%dT%H:%M:%SZ}"} for one in outcome.events]
+    return {"events": events, "problems": [one._asdict() for one in outcome.problems]}
 
 
 def _text(delivery: Delivery) -> str:

@@ -94,7 +94,8 @@ def show() -> Response:
     """A page of the list that the parameters ask for."""
     given: Asked = asked(_listed(), _SCHEMA)
     permit(given.question, reveal=may(Scope.REVEAL))
-    if revealing(given.question):  # the numbers shown are masked, but were asked for
+    numbers = revealing(given.question)
+    if numbers:  # those shown are masked, but were asked for
         write(token(), {}, 200)
     columns = given.fields or COLUMNS
     facets, total, told = _facets(given.question)
@@ -114,7 +115,8 @@ def show() -> Response:
         told=told,
         forms=list(CONTENT_TYPES),
         question=urlencode(list(parameters("cursor", "limit").items(multi=True))),
-        live=urlencode(list(parameters("sort", *_PAGING).items(multi=True))),
+        # The API shows who is signed in no list that is asked for by a number.
+        live=None if numbers else urlencode(list(parameters("sort", *_PAGING).items(multi=True))),
         may_redial=may(Scope.REVEAL),
         views=saved_views.list_views(parts().answers),
     )
@@ -130,6 +132,8 @@ def export() -> Response:
     g.reveal = may(Scope.REVEAL) and ("reveal" in request.form or records == REDIAL)
     left_out = ("cursor", "limit", "count", *(["fields"] if records == REDIAL else []))
     given = parameters(*left_out)
+    if records != REDIAL and "whole" not in request.form and "fields" not in given:
+        given.setlist("fields", COLUMNS)
     found = wanted(records, given, reveal=may(Scope.REVEAL))
     if revealing(found.question) and not g.reveal:
         raise Forbidden("this list is asked for by a number, so its export has whole ones: tick “with whole numbers”")

@@ -20,6 +20,7 @@ from app.web.parts import now, parts
 
 NAME = "simulated"
 
+_GRACE = timedelta(minutes=10)  # in which a campaign under way ends
 _LOOPBACK = networks("127.0.0.0/8,::1")
 
 blueprint = Blueprint("demonstration", __name__)
@@ -55,4 +56,4 @@ def _key() -> str:
     try:
         return integrations.add_integration(parts().beside, NAME, None, now())
     except Exists:
-        return integrations.rotate_integration(parts().beside, NAME, timedelta(0), now())[1]
+        return integrations.rotate_integration(parts().beside, NAME, _GRACE, now())[1]

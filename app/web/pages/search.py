@@ -14,7 +14,7 @@ from uuid import UUID
 from flask import Response, g, redirect, request
 
 from app.errors import CopyUnavailable, NotFound
-from app.model import Scope
+from app.model import Scope, Verdict
 from app.store import records
 from app.store.query.question import Condition, Operator, Order, Question, Records
 from app.values import Odd, phone, storable
@@ -63,7 +63,7 @@ def show() -> Response:
 
 
 def _by_id(text: str) -> Response | None:
-    """The call with this id, or the one that a delivery with this id is about."""
+    """The call with this id, or the one that a delivery with this id is about, else that delivery."""
     try:
         key = UUID(text)
     except ValueError:
@@ -74,9 +74,9 @@ def _by_id(text: str) -> Response | None:
         delivery = _record(Records.DELIVERIES, key)
     if delivery is None:
         return None
-    if delivery["outcome_id"]:
+    if delivery["outcome_id"] and delivery["verdict"] != Verdict.STARTED:
         return _to(f"/calls/{delivery['outcome_id']}")
-    return shown("search.html", text=text, delivery=delivery)
+    return _to(f"/deliveries/{key}")
 
 
 def _record(kind: Records, key: UUID) -> dict[str, Any] | None:

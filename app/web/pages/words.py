@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -62,6 +63,11 @@ def counted(number: int, one: str, many: str) -> str:
 def percent(share: float | None) -> str:
     """`41.7 %` of a share of 1."""
     return NOTHING if share is None else f"{share * 100:.1f} %"
+
+
+def as_json(value: Any) -> str:
+    """As it was sent: letters stand for themselves."""
+    return json.dumps(value, ensure_ascii=False, indent=1, default=str)
 
 
 def name(word: Any) -> str:

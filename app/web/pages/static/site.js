@@ -8,18 +8,35 @@ const MOST = 200000; // calls of an export that this page holds; the browser's o
 // What has come is told and not shown at once, so that nothing moves under the reader's eyes.
 for (const place of document.querySelectorAll("[data-live]")) {
   const seen = new Set();
-  const source = new EventSource(place.dataset.live);
-  source.onopen = () => { place.dataset.joined = ""; };
-  source.onmessage = (event) => {
-    seen.add(JSON.parse(event.data).id);
-    if ("empty" in place.dataset) location.reload();
+  let source = null;
+
+  function listen() {
+    source = new EventSource(place.dataset.live);
+    source.onopen = () => { place.dataset.joined = ""; };
+    source.onmessage = (event) => {
+      seen.add(JSON.parse(event.data).id);
+      if ("empty" in place.dataset) location.reload();
+      offer(seen.size === 1 ? "1 call is new or has changed: show it" : `${numbers.format(seen.size)} calls are new or have changed: show them`);
+    };
+  }
+
+  function offer(text) {
     const show = document.createElement("a");
     show.href = location.href;
-    show.textContent = seen.size === 1 ? "1 call is new or has changed: show it" : `${numbers.format(seen.size)} calls are new or have changed: show them`;
+    show.textContent = text;
     show.onclick = () => { location.reload(); return false; };
     place.replaceChildren(show);
-  };
+  }
+
+  // A browser has six connections for all of its tabs, so one that nobody looks at holds none.
+  document.addEventListener("visibilitychange", () => {
+    source.close();
+    if (document.hidden) return;
+    listen();
+    if (!seen.size) offer("Calls may have come while this page was out of sight: show them");
+  });
   addEventListener("pagehide", () => source.close());
+  listen();
 }
 
 for (const form of document.querySelectorAll("form.export")) {
