@@ -72,6 +72,12 @@ def test_a_form_needs_the_mark_of_its_own_sign_in(service: Service, read_token: 
     assert form(service, "/sign-out", held, csrf="é").status == 403
 
 
+def test_a_form_of_who_was_signed_out_is_refused_and_counted(service: Service) -> None:
+    answer = form(service, "/views", {}, name="any", asked="")
+    assert answer.status == 401
+    assert b"nothing was done" in answer.body
+
+
 def test_signing_out_forgets_the_token(service: Service) -> None:
     answer = form(service, "/sign-out", cookie(service), csrf=csrf(service))
     assert (answer.status, answer.headers["Location"]) == (303, "/sign-in")

@@ -108,6 +108,8 @@ def test_numbers_and_bodies_are_hidden_until_revealed_and_the_log_says_so(sender
     assert status == 200
     assert f"+{PHONE}" in page
     assert html.escape(dev_body().decode()) in page
+    again = sender.service.request("GET", f"{path}/reveal", None, {"Cookie": f"{COOKIE}={sender.service.token}"})
+    assert (again.status, again.headers["Location"]) == (303, path)
     assert PHONE[4:] not in opened(sender, f"/deliveries/{delivery}")
     assert PHONE in pressed(sender, f"/deliveries/{delivery}/reveal", path)[1]
     entries = sender.service.get("audit", admin_token, limit=2).json()["data"]

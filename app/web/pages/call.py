@@ -59,6 +59,17 @@ def show(outcome_id: str) -> Response:
     return _page(outcome_id)
 
 
+@blueprint.page("/calls/<outcome_id>/reveal")
+def show_masked(outcome_id: str) -> Response:
+    """Who comes back to the address of what was revealed sees it masked again."""
+    return seen("call.show", outcome_id=outcome_id)
+
+
+@blueprint.page("/deliveries/<delivery_id>/reveal")
+def show_delivery_masked(delivery_id: str) -> Response:
+    return seen("call.show_delivery", delivery_id=delivery_id)
+
+
 @blueprint.form("/calls/<outcome_id>/reveal", Scope.REVEAL, Logged.ALWAYS)
 def reveal(outcome_id: str) -> Response:
     """The same page with numbers and bodies; a form, so that neither a link nor a reload reveals anything."""

@@ -153,7 +153,7 @@ def show() -> Response:
         ends = _ends()
         newest = _newest()
     if ends is None:
-        return shown("overview.html", is_empty=True)
+        return shown("overview.html", is_empty=True, live="")
     filters: Asked = asked(parameters(*_TIME), _SCHEMA)
     period = periods.chosen(request.args, zone(), now(), periods.whole_days(ends.oldest, ends.newest, zone()))
     chosen = Chosen(filters.question.conditions, period, zone())
@@ -170,6 +170,7 @@ def show() -> Response:
         elsewhere=here(period=None, **newest_days.parameters),
         newest_at=ends.newest,
         all_link=chosen.link(),
+        live=urlencode(list(parameters(*_TIME).items(multi=True))),
         **_answers(chosen),
     )
 

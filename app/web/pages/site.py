@@ -87,8 +87,10 @@ def _seen_by(scope: Scope, when: Logged, view: _View, tells: Sequence[str] = ())
 
 
 def _to_sign_in() -> Response:
-    """And from there to the page that was asked for, where that is one that can be asked for again."""
-    asked = request.full_path.rstrip("?") if request.method == "GET" else "/"
+    """And from there to the page that was asked for. A form is refused, since it cannot be asked for again."""
+    if request.method == "POST":
+        return shown("sign_in.html", 401, next="/", wrong="You were signed out meanwhile, so nothing was done.")
+    asked = request.full_path.rstrip("?")
     return cast(Response, redirect(url_for("sign_in.show", next=None if asked == "/" else asked), 303))
 
 
