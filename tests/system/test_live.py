@@ -182,7 +182,8 @@ def test_writers_at_once_and_one_who_commits_late_are_all_told_once(
         # As ingest does, but slowly: the change is noted in a transaction that stays open.
         held.execute(
             "INSERT INTO changes (id, changed_at, outcome_ids) SELECT pg_current_xact_id()::text::bigint, "
-            "now(), decode(replace(id::text, '-', ''), 'hex') FROM outcomes WHERE call_id = 'late'"
+            "now(), decode(replace(id::text, '-', ''), 'hex') FROM outcomes "
+            f"WHERE call_id = 'late' AND integration = '{sender.name}'"
         )
         threads = [
             threading.Thread(target=lambda writer=writer: [post(sender, f"{writer}-{n}") for n in range(20)])

@@ -65,6 +65,7 @@ class Chosen:
     """What the address asks for: some calls of a period, in the time of a zone."""
 
     conditions: Sequence[Condition]
+    kept: Mapping[str, list[str]]  # the parameters of these calls, whichever their time
     period: Period
     zone: tzinfo
 
@@ -77,8 +78,7 @@ class Chosen:
 
     def link(self, period: Period | None = None, **narrower: str | list[str] | None) -> str | None:
         """The list of these calls, narrowed down; None where that takes too long a text."""
-        kept = dict(parameters(*_TIME).lists())
-        args = {**kept, **(period or self.period).parameters, **narrower}
+        args = {**self.kept, **(period or self.period).parameters, **narrower}
         given = {name: text for name, text in args.items() if text is not None}
         link = f"/calls?{urlencode(given, doseq=True, safe=',/')}"
         return link if len(link) <= _LONG else None
@@ -156,7 +156,7 @@ def show() -> Response:
         return shown("overview.html", is_empty=True, live="")
     filters: Asked = asked(parameters(*_TIME), _SCHEMA)
     period = periods.chosen(request.args, zone(), now(), periods.whole_days(ends.oldest, ends.newest, zone()))
-    chosen = Chosen(filters.question.conditions, period, zone())
+    chosen = Chosen(filters.question.conditions, dict(parameters(*_TIME).lists()), period, zone())
     newest_days = periods.whole_days(ends.newest, ends.newest, zone(), least=30)
     return shown(
         "overview.html",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
+from itertools import count
 from typing import NamedTuple
 
 from marshmallow import ValidationError
@@ -18,7 +19,6 @@ from app.web.fields import parse_moment
 
 USUAL = "30-days"
 _DAY = timedelta(days=1)
-_HOUR = timedelta(hours=1)
 _QUARTER = timedelta(minutes=15)  # no zone's clock changes in the midst of one
 _DAYS = {"7-days": 7, USUAL: 30, "90-days": 90, "year": 365}
 NAMES = ["today", "yesterday", *_DAYS, "all"]
@@ -111,26 +111,27 @@ def start(moment: datetime, unit: Unit, zone: tzinfo) -> datetime:
     """When the mark of this moment begins, in UTC, which tells an hour that the clock shows twice apart."""
     local = moment.astimezone(zone)
     if unit is Unit.HOUR:
-        return local.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
+        at = moment.astimezone(UTC)
+        at = at.replace(minute=at.minute // 15 * 15, second=0, microsecond=0)
+        return next(one for one in (at - number * _QUARTER for number in count()) if _begins_hour(one, zone))
     return datetime.combine(_FIRST[unit](local.date()), time(), zone).astimezone(UTC)
 
 
 def following(mark: datetime, unit: Unit, zone: tzinfo) -> datetime:
     """When the next mark begins."""
     if unit is Unit.HOUR:
-        quarters = (mark + number * _QUARTER for number in range(1, 9))
-        return next(at for at in quarters if _begins_hour(at, mark, zone))
+        return next(one for one in (mark + number * _QUARTER for number in count(1)) if _begins_hour(one, zone))
     day = _FIRST[unit](mark.astimezone(zone).date() + timedelta(days=_AT_LEAST_ONE[unit]))
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
-def _begins_hour(at: datetime, mark: datetime, zone: tzinfo) -> bool:
-    """Whether the clock shows another hour than at the mark, or the same one anew.
+def _begins_hour(at: datetime, zone: tzinfo) -> bool:
+    """Whether the clock shows a full hour then, or has come into another one.
 
-    One that it leaves early by half an hour, and enters again, is one, as in a summary.
+    An hour that it leaves early by half an hour, and enters again, is one, as in a summary.
     """
-    wall, before = at.astimezone(zone), mark.astimezone(zone)
-    return (wall.date(), wall.hour) != (before.date(), before.hour) or (at - mark >= _HOUR and not wall.minute)
+    wall, before = at.astimezone(zone), (at - _QUARTER).astimezone(zone)
+    return not wall.minute or (wall.date(), wall.hour) != (before.date(), before.hour)
 
 
 def _utc(moment: datetime) -> datetime:
