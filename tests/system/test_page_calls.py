@@ -50,10 +50,12 @@ def test_a_list_shows_what_the_api_shows_page_by_page(reader: Analyst, calls: Se
     shown = reader.rows()
     assert len(shown) == 50
     reader.page.get_by_role("link", name="More →").click()
+    expect(reader.page.locator("tbody tr")).to_have_count(20)
     shown += reader.rows()
     assert [row[0] for row in shown] == [one["message_reference"] for one in calls.outcomes()]
     assert {row[2] for row in shown} == {"+1617•••1234"}
     reader.page.get_by_role("link", name="← Before").click()
+    expect(reader.page.locator("tbody tr")).to_have_count(50)
     assert reader.rows() == shown[:50]
 
 
@@ -74,7 +76,9 @@ def test_facets_count_as_the_api_does_and_narrow_the_list(reader: Analyst, calls
 def test_a_view_is_its_address(browser: Browser, reader: Analyst, calls: Sender) -> None:
     page = reader.open(f"/calls?integration={calls.name}&tz=America/New_York")
     page.get_by_role("link", name="Attempts").click()
+    expect(page.locator("th[aria-sort]")).to_have_text("Attempts ↓")
     page.locator("aside").get_by_role("link", name="Answered").first.click()
+    expect(page.locator("h1")).to_have_text("Calls 56")
     with analyst(browser, calls.service) as other:
         other.open(page.url.partition(str(calls.service.port))[2])
         assert other.rows() == reader.rows()
@@ -88,6 +92,7 @@ def test_a_view_is_saved_under_a_name_for_all_and_removed(browser: Browser, read
     page.get_by_text("Save this view").click()
     page.get_by_label("Name").fill("<b>Busy in the east</b>")
     page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("button", name="Remove this view")).to_be_visible()
     with analyst(browser, calls.service) as other:
         other.open("/calls").get_by_role("link", name="<b>Busy in the east</b>").click()
         expect(other.page.locator("h1")).to_have_text(f"Calls {len(shown)}")
@@ -103,6 +108,7 @@ def test_who_may_only_read_removes_no_view_of_others(
     page.get_by_text("Save this view").click()
     page.get_by_label("Name").fill("Not theirs")
     page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("button", name="Remove this view")).to_be_visible()
     with analyst(browser, calls.service, read_token) as other:
         theirs = other.open(f"/calls?integration={calls.name}")
         expect(theirs.get_by_role("link", name="Not theirs")).to_have_count(1)
@@ -110,6 +116,7 @@ def test_who_may_only_read_removes_no_view_of_others(
         base, csrf = f"http://127.0.0.1:{calls.service.port}", theirs.locator("input[name=csrf]").first.input_value()
         assert theirs.request.post(f"{base}/views/remove", form={"csrf": csrf, "name": "Not theirs"}).status == 404
     page.get_by_role("button", name="Remove this view").click()
+    expect(page.get_by_role("link", name="Not theirs")).to_have_count(0)
 
 
 def test_no_view_is_saved_that_holds_a_number(reader: Analyst, calls: Sender) -> None:

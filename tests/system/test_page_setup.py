@@ -32,6 +32,7 @@ def test_an_integration_is_made_and_its_first_probe_and_result_show_by_themselve
         page = reader.open("/setup")
         page.get_by_label("Name of a new integration").fill("made-on-page")
         page.get_by_role("form", name="Make an integration").get_by_role("button", name="Make it").click()
+        expect(page.get_by_role("button", name="Copy result_url")).to_be_visible()
         reader.assert_accessible()
         reader.assert_fits()
         page.get_by_role("button", name="Copy result_url").click()
