@@ -40,11 +40,7 @@ def tally(cursor: Cursor, question: Question, groupings: Sequence[Sequence[str]]
     `clock_hour`. Raises `TooBroad` for more than 100,000 groups of one.
     """
     clock = clock_of(cursor, question, zone)
-    return (
-        [_groups(cursor, question, grouping, clock, zone) for grouping in groupings]
-        if clock
-        else [[]] * len(groupings)
-    )
+    return [_groups(cursor, question, grouping, clock, zone) if clock else [] for grouping in groupings]
 
 
 def _groups(

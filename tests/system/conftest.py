@@ -21,6 +21,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from playwright.sync_api import Browser
 
 from tests.conftest import Cluster, free_port, wait_until
 
@@ -478,3 +479,11 @@ def admin_token(service: Service) -> str:
 @pytest.fixture(scope="session")
 def read_token(service: Service) -> str:
     return service.new_token("only-reads", "read")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from tests.system.browser import chromium  # which knows the services of this module
+
+    with chromium() as made:
+        yield made

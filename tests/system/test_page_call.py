@@ -11,16 +11,10 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.system.browser import COOKIE, Analyst, analyst, chromium
+from tests.system.browser import COOKIE, Analyst, analyst
 from tests.system.conftest import FORM, PHONE, Sender, dev_body
 
 HOSTILE = "<script>document.title='taken'</script>\u202e" + "y" * 10_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as made:
-        yield made
 
 
 @pytest.fixture
@@ -132,7 +126,7 @@ def test_a_token_that_may_only_read_reveals_nothing(sender: Sender, read_token: 
 def test_a_quarantined_delivery_says_why_and_is_read_again(reader: Analyst, sender: Sender, admin_token: str) -> None:
     delivery = sender.assert_accepted(b"{]", "application/json", verdict="quarantined")
     page = reader.open(f"/deliveries/{delivery}")
-    expect(page.locator("article")).to_contain_text("it looks like JSON and is none")
+    expect(page.locator("article")).to_contain_text("It says that it is JSON, and is none")
     expect(page.get_by_role("button", name="Read it again")).to_have_count(0)
     reader.assert_accessible()
     path = f"/deliveries/{delivery}/reprocess"

@@ -13,16 +13,10 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.system.browser import Analyst, analyst, chromium
+from tests.system.browser import Analyst, analyst
 from tests.system.conftest import PHONE, Sender, Service, dev_body
 
 HOSTILE = "<script>document.title='taken'</script>\u202e'\"&amp;" + "x" * 10_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as made:
-        yield made
 
 
 @pytest.fixture

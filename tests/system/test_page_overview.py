@@ -9,17 +9,11 @@ from email.utils import format_datetime
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.system.browser import Analyst, analyst, chromium
+from tests.system.browser import Analyst, analyst
 from tests.system.conftest import Sender, dev_body
 
 PAGES = ("/", "/?period=7-days", "/calls", "/attention", "/setup", "/search?q=nothing-like-it")
 PAGE_BYTES = 100_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as made:
-        yield made
 
 
 @pytest.fixture

@@ -9,14 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.system.browser import analyst, chromium
+from tests.system.browser import analyst
 from tests.system.conftest import FORM, Service, dev_body
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

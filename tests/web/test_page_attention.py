@@ -20,7 +20,8 @@ from app.store import integrations, quarantine, schema_version
 from app.store.database import Database
 from app.store.schema import deliveries, expected_calls
 from app.web.deliveries import delivery_id
-from app.web.pages.attention import EXAMPLES, REASONS
+from app.web.pages.attention import EXAMPLES
+from app.web.pages.told import REASONS
 from app.web.pages.watch import Watch
 from tests.conftest import wait_until
 from tests.web.conftest import running

@@ -12,6 +12,7 @@ from app.store import quarantine
 from app.store.missing import make_due
 from app.store.query.question import Condition, Operator, Question, Records
 from app.web.drift import DriftSchema
+from app.web.pages import told
 from app.web.pages.site import Blueprint, seen, shown
 from app.web.pages.watch import DRIFT, Watch, found, watch
 from app.web.parts import now, parts
@@ -20,20 +21,6 @@ from app.web.shared import all_of
 EXAMPLES = 3
 AT_ONCE = 100  # deliveries that a click reads again
 MOST = 50  # rows of a table
-REASONS = {
-    "cut_short": "The sender hung up before the body was whole",
-    "empty": "There is no body",
-    "no_known_field": "No field of it is one that Plum sends",
-    "not_form": "It says that it is a form, and is none",
-    "not_inflated": "It is compressed, and cannot be inflated",
-    "not_json": "It says that it is JSON, and is none",
-    "not_text": "Its bytes are no text",
-    "not_understood": "It cannot be understood",
-    "not_xml": "It says that it is XML, and is none",
-    "store_refused": "The store does not take its content",
-    "too_deep": "It is nested too deep",
-    "too_large": "It is larger than PLUM_MAX_BODY_BYTES",
-}
 
 blueprint = Blueprint("attention", __name__)
 
@@ -109,7 +96,7 @@ def _groups() -> list[Group]:
     store = parts().answers
     counts = quarantine.count_by_reason(store, now() - DRIFT)
     return [
-        Group(reason, REASONS.get(reason, reason), count, quarantine.newest(store, reason, EXAMPLES))
+        Group(reason, told.REASONS.get(reason, reason), count, quarantine.newest(store, reason, EXAMPLES))
         for reason, count in counts.items()
     ]
 

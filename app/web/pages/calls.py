@@ -10,7 +10,7 @@ from flask import Response, g, request
 from werkzeug.datastructures import MultiDict
 
 from app.errors import StoreUnavailable
-from app.model import AnsweredBy, CalleeType, Disposition, Product, Scope, Status
+from app.model import Scope
 from app.store import saved_views
 from app.store.query.question import Operator, Question
 from app.turns import in_turns
@@ -40,13 +40,7 @@ COLUMNS = [
 FACETS = ["disposition", "answered_by", "callee_type", "status", "product", "integration", "batch"]
 PAGE = 50
 SHOWN_VALUES = 12  # of a facet, the most frequent
-WORDS = {
-    "disposition": Disposition,
-    "answered_by": AnsweredBy,
-    "callee_type": CalleeType,
-    "status": Status,
-    "product": Product,
-}
+WORDS = frozenset({"disposition", "answered_by", "callee_type", "status", "product"})  # fields that have such values
 
 _SAYS = {
     Operator.EQUAL: "is",
@@ -118,7 +112,7 @@ def show() -> Response:
         # The API shows who is signed in no list that is asked for by a number.
         live=None if numbers else urlencode(list(parameters("sort", *_PAGING).items(multi=True))),
         may_redial=may(Scope.REVEAL),
-        views=saved_views.list_views(parts().answers),
+        views=saved_views.list_views(parts().beside),
     )
 
 

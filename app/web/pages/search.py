@@ -49,7 +49,6 @@ def show() -> Response:
         return shown("search.html", text="")
     if found := _by_id(text):
         return found
-    g.reveal = False
     try:
         matches, told = _matches(_whole(text), Operator.EQUAL) or _matches(_in_part(text), Operator.CONTAINS), None
     except CopyUnavailable as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from functools import wraps
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
@@ -181,7 +181,6 @@ def _common() -> dict[str, Any]:
         "signed_in": token,
         "may": (lambda scope: bool(token) and may(scope)),
         "zone": zone(),
-        "now": datetime.now(UTC),
         "words": words,
     }
 

@@ -1,4 +1,4 @@
-"""What single words of a record mean, in sentences for who reads one call."""
+"""What single words of a record mean, in sentences."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ IDENTITIES = {
     "into the result_url, and each result finds its call.",
 }
 REASONS = {
-    "empty": "nothing but white space",
-    "not_text": "it is no text in any character set that it can be of",
-    "not_json": "it looks like JSON and is none",
-    "not_form": "it looks like a form and is none",
-    "not_xml": "it looks like XML and is none",
-    "too_deep": "its values are nested too deeply",
-    "no_known_field": "it has no field of any of Plum's products",
-    "cut_short": "it ended before its declared length",
-    "too_large": "it inflates to more than is read",
-    "not_inflated": "it is compressed and cannot be inflated",
+    "cut_short": "The sender hung up before the body was whole",
+    "empty": "There is no body",
+    "no_known_field": "No field of it is one that Plum sends",
+    "not_form": "It says that it is a form, and is none",
+    "not_inflated": "It is compressed, and cannot be inflated",
+    "not_json": "It says that it is JSON, and is none",
+    "not_text": "Its bytes are no text",
+    "not_understood": "It cannot be understood",
+    "not_xml": "It says that it is XML, and is none",
+    "store_refused": "The store does not take its content",
+    "too_deep": "It is nested too deep",
+    "too_large": "It is larger than PLUM_MAX_BODY_BYTES",
 }
 STATES = {
     CallState.WAITING: "its result has not come yet",
