@@ -7,69 +7,103 @@ from datetime import tzinfo
 from typing import Any
 
 from duckdb import DuckDBPyConnection as Cursor
-from sqlalchemy import ColumnElement, func, literal_column, select
+from sqlalchemy import ColumnElement, Label, Select, Subquery, func, literal_column, select, tuple_
 
 from app.analytics.answers import MAX_GROUPS, Row, clock_of
 from app.analytics.sql import rows
 from app.errors import TooBroad
-from app.store.query.buckets import Bucket, Stretch, began_minutes, local_bucket, local_time, start
+from app.store.query.buckets import Bucket, Stretch, began_minutes, local_bucket, start
 from app.store.query.conditions import where
 from app.store.query.question import Question
 from app.store.schema import outcomes
 
 WEEKDAY, CLOCK_HOUR = "weekday", "clock_hour"  # of local time: 1 is Monday; 0 to 23
+_LOCAL_HOUR = "local_hour"
 _BEGAN = "began"  # tells the two hours of one name apart
+_OF_TIME = {*Bucket, WEEKDAY, CLOCK_HOUR}
 
-_COUNTED: dict[str, ColumnElement[Any]] = {
+_FIGURES: dict[str, ColumnElement[Any]] = {
     "count": func.count(),
     "answered": func.count().filter(outcomes.c.disposition == "answered"),
     "human": func.count().filter(outcomes.c.answered_by == "human"),
     "known": func.count(outcomes.c.answered_by),
-}
-_SUMMED: dict[str, ColumnElement[Any]] = {
     "attempts": func.sum(outcomes.c.attempts),
     "duration_sum": func.sum(outcomes.c.duration_seconds),
 }
 
 
 def tally(cursor: Cursor, question: Question, groupings: Sequence[Sequence[str]], zone: tzinfo) -> list[list[Row]]:
-    """For each grouping its groups with their counts, in no order; `known` counts those whose answerer is known. The
-    grouping by nothing has sums too.
+    """For each grouping its groups with their counts and sums, in no order; `known` counts those whose answerer is
+    known.
 
     A grouping names fields, at most one bucket of local time, whose value is its start in the zone, `weekday` and
-    `clock_hour`. Raises `TooBroad` for more than 100,000 groups of one.
+    `clock_hour`. Raises `TooBroad` for more than 100,000 groups.
     """
     clock = clock_of(cursor, question, zone)
-    return [_groups(cursor, question, grouping, clock, zone) if clock else [] for grouping in groupings]
+    if not clock:
+        return [[] for _ in groupings]
+    of_time = [grouping for grouping in groupings if _OF_TIME.intersection(grouping)]
+    others = [grouping for grouping in groupings if grouping not in of_time]
+    found = _together(cursor, question, of_time, clock, zone) + _together(cursor, question, others, clock, zone)
+    return [found[[*of_time, *others].index(grouping)] for grouping in groupings]
 
 
-def _groups(
-    cursor: Cursor, question: Question, grouping: Sequence[str], clock: Sequence[Stretch], zone: tzinfo
-) -> list[Row]:
-    names = [*grouping, *([_BEGAN] if Bucket.HOUR in grouping else [])]
-    places: list[ColumnElement[Any]] = [literal_column(str(place)) for place, _ in enumerate(names, start=1)]
-    keys = [_key(name, clock) for name in names]
-    figures = _COUNTED | ({} if grouping else _SUMMED)
-    statement = select(*keys, *figures.values()).where(*where(question)).group_by(*places).limit(MAX_GROUPS + 1)
-    found = rows(cursor, statement)
+def _together(
+    cursor: Cursor, question: Question, groupings: Sequence[Sequence[str]], clock: Sequence[Stretch], zone: tzinfo
+) -> list[list[Row]]:
+    """The calls are read once and counted by all that any grouping names; the groupings add these counts up."""
+    if not groupings:
+        return []
+    sets = [[*grouping, *([_BEGAN] if Bucket.HOUR in grouping else [])] for grouping in groupings]
+    names = sorted(set().union(*sets))
+    found = rows(cursor, _by_sets(_finest(question, names, clock), names, sets).limit(MAX_GROUPS + 1))
     if len(found) > MAX_GROUPS:
         raise TooBroad(f"more than {MAX_GROUPS} groups; ask for less time by since and until, or for fewer calls")
-    return [_shown(dict(zip([*names, *figures], row, strict=True)), zone) for row in found]
+    return [[_shown(row, one, names, zone) for row in found if row[0] == _number(one, names)] for one in sets]
 
 
-def _key(name: str, clock: Sequence[Stretch]) -> ColumnElement[Any]:
+def _finest(question: Question, names: Sequence[str], clock: Sequence[Stretch]) -> Subquery:
+    """The counts by all names at once; each name of time is told of the local hour."""
     moment = outcomes.c.ended_at
+    keys: list[Label[Any]] = [outcomes.c[name].label(name) for name in names if name in outcomes.c]
+    if len(keys) < len(names):
+        keys.append(local_bucket(moment, Bucket.HOUR, clock).label(_LOCAL_HOUR))
+    if _BEGAN in names:
+        keys.append(began_minutes(moment, clock).label(_BEGAN))
+    figures = [figure.label(name) for name, figure in _FIGURES.items()]
+    places: list[ColumnElement[Any]] = [literal_column(str(place)) for place, _ in enumerate(keys, start=1)]
+    counted = select(*keys, *figures).where(*where(question)).group_by(*places).subquery()
+    told = [_told(name, counted).label(name) for name in names]
+    return select(*told, *(counted.c[name] for name in _FIGURES)).subquery()
+
+
+def _told(name: str, counted: Subquery) -> ColumnElement[Any]:
     if name in list(Bucket):
-        return local_bucket(moment, Bucket(name), clock)
-    of_clock = {WEEKDAY: func.isodow, CLOCK_HOUR: func.hour}
-    if name in of_clock:
-        return of_clock[name](local_time(moment, clock))
-    return began_minutes(moment, clock) if name == _BEGAN else outcomes.c[name]
+        return func.date_trunc(name, counted.c[_LOCAL_HOUR])
+    of_hour = {WEEKDAY: func.isodow, CLOCK_HOUR: func.hour}
+    return of_hour[name](counted.c[_LOCAL_HOUR]) if name in of_hour else counted.c[name]
 
 
-def _shown(row: Row, zone: tzinfo) -> Row:
-    began = row.pop(_BEGAN, None)
-    walls = {name: value for name, value in row.items() if name in list(Bucket)}
-    sums = {name: int(row[name]) for name in _SUMMED if row.get(name) is not None}
-    starts = {name: start(wall.replace(tzinfo=None), Bucket(name), began, zone) for name, wall in walls.items()}
-    return {str(name): value for name, value in (row | starts | sums).items()}
+def _by_sets(finest: Subquery, names: Sequence[str], sets: Sequence[Sequence[str]]) -> Select[Any]:
+    """The number of the set, the names' values, the figures."""
+    keys = [finest.c[name] for name in names]
+    number = func.grouping(*keys) if keys else literal_column("0")
+    grouping_sets = func.grouping_sets(*(tuple_(*(finest.c[name] for name in one)) for one in sets))
+    return select(number, *keys, *(func.sum(finest.c[name]) for name in _FIGURES)).group_by(grouping_sets)
+
+
+def _number(one: Sequence[str], names: Sequence[str]) -> int:
+    """By which GROUPING tells of a set: a bit for each name that it leaves out, the first name's the highest."""
+    return sum(1 << place for place, name in enumerate(reversed(names)) if name not in one)
+
+
+def _shown(row: Sequence[Any], one: Sequence[str], names: Sequence[str], zone: tzinfo) -> Row:
+    values = dict(zip([*names, *_FIGURES], row[1:], strict=True))
+    began = values.get(_BEGAN)
+
+    def shown(name: str) -> Any:
+        value = values[name]
+        return start(value.replace(tzinfo=None), Bucket(name), began, zone) if name in list(Bucket) else value
+
+    figures = {name: None if values[name] is None else int(values[name]) for name in _FIGURES}
+    return {str(name): shown(name) for name in one if name != _BEGAN} | figures
