@@ -165,7 +165,7 @@ def is_answered_by_store(question: Question) -> bool:
         return True
     others = [condition for condition in question.conditions if condition.field != "ended_at"]
     is_in_time = question.whole_order[0].field == "ended_at"
-    if is_in_time and (not others or (len(others) == 1 and _names_one(others[0]))):
+    if is_in_time and (_names_one(others[0]) if len(others) == 1 else not others and not question.hours):
         return True
     return any(one.field == "id" and one.operator is Operator.EQUAL and len(one.values) <= _FEW for one in others)
 

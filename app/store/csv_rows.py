@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Boolean, ColumnElement, Integer, Select, Uuid, and_, func, literal_column, or_, select
 
 from app.store.database import Database
-from app.store.query.conditions import bound
+from app.store.query.literals import bound
 from app.store.query.question import Records
 from app.store.schema import outcomes
 from app.store.types import UtcDateTime

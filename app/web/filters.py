@@ -13,7 +13,7 @@ from werkzeug.datastructures import MultiDict
 from app.analytics.answers import GROUPS
 from app.answering import Kind
 from app.store.query.buckets import Bucket
-from app.store.query.question import Condition, Operator, Order, Question
+from app.store.query.question import Condition, Hours, Operator, Order, Question, Weekday
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.fields import Moment, Number, Text, Word, Zone, one_of
@@ -58,9 +58,13 @@ class QuestionSchema(Schema):
     @classmethod
     def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
         """The parameters beside the filters."""
+        on_days = f"`{record.moment}` is on one of these days of the week, local in `tz`"
+        at_hours = f"`{record.moment}` is within one of these hours of the day, local in `tz`"
         return {
             "since": Once(Moment(), metadata=_says(f"`{record.moment}` is then or later", "2026-01-01")),
             "until": Once(Moment(), metadata=_says(f"`{record.moment}` is earlier", "2027-01-01T00:00:00Z")),
+            "weekday": Several(Word(Weekday), metadata=_says(on_days, ["mon", "tue"])),
+            "hour": Several(Number(0, 23), metadata=_says(at_hours, [9, 10])),
             "tz": Once(
                 Zone(), metadata=_says("Where times without an offset are local; UTC unless said", "America/New_York")
             ),
@@ -82,7 +86,14 @@ class QuestionSchema(Schema):
         for name, operator in (("since", Operator.GTE), ("until", Operator.LT)):
             if name in loaded:
                 conditions.append(Condition(self.record.moment, operator, [loaded[name]]))
-        return Question(records=self.record.records, conditions=conditions)
+        return Question(records=self.record.records, conditions=conditions, hours=self._hours(loaded))
+
+    def _hours(self, loaded: Mapping[str, Any]) -> Hours | None:
+        if "weekday" not in loaded and "hour" not in loaded:
+            return None
+        days, hours = loaded.get("weekday", Weekday), loaded.get("hour", range(24))
+        of_week = frozenset(24 * list(Weekday).index(day) + hour for day in days for hour in hours)
+        return Hours(self.record.moment, of_week, loaded.get("tz", UTC))
 
     def handle_error(self, error: ValidationError, data: Mapping[str, Any], **kwargs: Any) -> None:
         messages: dict[str, Any] = error.messages  # type: ignore[assignment]

@@ -15,7 +15,8 @@ from app.analytics.answers import GROUPS
 from app.errors import TooBroad
 from app.interpret import interpret
 from app.model import Delivery
-from app.store.query.question import Condition, Operator, Question, Records
+from app.store import pages
+from app.store.query.question import Condition, Hours, Operator, Order, Question, Records
 from app.store.readings import save
 from tests.store.figures import ZONES, add_calls, expected, figures
 from tests.store.oracle import JSON_FIELDS, add_odd_texts, all_rows, chosen
@@ -38,6 +39,25 @@ def test_buckets_of_local_time_hold_what_the_oracle_says(filled, database, zone)
             wanted = expected(rows, group_by, ZoneInfo(zone))
             assert found == wanted
             assert [row[bucket].isoformat() for row in found] == [row[bucket].isoformat() for row in wanted]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_hours_of_the_week_are_what_the_clock_shows_on_the_copy_and_on_the_store(filled, database, zone) -> None:
+    random, rows = Random(zone), all_rows(database)
+    some_years = [
+        Condition("ended_at", Operator.GTE, [datetime(2010, 3, 14, tzinfo=UTC)]),
+        Condition("ended_at", Operator.LT, [datetime(2026, 11, 1, 6, tzinfo=UTC)]),
+    ]
+    for conditions in ([], some_years):
+        hours = Hours("ended_at", frozenset(random.sample(range(168), 50)), ZoneInfo(zone))
+        question = Question(
+            records=Records.OUTCOMES, conditions=conditions, hours=hours, order=[Order("ended_at")], limit=1000
+        )
+        wanted = [row["id"] for row in chosen(rows, question)]
+        assert 0 < len(wanted) < len(rows)
+        assert [row["id"] for row in filled.page(question, ["id"]).rows] == wanted[:1000]
+        assert filled.summarise(question, [], UTC)[0]["count"] == len(wanted)
+        assert [row["id"] for row in pages.page(database, question, ["id"]).rows] == wanted[:1000]
 
 
 def test_an_hour_that_occurs_twice_is_two_buckets(filled, database) -> None:

@@ -18,7 +18,7 @@ from app.model import Delivery
 from app.store import changes, pages, records
 from app.store.changes import horizon
 from app.store.pages import Page
-from app.store.query.question import Condition, Digest, Edge, Operator, Order, Question, Records
+from app.store.query.question import Condition, Digest, Edge, Hours, Operator, Order, Question, Records
 from app.store.readings import save
 from app.store.schema import outcomes
 from app.store.types import to_json
@@ -210,6 +210,13 @@ ASKED = {
     "a word": ([Condition("status", Operator.EQUAL, ["failed"])], NEWEST, False),
     "another order": ([], [Order("batch")], False),
 }
+
+
+def test_hours_of_the_week_are_found_by_the_copy() -> None:
+    hours = Hours("ended_at", frozenset([9]), UTC)
+    for conditions, by_store in (([SINCE], False), ([NUMBER], True)):
+        question = Question(records=Records.OUTCOMES, conditions=conditions, order=NEWEST, hours=hours)
+        assert is_answered_by_store(question) == by_store
 
 
 @pytest.mark.parametrize("conditions, order, by_store", ASKED.values(), ids=ASKED)

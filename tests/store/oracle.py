@@ -15,7 +15,7 @@ from sqlalchemy import select
 from app.interpret import interpret
 from app.model import Delivery
 from app.store.database import Database
-from app.store.query.question import Condition, Operator, Order, Question, Records
+from app.store.query.question import Condition, Hours, Operator, Order, Question, Records
 from app.store.readings import save
 
 JSON_FIELDS = {"events", "extra", "problems", "headers", "metadata"}
@@ -94,8 +94,19 @@ def _compares(value: Any, operator: Operator, other: Any) -> bool:
 
 def chosen(rows: Iterable[dict[str, Any]], question: Question) -> list[dict[str, Any]]:
     """The rows of the whole question, in its order."""
-    kept = [row for row in rows if all(holds(row, condition) for condition in question.conditions)]
+    kept = [
+        row
+        for row in rows
+        if all(holds(row, condition) for condition in question.conditions) and _within(row, question.hours)
+    ]
     return sorted(kept, key=cmp_to_key(lambda one, other: _order(one, other, [*question.order, Order("id")])))
+
+
+def _within(row: dict[str, Any], hours: Hours | None) -> bool:
+    if hours is None:
+        return True
+    local = row[hours.field].astimezone(hours.zone)
+    return local.weekday() * 24 + local.hour in hours.of_week
 
 
 def _order(one: dict[str, Any], other: dict[str, Any], orders: list[Order]) -> int:

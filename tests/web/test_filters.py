@@ -6,13 +6,14 @@ import base64
 import json
 from datetime import UTC, datetime
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from app.store.query.question import Condition, Operator, Order, Question
+from app.store.query.question import Condition, Hours, Operator, Order, Question
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.filters import Asked, ListSchema, asked, permit
@@ -88,8 +89,28 @@ def test_since_and_until_go_by_what_lists_are_ordered_by() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pairs", "of_week"),
+    [
+        ([("weekday", "mon,sun"), ("hour", "0,9")], {0, 9, 144, 153}),
+        ([("weekday", "tue")], set(range(24, 48))),
+        ([("hour", "23")], {23 + 24 * day for day in range(7)}),
+    ],
+)
+def test_hours_of_the_week_are_days_with_hours_in_the_zone_asked_for(pairs, of_week) -> None:
+    for schema, moment in ((OUTCOMES, "ended_at"), (DELIVERIES, "received_at")):
+        hours = ask(*pairs, ("tz", "Asia/Kathmandu"), schema=schema).question.hours
+        assert hours == Hours(moment, frozenset(of_week), ZoneInfo("Asia/Kathmandu"))
+        assert ask(*pairs, schema=schema).question.hours.zone == UTC
+    assert ask(("tz", "Asia/Kathmandu")).question.hours is None
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("weekday", "Monday"),
+        ("weekday", "1"),
+        ("hour", "24"),
+        ("hour", "9-10"),
         ("status", "complete"),
         ("status__gt", "x"),
         ("attempts", "-1"),

@@ -219,10 +219,23 @@ def test_the_heat_map_folds_the_hours_of_the_wall_clock_by_weekday(client) -> No
     head, *days = Tables(_page(client, "/?tz=America/New_York")).tables["Answer rate by weekday and hour"]
     assert head[1:] == [f"{hour:02}" for hour in range(24)]
     at = [(row["ended_at"].astimezone(NEW_YORK), row["disposition"] == "answered") for row in rows]
+    assert [told[0] for told in days] == ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
     for weekday, told in enumerate(days):
         for hour, cell in enumerate(told[1:]):
             there = [is_answered for moment, is_answered in at if (moment.weekday(), moment.hour) == (weekday, hour)]
             assert cell == (f"{sum(there) / len(there) * 100:.0f}% of {len(there)}" if there else "")
+
+
+def test_each_hour_of_the_heat_map_leads_to_its_calls(client) -> None:
+    page = Tables(_page(client, "/?tz=America/New_York&integration=plum"))
+    links = [link for link in page.links if "weekday=" in link]
+    _, *days = page.tables["Answer rate by weekday and hour"]
+    counts = [int(cell.rpartition(" ")[2]) for day in days for cell in day[1:] if cell]
+    assert len(links) == len(counts) > 20
+    assert [_listed(client, link) for link in links[:10]] == counts[:10]
+    narrowed = client.get(links[0]).text
+    assert "ended on a Monday" in narrowed
+    assert re.search(r"ended from \d\d:00 to \d\d:59", narrowed)
 
 
 @pytest.mark.parametrize("field", ["integration", "product", "batch"])

@@ -6,20 +6,47 @@ that occurs twice is two, and one that the clock leaves early by half an hour, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, case, func, literal
+from sqlalchemy import BigInteger, Column, ColumnElement, case, func, literal
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
 
-from app.store.query.conditions import bound
+from app.store.query.literals import bound
 
 _HOUR = timedelta(hours=1)
 _STEP = timedelta(days=3)  # no zone has changed its clock twice within this, nor plans to
 _MINUTE = timedelta(minutes=1)
+_SECOND = timedelta(seconds=1)
 _FULL_HOUR = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+_HOUR_SECONDS = 3600
+_WEEK_SECONDS = 168 * _HOUR_SECONDS
+# From a Monday at 0:00 before year 1 to 1970: a remainder of less than 0 would be negative.
+_MONDAY = 72 * _HOUR_SECONDS + 110_000 * _WEEK_SECONDS
+
+
+class _EpochSeconds(GenericFunction[int]):
+    """Whole seconds since 1970, in UTC."""
+
+    inherit_cache = True
+    name = "epoch_seconds"
+
+
+@compiles(_EpochSeconds, "postgresql")
+def _postgresql_seconds(element: _EpochSeconds, compiler: Any, **kw: Any) -> str:
+    return f"CAST(floor(extract(epoch FROM {compiler.process(element.clauses, **kw)})) AS BIGINT)"
+
+
+@compiles(_EpochSeconds, "sqlite")
+def _sqlite_seconds(element: _EpochSeconds, compiler: Any, **kw: Any) -> str:
+    """Without the fraction, of which SQLite rounds what is nearly a second up."""
+    return f"CAST(strftime('%s', substr({compiler.process(element.clauses, **kw)}, 1, 19)) AS INTEGER)"
 
 
 class Bucket(StrEnum):
@@ -96,6 +123,17 @@ def local_time(moment: Column[datetime], clock: Sequence[Stretch]) -> ColumnElem
 def began_minutes(moment: Column[datetime], clock: Sequence[Stretch]) -> ColumnElement[int]:
     """The offset with which the moment's hour began, in minutes, as SQL: it tells the two of the same name apart."""
     return _by_stretch(moment, clock, lambda one: literal(one.began // _MINUTE))
+
+
+def at_hours(moment: Column[datetime], clock: Sequence[Stretch], of_week: Iterable[int]) -> ColumnElement[bool]:
+    """Whether the wall clock shows one of these hours of the week at the moment, as SQL for every engine.
+
+    By whole seconds: engines differ in how they divide.
+    """
+    since_monday = _by_stretch(moment, clock, lambda one: literal(one.offset // _SECOND + _MONDAY, BigInteger))
+    seconds = _EpochSeconds(moment) + since_monday
+    begun = seconds % _WEEK_SECONDS - seconds % _HOUR_SECONDS
+    return begun.in_([hour * _HOUR_SECONDS for hour in sorted(of_week)])
 
 
 def start(wall: datetime, bucket: Bucket, began: int | None, zone: tzinfo) -> datetime:

@@ -7,6 +7,8 @@ have to be escaped. A prefix is a range, which an index can serve.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -26,10 +28,14 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-from app.store.query.question import Condition, Operator, Question, is_json
+from app.store.query.buckets import at_hours, stretches
+from app.store.query.literals import bound
+from app.store.query.question import Condition, Hours, Operator, Question, is_json
 from app.store.schema import deliveries, is_later, outcomes
 
 _LAST = chr(0x10FFFF)
+_CENTURIES = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+_clock = lru_cache(64)(stretches)  # of two centuries it takes some 40 ms
 EMPTY = ("[]", "{}")
 
 
@@ -53,7 +59,21 @@ def _sqlite_position(element: _Position, compiler: Any, **kw: Any) -> str:
 def where(question: Question, source: FromClause | None = None) -> list[ColumnElement[bool]]:
     """What a row must fulfil to be asked for, whichever the page; of the table, or of a source with its columns."""
     columns: Any = (question.records.table if source is None else source).c
-    return [_condition(columns[one.field], one) for one in question.conditions]
+    found = [_condition(columns[one.field], one) for one in question.conditions]
+    if question.hours:
+        found.append(_at_hours(columns[question.hours.field], question.hours, question.conditions))
+    return found
+
+
+def _at_hours(moment: Column[datetime], hours: Hours, conditions: Sequence[Condition]) -> ColumnElement[bool]:
+    """By the clock of the time that the conditions leave, or of two centuries: no zone changes its own before."""
+    first, last = _CENTURIES
+    for one in conditions:
+        if one.field == hours.field and one.operator in (Operator.GT, Operator.GTE):
+            first = max(first, min(one.values))
+        if one.field == hours.field and one.operator in (Operator.LT, Operator.LTE):
+            last = min(last, max(one.values))
+    return at_hours(moment, _clock(hours.zone, first, max(first, last)), hours.of_week)
 
 
 def _condition(column: Column[Any], condition: Condition) -> ColumnElement[bool]:
@@ -132,16 +152,3 @@ _OPERATORS: dict[Operator, Callable[[Column[Any], list[Any]], ColumnElement[bool
     Operator.CONTAINS: _contains,
     Operator.NULL: _null,
 }
-
-
-def bound(column: Column[Any], value: Any) -> ColumnElement[Any]:
-    """The value as a parameter of the column's type: SQLAlchemy would write True and False out."""
-    return literal(value, column.type)
-
-
-def same(columns: Sequence[Column[Any]], values: Sequence[Any]) -> list[ColumnElement[bool]]:
-    """Where each column has its value, null being one like others."""
-    return [
-        column.is_(None) if value is None else column == bound(column, value)
-        for column, value in zip(columns, values, strict=True)
-    ]

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Select, UnaryExpression, and_, false, or_, select
 
 from app.errors import EdgeLost
-from app.store.query.conditions import bound, same, where
+from app.store.query.conditions import where
+from app.store.query.literals import bound, same
 from app.store.query.question import Digest, Edge, Order, Question
 
 # Gives the first row of a statement, None where there is none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from enum import StrEnum
 from typing import Any
 
@@ -83,6 +84,27 @@ class Condition:
     values: Sequence[Any]
 
 
+class Weekday(StrEnum):
+    """In the order of the ISO week."""
+
+    MONDAY = "mon"
+    TUESDAY = "tue"
+    WEDNESDAY = "wed"
+    THURSDAY = "thu"
+    FRIDAY = "fri"
+    SATURDAY = "sat"
+    SUNDAY = "sun"
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """That a time of this field is within some hours of the local week: 0 is Monday's first, 167 Sunday's last."""
+
+    field: str
+    of_week: frozenset[int]
+    zone: tzinfo
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """By this field; nulls come last either way."""
@@ -119,6 +141,7 @@ class Question:
 
     records: Records
     conditions: Sequence[Condition] = ()
+    hours: Hours | None = None
     order: Sequence[Order] = ()
     limit: int = 100
     edge: Edge | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -12,7 +13,7 @@ from werkzeug.datastructures import MultiDict
 from app.errors import StoreUnavailable
 from app.model import Scope
 from app.store import saved_views
-from app.store.query.question import Operator, Question
+from app.store.query.question import Operator, Question, Weekday
 from app.turns import in_turns
 from app.web.auditing import Logged, write
 from app.web.downloads import made
@@ -51,6 +52,12 @@ _SAYS = {
     Operator.LTE: "up to",
     Operator.PREFIX: "begins with",
     Operator.CONTAINS: "contains",
+}
+_OF_TIME: dict[str, Callable[[str], str]] = {
+    "since": lambda moment: f"from {moment}",
+    "until": lambda moment: f"before {moment}",
+    "weekday": lambda day: f"on a {Weekday(day).name.capitalize()}",
+    "hour": lambda hour: f"from {int(hour):02}:00 to {int(hour):02}:59",
 }
 _PAGING = ("cursor", "limit", "count", "fields")
 
@@ -178,8 +185,9 @@ def chips() -> list[Chip]:
     chips = []
     for name, texts in parameters().lists():
         field, _, operator = name.partition("__")
-        if name in ("since", "until"):
-            chips.append(Chip(f"ended {'from' if name == 'since' else 'before'} {texts[0]}", here(**{name: None})))
+        if name in _OF_TIME:
+            told = " or ".join(_OF_TIME[name](part) for text in texts for part in text.split(","))
+            chips.append(Chip(f"ended {told}", here(**{name: None})))
         elif field in _RECORD.fields:
             chips.append(Chip(_told(field, operator, list(dict.fromkeys(texts))), here(**{name: None})))
     return chips

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from flask import Response, request
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from app.analytics.answers import Found
 from app.analytics.tally import CLOCK_HOUR, WEEKDAY
 from app.errors import Overloaded, StoreUnavailable, TooBroad
 from app.model import Disposition, Scope
-from app.store.query.question import Condition, Order, Question, Records
+from app.store.query.question import Order, Question, Records, Weekday
 from app.turns import in_turns
 from app.web.auditing import write
 from app.web.filters import Asked, MissingSchema, asked, permit, revealing
@@ -50,27 +50,29 @@ COLUMNS = [
 
 _RECENT = 100  # deliveries, of which some are of the same call, and some of none
 _LONG = 300  # characters of a link; hundreds of longer ones would make the page too large
-_CHART_BYTES = 56_000  # of a chart and its table, that the page stays below 100 kB
+_ROOM_BYTES = 56_000  # for the marks over time and for links, that the page stays below 100 kB
 _MARK_BYTES = 130  # without its link
+_LINK_BYTES = 16  # around its address
 
 blueprint = Blueprint("overview", __name__)
 
 _SCHEMA = MissingSchema.about(OutcomeSchema)
 
 Row = Mapping[str, Any]
+_Linked = TypeVar("_Linked", Mark, "Hour")
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """What the address asks for: some calls of a period, in the time of a zone."""
 
-    conditions: Sequence[Condition]
-    kept: Mapping[str, list[str]]  # the parameters of these calls, whichever their time
+    calls: Question  # whichever their time
+    kept: Mapping[str, list[str]]  # the parameters of these calls
     period: Period
     zone: tzinfo
 
     def of(self, period: Period) -> Question:
-        return Question(records=Records.OUTCOMES, conditions=[*self.conditions, *period.conditions])
+        return replace(self.calls, conditions=[*self.calls.conditions, *period.conditions])
 
     @property
     def question(self) -> Question:
@@ -85,6 +87,22 @@ class Chosen:
 
 
 _TIME = ("period", "since", "until")
+
+
+class Room:
+    """What the page has left for links: who comes first has theirs."""
+
+    def __init__(self, marks: int) -> None:
+        self._left = _ROOM_BYTES - marks * _MARK_BYTES
+
+    def linked(self, rows: list[list[_Linked | None]]) -> list[list[_Linked | None]]:
+        """All with their links, or all without."""
+        links = [one.link for row in rows for one in row if one and one.link]
+        needed = sum(len(escape(link)) + _LINK_BYTES for link in links)
+        if needed > self._left:
+            return [[one and one._replace(link=None) for one in row] for row in rows]
+        self._left -= needed
+        return rows
 
 
 class Figure(NamedTuple):
@@ -122,6 +140,7 @@ class Chart(NamedTuple):
 class Hour(NamedTuple):
     """All calls of one weekday's hour."""
 
+    link: str | None
     calls: int
     rate: float
 
@@ -156,7 +175,7 @@ def show() -> Response:
         return shown("overview.html", is_empty=True, live="")
     filters: Asked = asked(parameters(*_TIME), _SCHEMA)
     period = periods.chosen(request.args, zone(), now(), periods.whole_days(ends.oldest, ends.newest, zone()))
-    chosen = Chosen(filters.question.conditions, dict(parameters(*_TIME).lists()), period, zone())
+    chosen = Chosen(filters.question, dict(parameters(*_TIME).lists()), period, zone())
     newest_days = periods.whole_days(ends.newest, ends.newest, zone(), least=30)
     return shown(
         "overview.html",
@@ -231,8 +250,7 @@ def _answers(chosen: Chosen) -> dict[str, Any]:
         "figures": _figures(_rated(whole[0]), _rated(before[0]) if before else {}),
         "told_before": periods.told_period(earlier),
         "is_compared": bool(before),
-        "chart": _chart(chosen, unit, by_time),
-        "heat": _heat(by_clock),
+        **_charts(chosen, unit, by_time, by_clock),
         "groups": {field: _largest(chosen, field, rows) for field, rows in zip(GROUPED, by_field, strict=True)},
     }
 
@@ -279,22 +297,33 @@ def _change(value: float | None, before: float | None, difference: str, say: Cal
     return f"{way} {difference} from {say(before)}" if before else f"{way} from {say(before)}"
 
 
-def _chart(chosen: Chosen, unit: Unit, rows: Iterable[Row]) -> Chart:
-    """Calls over time by disposition; marks without calls stand there too."""
+def _charts(chosen: Chosen, unit: Unit, by_time: Iterable[Row], by_clock: Iterable[Row]) -> dict[str, Any]:
+    """Calls over time, and when people answer. What is drawn leads to its calls before the table of the same does."""
+    present, lines = _lines(chosen, unit, by_time)
+    room = Room(sum(mark is not None for line in lines for mark in line.marks))
+    series = [list(marks) for marks in zip(*(line.marks for line in lines), strict=True)]
+    svg = charts.stacked([line.text for line in lines], room.linked(series), [COLOURS[word] for word in present])
+    heat = room.linked(_heat(chosen, by_clock))
+    in_table = room.linked([line.marks for line in lines])
+    return {
+        "chart": Chart(
+            unit,
+            svg,
+            [_legend(chosen, word, series[place]) for place, word in enumerate(present)],
+            [line._replace(marks=marks) for line, marks in zip(lines, in_table, strict=True)],
+        ),
+        "heat": dict(zip(Weekday, heat, strict=True)),
+    }
+
+
+def _lines(chosen: Chosen, unit: Unit, rows: Iterable[Row]) -> tuple[list[Disposition], list[Line]]:
+    """The dispositions of the calls, and these over time; marks without calls stand there too."""
     calls: Counter[tuple[datetime, str]] = Counter()
     for row in rows:
         calls[periods.start(row[unit.bucket], unit, chosen.zone), row["disposition"]] += row["count"]
     present = [word for word in Disposition if any(disposition == word for _, disposition in calls)]
-    lines = [_line(chosen, mark, unit, calls, present) for mark in in_turns(periods.marks(chosen.period, unit))]
-    series = [list(marks) for marks in zip(*(line.marks for line in lines), strict=True)]
-    svg = charts.stacked([line.text for line in lines], _affordable(series, 1), [COLOURS[d] for d in present])
-    in_table = _affordable([line.marks for line in lines], 2)
-    return Chart(
-        unit,
-        svg,
-        [_legend(chosen, word, series[place]) for place, word in enumerate(present)],
-        [line._replace(marks=marks) for line, marks in zip(lines, in_table, strict=True)],
-    )
+    marks = in_turns(periods.marks(chosen.period, unit))
+    return present, [_line(chosen, mark, unit, calls, present) for mark in marks]
 
 
 def _line(
@@ -316,18 +345,18 @@ def _legend(chosen: Chosen, word: Disposition, marks: Iterable[Mark | None]) -> 
     return Legend(word, COLOURS[word], sum(mark.value for mark in marks if mark), chosen.link(disposition=word))
 
 
-def _affordable(rows: list[list[Mark | None]], times: int) -> list[list[Mark | None]]:
-    """The marks; without links where these, each written so many times, would make the page too large."""
-    marks = [mark for row in rows for mark in row if mark]
-    if sum(_MARK_BYTES + times * len(mark.link or "") for mark in marks) <= _CHART_BYTES:
-        return rows
-    return [[mark and mark._replace(link=None) for mark in row] for row in rows]
+def _heat(chosen: Chosen, rows: Iterable[Row]) -> list[list[Hour | None]]:
+    """Of each weekday its hours."""
+    found = {(row[WEEKDAY], row[CLOCK_HOUR]): row for row in rows}
+    days = enumerate(Weekday, start=1)
+    return [[_hour(chosen, weekday, found.get((day, hour))) for hour in range(24)] for day, weekday in days]
 
 
-def _heat(rows: Iterable[Row]) -> list[list[Hour | None]]:
-    """By weekday, Monday first, and hour. The list knows no weekdays, so no hour is a link."""
-    found = {(row[WEEKDAY], row[CLOCK_HOUR]): Hour(row["count"], row["answered"] / row["count"]) for row in rows}
-    return [[found.get((day, hour)) for hour in range(24)] for day in range(1, 8)]
+def _hour(chosen: Chosen, weekday: Weekday, row: Row | None) -> Hour | None:
+    if row is None:
+        return None
+    link = chosen.link(weekday=weekday, hour=str(row[CLOCK_HOUR]))
+    return Hour(link, row["count"], row["answered"] / row["count"])
 
 
 def _largest(chosen: Chosen, field: str, rows: Sequence[Row]) -> tuple[list[Group], int]:
