@@ -7,17 +7,17 @@ import pwd
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from app.identity import new_id
+from app.masking import mask_parameters
 from app.model import AuditEntry
 from app.store import audit
 from app.store.database import Database
-from app.web.auditing import unrevealing
-from app.web.deliveries import delivery_id
 
 
 def log_command(database: Database, what: str, asked: Iterable[tuple[str, str]] = ()) -> None:
     """Raises `StoreUnavailable`; then the command must not go on."""
     now = datetime.now(UTC)
-    audit.write(database, AuditEntry(delivery_id(now), now, f"command line ({_user()})", what, unrevealing(asked)))
+    audit.write(database, AuditEntry(new_id(now), now, f"command line ({_user()})", what, mask_parameters(asked)))
 
 
 def _user() -> str:

@@ -12,7 +12,9 @@ import click
 from app.terminal import Lazy
 
 COMMANDS = {
-    "running": ("serve", "migrate", "housekeeping", "analytics", "doctor"),
+    "serving": ("serve", "migrate"),
+    "beside": ("housekeeping", "analytics"),
+    "doctor": ("doctor",),
     "access": ("integration", "token"),
     "questions": ("outcomes", "deliveries", "summary", "audit", "drift"),
     "plum": ("plum",),

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from werkzeug.datastructures import MultiDict
 
-from app import factory
+from app import assembly
 from app.analytics import parquet
 from app.analytics.files import File
 from app.answering import Answering
@@ -121,7 +121,7 @@ def main() -> None:
     try:
         database = questions_database(settings, connections=2)
         journal = Database(settings.database_url, connections=1)
-        answering = Answering(database, journal, factory.remote(settings))  # the service's copy is never opened here
+        answering = Answering(database, journal, assembly.remote(settings))  # the service's copy is never opened here
         for block in export(settings, database, answering, Order(**order)):
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()

@@ -6,41 +6,30 @@ callback → web.result → intake.Writer → interpret → store.readings.save 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
 from flask import Flask
 
-from app import counting, logs, metrics
-from app.accounts import Accounts
-from app.analytics.client import Nearest, Remote
-from app.analytics.engine import Engine
-from app.analytics.server import socket_of
+from app import assembly, counting, logs, metrics
 from app.answering import Answering
 from app.config import Settings, from_environment
 from app.errors import StoreUnavailable
-from app.housekeeping import Housekeeping, heartbeat_age
+from app.housekeeping import heartbeat_age
 from app.intake.breaker import HANG_SECONDS, Breaker, within
 from app.intake.known_keys import KnownKeys
 from app.intake.refused import Refused
 from app.intake.spool import Spool
-from app.intake.writer import Interpret, Record, Writer
-from app.interpret import interpret, interpret_all
-from app.model import Delivery, Reading, Receipt
+from app.intake.writer import Writer
 from app.normalise import VERSION
-from app.pruning import Pruner, retained
-from app.reconciling import GRACE, Reconciler, Tally, tallies
-from app.store import audit, changes, readings, schema_version, tokens
-from app.store.database import Database, check_space, questions_database, truncate_wal
+from app.store import audit, schema_version, tokens
+from app.store.database import Database, questions_database
 from app.store.integrations import ActiveKeys
-from app.store.query.question import Question
 from app.store.reprocess import reprocess_one
 from app.store.tokens import active_tokens
-from app.web import aggregates, api, document, downloads, drift, errors, expected_calls, live, masking, ops
+from app.web import aggregates, api, document, downloads, drift, errors, expected_calls, live, ops
 from app.web.auth import Keyring, Secrets
-from app.web.deliveries import delivery_id
 from app.web.feed import Feed
 from app.web.gate import Gate
 from app.web.pages import (
@@ -65,7 +54,6 @@ from app.web.shared import Shared
 FOR_DELIVERIES, BESIDE, FOR_AUTHENTICATION = 2, 2, 1
 FOR_ALL_ELSE = FOR_DELIVERIES + BESIDE + FOR_AUTHENTICATION  # than questions
 HEALTH_SECONDS = 0.1  # between two looks at how all is, however many ask
-FOR_COPYING = 2
 FOR_THE_COPY = 4  # questions of a worker at a time
 
 
@@ -83,7 +71,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     # Never a replica, which takes no writes, nor knows who writes.
     beside = _watched("beside", Database(url, connections=BESIDE))
     spool = Spool(settings.spool_dir)
-    rehearse = rehearsal(database, settings)
+    rehearse = assembly.rehearsal(database, settings)
     breaker = Breaker(probe=rehearse, forget=database.close)
     known_keys = KnownKeys(settings.spool_dir)
     keyring = Keyring(
@@ -94,9 +82,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     heartbeat = partial(heartbeat_age, settings.spool_dir)
     readiness = Readiness((partial(schema_version.check, database), rehearse), spool, heartbeat)
-    copy = Remote(socket_of(settings.analytics_path), settings.database_url)
+    copy = assembly.remote(settings)
     answering = Answering(answers, beside, copy, Gate(FOR_THE_COPY).passed)
-    writer = Writer(group_reader(settings), saver(database), breaker, spool)
+    writer = Writer(assembly.group_reader(settings), assembly.saver(database), breaker, spool)
     return _flask(
         Parts(
             settings,
@@ -113,104 +101,13 @@ def create_app(settings: Settings | None = None) -> Flask:
             known_keys=known_keys.read,
             gate=Gate(questions),
             feed=Feed(beside),
-            missing=missing(settings, beside, answering),
-            read=reader(settings),
-            reprocess=partial(reprocess_one, beside, reader(settings)),
+            missing=assembly.missing(settings, beside, answering),
+            read=assembly.reader(settings),
+            reprocess=partial(reprocess_one, beside, assembly.reader(settings)),
             count_refused=lambda reason: metrics.REFUSED.labels(reason=reason).inc(),
             audit=lambda entry: within(HANG_SECONDS, lambda: audit.write(beside, entry)),
         )
     )
-
-
-def create_housekeeping(settings: Settings) -> Housekeeping:
-    """What runs beside the web workers."""
-    logs.log_what_ends_threads()
-    database = Database(settings.database_url, connections=FOR_DELIVERIES)
-    active_keys = ActiveKeys(database)
-    return Housekeeping(
-        spool=Spool(settings.spool_dir),
-        read=group_reader(settings),
-        save=saver(database),
-        rehearse=rehearsal(database, settings),
-        known_keys=KnownKeys(settings.spool_dir),
-        active_keys=lambda: active_keys.look(now()),
-        forget=database.close,
-        truncate_wal=partial(truncate_wal, database),
-        renew_journal=lambda: changes.renew(database, now()),
-    )
-
-
-def create_reconciler(settings: Settings) -> Reconciler:
-    """What looks for the results that did not come."""
-    database = Database(settings.database_url, connections=1)
-    return Reconciler(database, group_reader(settings), saver(database), Accounts(settings), now)
-
-
-def create_pruner(settings: Settings) -> Pruner:
-    """What forgets as the settings want it."""
-    return Pruner(Database(settings.database_url, connections=1), retained(settings), now)
-
-
-def missing(
-    settings: Settings, database: Database, answering: Answering, grace: timedelta = GRACE
-) -> Callable[[Question], list[Tally]]:
-    """Counts expected calls, and those of them whose window and grace are over without a result."""
-    return lambda question: tallies(database, question, now() - grace, answering.count_nameless)
-
-
-def create_engine(settings: Settings) -> Engine:
-    """The analytical copy, for the one process that has it. Raises `Taken`."""
-    database = Database(settings.database_url, connections=FOR_COPYING)
-    return Engine(database, settings.analytics_path, settings.analytics_memory, masking.masks())
-
-
-def create_answering(settings: Settings, store: Database) -> Answering:
-    """For who asks from the command line: the running service's copy, else the file itself."""
-    copy = Nearest(remote(settings), partial(create_engine, settings))
-    return Answering(store, Database(settings.database_url, connections=1), copy)
-
-
-def remote(settings: Settings) -> Remote:
-    """The copy that the service's own process has."""
-    return Remote(socket_of(settings.analytics_path), settings.database_url)
-
-
-def reader(settings: Settings) -> Callable[[Delivery], Reading]:
-    """`interpret` as this installation's settings want it."""
-    return partial(interpret, region=settings.default_region, max_body_bytes=settings.max_body_bytes)
-
-
-def group_reader(settings: Settings) -> Interpret:
-    """The same for many deliveries at once."""
-    return partial(interpret_all, region=settings.default_region, max_body_bytes=settings.max_body_bytes)
-
-
-def recorder(database: Database, settings: Settings) -> Record:
-    """`record`, the one way into the store for deliveries that wait for nobody: spooled and imported ones."""
-    read, save = group_reader(settings), saver(database)
-    return lambda deliveries: save(read(deliveries))
-
-
-def saver(database: Database) -> Callable[[Sequence[Reading]], list[Receipt]]:
-    """`save`, which counts what comes into the store, also where nobody waits for the answer any more."""
-
-    def save(found: Sequence[Reading]) -> list[Receipt]:
-        receipts = readings.save(database, found)
-        counting.count_readings(found, receipts)
-        return receipts
-
-    return save
-
-
-def rehearsal(database: Database, settings: Settings) -> Callable[[], None]:
-    """What raises `StoreUnavailable` while the store takes no delivery: one is stored, and that undone."""
-
-    def rehearse() -> None:
-        check_space(database)
-        at = now()
-        readings.rehearse(database, reader(settings)(Delivery(delivery_id(at), "", at, b"rehearsal")))
-
-    return rehearse
 
 
 def _watched(pool: str, database: Database) -> Database:

@@ -1,9 +1,13 @@
-"""What tells calls apart, and the ids that are made of it: any process, on any day, makes the same. Pure."""
+"""What tells calls apart, and the ids that are made of it: any process, on any day, makes the same.
+
+`new_id` alone makes another each time.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -57,6 +61,11 @@ def expected_id(
     if call_id is not None:
         return _id([_EXPECTED_BY_CALL_ID, integration, call_id])
     return _id([_EXPECTED_OF_BATCH, integration, batch, phone_number])
+
+
+def new_id(moment: datetime) -> UUID:
+    """One that sorts by time, unlike any other."""
+    return by_time(moment, int.from_bytes(os.urandom(10)))
 
 
 def by_time(moment: datetime, random: int) -> UUID:

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app import counting
+from app.assembly import group_reader, saver
 from app.config import Settings
-from app.factory import group_reader, saver
+from app.identity import new_id
 from app.model import Delivery, Product
 from app.server import LENGTH_REQUIRED, OVERLOAD, REFUSALS, UNEXPECTED
 from app.store.database import Database
-from app.web.deliveries import delivery_id
 from app.web.parts import now
 from app.web.result import _REFUSALS as OF_ERRORS
 
@@ -50,7 +50,7 @@ def database(store_url):
 
 def test_a_delivery_that_comes_into_the_store_twice_is_counted_once(database) -> None:
     save = saver(database)
-    sent = Delivery(delivery_id(now()), "i", now(), BODY % 1, Product.DEV)
+    sent = Delivery(new_id(now()), "i", now(), BODY % 1, Product.DEV)
     reading = group_reader(Settings())([sent])
     names = [
         ("plum_problems_total", {"field": "attempts"}),
@@ -69,6 +69,6 @@ def test_no_field_that_a_sender_makes_up_becomes_a_label(database) -> None:
     save = saver(database)
     before = count("plum_problems_total", field="other")
     body = b"result=Completed&callee_type=voice&call_id=7&mine=1&mine=2"
-    save(group_reader(Settings())([Delivery(delivery_id(now()), "i", now(), body, Product.DEV)]))
+    save(group_reader(Settings())([Delivery(new_id(now()), "i", now(), body, Product.DEV)]))
     assert count("plum_problems_total", field="other") == before + 1
     assert REGISTRY.get_sample_value("plum_problems_total", {"field": "mine"}) is None

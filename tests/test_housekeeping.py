@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import select
 
 from app import housekeeping
+from app.assembly import recorder
 from app.config import Settings
 from app.errors import StoreRefused, StoreUnavailable
-from app.factory import recorder
 from app.housekeeping import LOCK, Housekeeping, heartbeat_age
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import ASIDE, Backlog, Spool

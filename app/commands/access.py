@@ -8,7 +8,6 @@ from typing import BinaryIO
 
 import click
 
-from app import voicexml
 from app.addresses import result_url
 from app.auditing import log_command
 from app.commands.opening import opened
@@ -143,7 +142,7 @@ def integration_script(name: str, file: BinaryIO | None, *, remove: bool, as_jso
     """
     if file and remove:
         raise click.UsageError("give FILE or --remove, not both")
-    script = voicexml.checked(file.read(voicexml.MAX_BYTES + 1)) if file else None
+    script = _checked(file) if file else None
     with opened() as (_, database):
         if not (file or remove):
             _print_script(name, integrations.get_script(database, name), as_json)
@@ -154,6 +153,12 @@ def integration_script(name: str, file: BinaryIO | None, *, remove: bool, as_jso
         _print_script(name, script, as_json)
     else:
         say(f"{name}'s calls hear {'this script' if script else 'the default'} within 5 s")
+
+
+def _checked(file: BinaryIO) -> str:
+    from app import voicexml
+
+    return voicexml.checked(file.read(voicexml.MAX_BYTES + 1))
 
 
 @click.group()

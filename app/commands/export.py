@@ -13,10 +13,10 @@ from typing import BinaryIO, cast
 import click
 from werkzeug.datastructures import MultiDict
 
+from app.assembly import create_answering
 from app.auditing import log_command
 from app.config import from_environment
 from app.exporting import Order, export
-from app.factory import create_answering
 from app.store.database import Database, questions_database
 from app.terminal import Asking, example, harmless_lines, pairs_of
 from app.web.errors import Forbidden

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import click
 
-from app import factory
+from app import assembly
 from app.auditing import log_command
 from app.config import from_environment
 from app.intake.importing import Import, Line
@@ -41,7 +41,7 @@ def import_command(files: tuple[str, ...], *, as_json: bool) -> None:
     log_command(database, "import", [("files", str(len(files)))])
     complaints = _Complaints()
     bringing = Import(
-        factory.recorder(database, settings),
+        assembly.recorder(database, settings),
         partial(known_deliveries, database),
         integrations_by_name(database),
         complaints.add,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from werkzeug.datastructures import MultiDict
 
-from app import factory
+from app import assembly
 from app.auditing import log_command
 from app.commands.opening import opened
 from app.store import schema_version
@@ -34,8 +34,8 @@ def missing(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> Non
     """
     with opened() as (settings, database):
         schema_version.check(database)
-        answering = factory.create_answering(settings, questions_database(settings))
-        found = factory.missing(settings, database, answering, grace)(_question(filters))
+        answering = assembly.create_answering(settings, questions_database(settings))
+        found = assembly.missing(settings, database, answering, grace)(_question(filters))
     print_rows([tally._asdict() for tally in found], as_json=as_json)
 
 
@@ -53,7 +53,7 @@ def reconcile(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> N
     with opened() as (settings, database):
         schema_version.check(database)
         log_command(database, "reconcile", pairs_of(filters))
-        results = factory.create_reconciler(settings).all_of(_question(filters), grace)
+        results = assembly.create_reconciler(settings).all_of(_question(filters), grace)
     if not results and not as_json:
         say("no result is missing past its window and the grace")
     print_values(dict(sorted(results.items())), as_json=as_json)

@@ -7,9 +7,9 @@ from typing import Any
 import click
 from werkzeug.datastructures import MultiDict
 
+from app.assembly import create_answering
 from app.auditing import log_command
 from app.config import from_environment
-from app.factory import create_answering
 from app.store.database import Database, questions_database
 from app.terminal import Asking, as_json, example, pairs_of, print_json, print_rows
 from app.web.aggregates import shown_figures

@@ -14,12 +14,13 @@ from urllib.parse import parse_qsl
 import click
 from werkzeug.datastructures import MultiDict
 
-from app import accounts, factory
+from app import accounts, assembly
 from app.addresses import result_url, start_url
 from app.analytics.redial import DESTINATION
 from app.auditing import log_command
 from app.commands.opening import opened
 from app.config import Settings
+from app.identity import new_id
 from app.model import Delivery, Integration, Via, hashed
 from app.plum.client import ApiError, BulkRequest, CallRequest, Client
 from app.queueing import Line, Progress, bulk_queue, queue
@@ -30,7 +31,6 @@ from app.store.integrations import ActiveKeys, integrations_by_name
 from app.store.rows import outcome_values
 from app.terminal import as_json, complain, example, print_json, print_values, say
 from app.values import storable
-from app.web.deliveries import delivery_id
 from app.web.errors import Invalid
 from app.web.filters import MissingSchema, asked
 from app.web.registration import window_end
@@ -185,9 +185,9 @@ def status_command(integration: str, call_id: str, *, reveal: bool, as_json: boo
             told = client.status(call_id)
         now = datetime.now(UTC)
         delivery = Delivery(
-            delivery_id(now), integration, now, told.body, found.product, Via.POLL, content_type=told.content_type
+            new_id(now), integration, now, told.body, found.product, Via.POLL, content_type=told.content_type
         )
-        reading = factory.reader(settings)(delivery)
+        reading = assembly.reader(settings)(delivery)
     if reading.outcome is None:
         raise click.ClickException(f"what Plum tells of the call cannot be read: {reading.reason}")
     row = {"id": reading.outcome.id} | outcome_values(reading.outcome) | {"call_id": call_id}
@@ -258,7 +258,7 @@ def _redial(settings: Settings, database: Database, filters: str, most_attempts:
     if not pairs:
         raise click.UsageError("--from needs a filter, like --from 'batch=spring disposition=busy'")
     question = asked(MultiDict(pairs), MissingSchema.about(OutcomeSchema)).question
-    answering = factory.create_answering(settings, questions_database(settings))
+    answering = assembly.create_answering(settings, questions_database(settings))
     return redial(answering.candidates(question), set(do_not_call.numbers(database)), most_attempts)
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from app import factory
+from app import assembly
 from app.auditing import log_command
 from app.commands.opening import opened
 from app.intake.importing import Import, Line
@@ -61,7 +61,7 @@ def retry(ids: tuple[UUID, ...], integration: str | None, *, as_json: bool) -> N
         entries = [entry for entry in kept if (UUID(entry["id"]) in ids if ids else entry["cause"] == "unknown_key")]
         owned = [entry | {"integration": _owner(entry, keys) or integration} for entry in entries]
         taking = Import(
-            factory.recorder(database, settings),
+            assembly.recorder(database, settings),
             partial(known_deliveries, database),
             integrations_by_name(database),
             complain,

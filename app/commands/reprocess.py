@@ -8,7 +8,7 @@ from uuid import UUID
 import click
 from werkzeug.datastructures import MultiDict
 
-from app import factory
+from app import assembly
 from app.auditing import log_command
 from app.config import from_environment
 from app.errors import StoreError
@@ -47,7 +47,7 @@ def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: 
     )
     try:
         with bar:
-            for report in reprocess(database, factory.reader(settings), question, after=after, dry_run=dry_run):
+            for report in reprocess(database, assembly.reader(settings), question, after=after, dry_run=dry_run):
                 bar.update(report.deliveries - bar.pos)
     except (KeyboardInterrupt, StoreError) as error:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else error.detail

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 from uuid import UUID
@@ -11,20 +10,12 @@ from uuid import UUID
 from flask import Response, g, request
 
 from app.errors import StoreError, StoreUnavailable
-from app.exports.cells import HIDDEN
+from app.identity import new_id
+from app.masking import mask_parameters
 from app.model import AuditEntry, Token
 from app.values import storable
-from app.web.deliveries import delivery_id
-from app.web.masking import PHONE_FIELDS, mask_digits, mask_query
 from app.web.origin import peer
 from app.web.parts import now, parts
-
-# A cursor holds the values of the row that it marks, and whatever is looked for within texts may be digits.
-_LEFT_OUT = re.compile(rf"({'|'.join(sorted(PHONE_FIELDS))}|query)(__\w+)?|cursor|q|\w+__contains")
-# Their values were read as UUIDs, hex or times.
-_NO_PHONE = re.compile(r"(id|outcome_id|sha256|since|until|\w+_at)(__\w+)?")
-
-Asked = list[tuple[str, str]]
 
 
 class Logged(Enum):
@@ -54,27 +45,15 @@ def logged(when: Logged, token: Token, view: Callable[[], Response], path: dict[
     return answer
 
 
-def unrevealing(parameters: Iterable[tuple[str, str]]) -> Asked:
-    """A question's parameters without what may be a phone number, or hold one."""
-    return [(name, _unrevealing(name, value)) for name, value in parameters]
-
-
-def _unrevealing(name: str, value: str) -> str:
-    if _LEFT_OUT.fullmatch(name):
-        return HIDDEN
-    text = storable(value) or ""
-    return text if _NO_PHONE.fullmatch(name) else mask_digits(mask_query(text))
-
-
 def write(token: Token, path: dict[str, Any], status: int | None) -> None:
     """Log the request under way. Raises `StoreUnavailable`."""
     settings, at = parts().settings, now()
     entry = AuditEntry(
-        id=delivery_id(at),
+        id=new_id(at),
         at=at,
         who=token.name,
         what=request.endpoint or "",
-        asked=unrevealing([*request.args.items(multi=True), *g.get("told", ())]),
+        asked=mask_parameters([*request.args.items(multi=True), *g.get("told", ())]),
         record_id=next(filter(None, map(_uuid, path.values())), None),
         remote_addr=storable(peer(request.environ, settings.trusted_proxies)),
         status=status,

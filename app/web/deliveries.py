@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
-from uuid import UUID
 
-from app.identity import by_time
+from app.identity import new_id
 from app.model import Delivery, Integration, Network
 from app.values import storable
 from app.web.origin import peer
@@ -40,7 +37,7 @@ def delivery_from(
 ) -> Delivery:
     received_at = now()
     return Delivery(
-        id=delivery_id(received_at),
+        id=new_id(received_at),
         integration=integration.name,
         product=integration.product,
         received_at=received_at,
@@ -54,11 +51,6 @@ def delivery_from(
         cut_short=not whole,
         started=address.is_start,
     )
-
-
-def delivery_id(moment: datetime) -> UUID:
-    """A new one; it sorts by time."""
-    return by_time(moment, int.from_bytes(os.urandom(10)))
 
 
 def kept_headers(environ: dict[str, Any], address: Address) -> tuple[tuple[str, str], ...]:

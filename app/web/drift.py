@@ -10,9 +10,9 @@ from typing import Any
 from flask import Response, g, jsonify
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load
 
+from app.masking import mask_digits
 from app.model import DriftKind, Product, Scope
 from app.web.fields import Key, Moment, Number, Text, Word, Zone
-from app.web.masking import mask_digits
 from app.web.parameters import Once, Several
 from app.web.parts import parts
 from app.web.views import Blueprint, needs

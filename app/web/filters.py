@@ -12,12 +12,12 @@ from werkzeug.datastructures import MultiDict
 
 from app.analytics.answers import GROUPS
 from app.answering import Kind
+from app.masking import MASKED_WITHIN, PHONE_FIELDS
 from app.store.query.buckets import Bucket
 from app.store.query.question import Condition, Hours, Operator, Order, Question, Weekday
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.fields import Moment, Number, Text, Word, Zone, one_of
-from app.web.masking import MASKED_WITHIN, PHONE_FIELDS
 from app.web.parameters import MAX_VALUES, Filter, Once, Several, SortKey, comparable, filters
 from app.web.schemas import RecordSchema
 

@@ -9,8 +9,8 @@ import pytest
 
 from app.analytics.engine import Engine
 from app.answering import Answering
+from app.masking import masks
 from app.store.database import Database
-from app.web.masking import masks
 from tests.store.conftest import crowded, database, full_postgresql, full_sqlite, fullness  # noqa: F401
 
 

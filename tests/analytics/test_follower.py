@@ -28,6 +28,7 @@ from app.analytics.sql import rows
 from app.answering import Answering
 from app.errors import StoreUnavailable
 from app.interpret import interpret
+from app.masking import masks
 from app.model import Delivery
 from app.store import changes, csv_rows
 from app.store.csv_rows import COLUMNS
@@ -37,7 +38,6 @@ from app.store.reprocess import reprocess_one
 from app.store.schema import changes as journal
 from app.store.schema import deliveries, outcomes
 from app.store.types import to_json
-from app.web.masking import masks
 from tests.analytics.conftest import opened
 from tests.conftest import wait_until
 from tests.store.oracle import add_odd_texts
@@ -312,7 +312,7 @@ import sys, threading
 from pathlib import Path
 from app.analytics.engine import Engine
 from app.store.database import Database
-from app.web.masking import masks
+from app.masking import masks
 engine = Engine(Database(sys.argv[1]), Path(sys.argv[2]), "200MB", masks())
 print("open", flush=True)
 engine.run(threading.Event())

@@ -11,8 +11,9 @@ from flask import Flask
 
 from app.analytics import process
 from app.analytics.server import socket_of
+from app.assembly import create_engine
 from app.config import Settings
-from app.factory import create_app, create_engine
+from app.factory import create_app
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from app.config import from_environment
 from app.errors import StoreUnavailable
+from app.masking import mask_digits, mask_parameters
 from app.model import AuditEntry, Scope, Token, hashed
 from app.store import tokens
 from app.store.audit import write
@@ -22,12 +23,10 @@ from app.store.database import Database
 from app.store.pages import page
 from app.store.query.question import Question, Records
 from app.web import cursors
-from app.web.auditing import unrevealing
 from app.web.auth import Keyring, Secrets
 from app.web.exports import SCHEMAS as EXPORTS
 from app.web.fields import Text
 from app.web.filters import ListSchema
-from app.web.masking import mask_digits
 from app.web.parameters import Filter
 from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema
 from tests.conftest import wait_until
@@ -45,7 +44,7 @@ BEFORE, AFTER = ["", "a", "call ", "x:", "a,"], ["", ",b", " b", ";ani=1"]
 
 @given(st.lists(st.tuples(*map(st.sampled_from, (TEXTS, BEFORE, NUMBERS, AFTER))), min_size=1))
 def test_no_number_stays_in_any_parameter_that_takes_texts(asked) -> None:
-    kept = unrevealing([(name, f"{before}{number}{after}") for name, before, number, after in asked])
+    kept = mask_parameters([(name, f"{before}{number}{after}") for name, before, number, after in asked])
     assert [name for name, _ in kept] == [name for name, *_ in asked]
     for (_, _, number, _), (_, value) in zip(asked, kept, strict=True):
         assert "•••" in value
@@ -54,14 +53,14 @@ def test_no_number_stays_in_any_parameter_that_takes_texts(asked) -> None:
 
 @given(st.sampled_from([name for name in TEXTS if re.search("^phone|^query|contains", name)]), st.text())
 def test_nothing_that_is_looked_for_in_phones_or_within_texts_is_kept(name, value) -> None:
-    assert unrevealing([(name, value)]) == [(name, "•••")]
+    assert mask_parameters([(name, value)]) == [(name, "•••")]
 
 
 def test_a_cursor_by_phone_holds_a_phone_and_is_left_out() -> None:
     wanted = ListSchema.about(OutcomeSchema).load({"sort": ["phone_number"]}).question
     mark = cursors.write(OutcomeSchema(), wanted, ["+16175551234", uuid4()], backwards=False)
     asked = [("cursor", mark), ("sort", "phone_number")]
-    assert unrevealing(asked) == [("cursor", "•••"), ("sort", "phone_number")]
+    assert mask_parameters(asked) == [("cursor", "•••"), ("sort", "phone_number")]
 
 
 def test_what_is_no_phone_is_kept_as_asked() -> None:
@@ -74,12 +73,12 @@ def test_what_is_no_phone_is_kept_as_asked() -> None:
         ("batch", "spring 2026"),
         ("limit", "1000"),
     ]
-    assert unrevealing(asked) == asked
+    assert mask_parameters(asked) == asked
 
 
 @given(st.sampled_from(["integration", "batch", "call_id__prefix", "fields", "unheard_of"]), st.text("0123456789- x"))
 def test_of_all_else_only_what_any_text_shows_is_kept(name, value) -> None:
-    assert unrevealing([(name, value)]) == [(name, mask_digits(value))]
+    assert mask_parameters([(name, value)]) == [(name, mask_digits(value))]
 
 
 # --- over the application

@@ -12,14 +12,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask import Flask
 
+from app.assembly import recorder
 from app.config import from_environment
-from app.factory import create_app, recorder
+from app.factory import create_app
+from app.identity import new_id
 from app.intake.spool import Spool
 from app.model import Delivery, Product, Scope
 from app.store import integrations, quarantine, schema_version
 from app.store.database import Database
 from app.store.schema import deliveries, expected_calls
-from app.web.deliveries import delivery_id
 from app.web.pages.attention import EXAMPLES
 from app.web.pages.told import REASONS
 from app.web.pages.watch import Watch
@@ -55,7 +56,7 @@ class Desk:
             at = datetime.now(UTC) - one
             ended = f"{at - late:%a, %d %b %Y %H:%M:%S} -0000"
             body = RESULT.format(number, "Completed") + f"&last_attempt_timestamp={ended}"
-            delivery = Delivery(delivery_id(at), integration, at, body.encode(), Product.DEV)
+            delivery = Delivery(new_id(at), integration, at, body.encode(), Product.DEV)
             recorder(self.database, self.settings)([delivery])
 
 
@@ -201,9 +202,7 @@ def test_what_waits_in_the_spool_is_told(desk, tmp_path) -> None:
     settings = from_environment({"PLUM_DATABASE_URL": desk.settings.database_url, "PLUM_SPOOL_DIR": str(tmp_path)})
     at = datetime.now(UTC)
     app = create_app(settings)
-    Spool(tmp_path).append(
-        [Delivery(delivery_id(at), "steady", at, b"x"), Delivery(delivery_id(at), "steady", at, b"y")]
-    )
+    Spool(tmp_path).append([Delivery(new_id(at), "steady", at, b"x"), Delivery(new_id(at), "steady", at, b"y")])
     reader = Reader(app, desk.database, Scope.READ, "spool-watcher")
     soon(reader, "state", "Spool ✗ 2 deliveries wait in it, the oldest for ")
 

@@ -40,7 +40,8 @@ def serve(bind: str, conduct: Conduct, tell: Callable[[Mapping[str, str]], None]
     Raises ValueError for an address that is not loopback's, OSError where it cannot be had.
     """
     host, port = _loopback(bind)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server below ends so on SIGINT
+    for number in (signal.SIGTERM, signal.SIGINT):  # the latter may have been ignored by who started this process
+        signal.signal(number, signal.default_int_handler)  # which ends the server below
     with _listener(host, port) as listener:  # werkzeug's own would end the process where the port is taken
         platform = Platform(conduct)
         try:

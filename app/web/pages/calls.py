@@ -11,6 +11,7 @@ from flask import Response, g, request
 from werkzeug.datastructures import MultiDict
 
 from app.errors import StoreUnavailable
+from app.masking import PHONE_FIELDS
 from app.model import Scope
 from app.store import saved_views
 from app.store.query.question import Operator, Question, Weekday
@@ -21,7 +22,6 @@ from app.web.errors import Forbidden
 from app.web.exports import CONTENT_TYPES, REDIAL, wanted
 from app.web.filters import Asked, ListSchema, asked, permit, revealing
 from app.web.lists import links_of, schema_of
-from app.web.masking import PHONE_FIELDS
 from app.web.pages import words
 from app.web.pages.site import Blueprint, here, may, parameters, shown, token
 from app.web.parameters import comparable

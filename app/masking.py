@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 from app.exports.cells import HIDDEN, json_text
 from app.exports.columns import Mask
+from app.values import storable
 
 PHONE_FIELDS = frozenset({"phone_number", "phone_number_raw"})
 MASKED_WITHIN = frozenset(
@@ -25,6 +26,11 @@ MASKED_WITHIN = frozenset(
 _RUN = re.compile(r"\d(?:[\W_]{0,3}+\d){6,}+")
 _HOLDS_LAST_FOUR = 4 + 3 * 3  # characters, of which three may stand between any two digits
 _NO_DIGITS = re.compile("[^0-9]+")
+# A cursor holds the values of the row that it marks, and whatever is looked for within texts may be digits.
+_LEFT_OUT = re.compile(rf"({'|'.join(sorted(PHONE_FIELDS))}|query)(__\w+)?|cursor|q|\w+__contains")
+# Their values were read as UUIDs, hex or times.
+_NO_PHONE = re.compile(r"(id|outcome_id|sha256|since|until|\w+_at)(__\w+)?")
+
 _EMPTY = ("{}", "[]")
 
 
@@ -78,6 +84,18 @@ def mask_json(value: Any) -> Any:
     written = json_text(value)  # a number's digits; true, false and null have none
     shown = mask_digits(written)
     return value if shown == written else shown
+
+
+def mask_parameters(parameters: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """A question's parameters without what may be a phone number, or hold one."""
+    return [(name, _mask_parameter(name, value)) for name, value in parameters]
+
+
+def _mask_parameter(name: str, value: str) -> str:
+    if _LEFT_OUT.fullmatch(name):
+        return HIDDEN
+    text = storable(value) or ""
+    return text if _NO_PHONE.fullmatch(name) else mask_digits(mask_query(text))
 
 
 def _mask_object(value: dict[str, Any]) -> dict[str, Any]:

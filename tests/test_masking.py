@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.exports.cells import json_text
-from app.web.masking import mask_digits, mask_headers, mask_json, mask_query, masked, masks
+from app.masking import mask_digits, mask_headers, mask_json, mask_query, masked, masks
 
 NUMBER = "6175551234"
 

@@ -1,0 +1,69 @@
+"""The processes beside the web workers: `housekeeping`, `analytics`."""
+
+from __future__ import annotations
+
+import logging.config
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import click
+
+from app import assembly, logs
+from app.analytics import process
+from app.analytics.server import socket_of
+from app.config import from_environment
+from app.terminal import example
+
+NICENESS = 10  # of the analytical copy: callbacks come first
+
+
+@click.command()
+@click.option("--while-parent", type=int, metavar="PID", help="End when this parent process does.")
+@example("housekeeping")
+def housekeeping(while_parent: int | None) -> None:
+    """Drain the spool, look for results that did not come, and prune what is old, until stopped.
+
+    `serve` starts this by itself; to drain, a second one waits for the first to end.
+    """
+    settings = from_environment()
+    logging.config.dictConfig(logs.config(settings.log_format))
+    chores = assembly.create_housekeeping(settings)
+    reconciler, pruner = assembly.create_reconciler(settings), assembly.create_pruner(settings)
+    _run(while_parent, chores.run, reconciler.run, pruner.run)
+
+
+@click.command()
+@click.option("--while-parent", type=int, metavar="PID", help="End when this parent process does.")
+@example("analytics")
+def analytics(while_parent: int | None) -> None:
+    """Keep the analytical copy, and answer questions from it, until stopped.
+
+    `serve` starts this by itself; a second one waits for the first to end.
+    """
+    settings = from_environment()
+    logging.config.dictConfig(logs.config(settings.log_format))
+    os.nice(NICENESS)
+    open_engine, socket = partial(assembly.create_engine, settings), socket_of(settings.analytics_path)
+    _run(while_parent, partial(process.run, open_engine, socket, settings.database_url))
+
+
+def _run(parent: int | None, *works: Callable[[threading.Event], None]) -> None:
+    """Until one of these is done, a signal comes, or the parent process ends."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with ThreadPoolExecutor(len(works)) as pool:
+        working = [pool.submit(work, stop) for work in works]
+        while not any(one.done() for one in working) and not stop.wait(0.5):
+            if parent and os.getppid() != parent:
+                stop.set()
+        stop.set()
+        try:
+            for one in working:
+                one.result(timeout=5)
+        except TimeoutError:
+            os._exit(1)

@@ -1,0 +1,25 @@
+"""The command that looks for what is wrong: `doctor`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from app import doctor as checks
+from app.terminal import as_json, example, print_json, say
+
+
+@click.command()
+@as_json
+@example("doctor")
+def doctor(*, as_json: bool) -> None:
+    """Check the whole installation and say what to mend."""
+    found = checks.examine(os.environ)
+    if as_json:
+        print_json([{"part": check.part, "ok": check.ok, "says": check.says} for check in found])
+    else:
+        for check in found:
+            say(f"{'ok  ' if check.ok else 'MEND'}  {check.part}: {check.says}")
+    if not all(check.ok for check in found):
+        raise SystemExit(1)

@@ -1,0 +1,47 @@
+"""The commands that start an installation: `serve`, `migrate`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from app import serving
+from app.addresses import remember_address
+from app.commands.opening import opened
+from app.store import changes, schema_version
+from app.store.database import questions_database
+from app.terminal import example
+
+
+@click.command()
+@click.option("--bind", default="127.0.0.1:8000", show_default=True, help="HOST:PORT to listen on.")
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Web processes.")
+@click.option(
+    "--welcome",
+    is_flag=True,
+    help="First bring the schema up to date, make an integration and a token, and show them.",
+)
+@example("serve --bind 0.0.0.0:8000 --workers 4")
+def serve(bind: str, workers: int, *, welcome: bool) -> None:
+    """Serve until stopped: gunicorn, with settings from the environment."""
+    with opened() as (settings, database):
+        if welcome:
+            schema_version.migrate(database)
+        serving.check(settings, database)
+        questions_database(settings).close()
+        listening = serving.listen(bind)
+        remember_address(settings, bind)
+        if welcome:
+            click.echo(serving.welcome(settings, database))
+    serving.run_gunicorn(listening, workers)
+
+
+@click.command()
+@example("migrate")
+def migrate() -> None:
+    """Bring the store's schema up to date."""
+    with opened() as (_, database):
+        schema_version.migrate(database)
+        changes.renew(database, datetime.now(UTC))
+    click.echo("the schema is up to date")
