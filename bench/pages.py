@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlencode
 
 from bench.engines import ENGINES, each_engine
 from bench.fill import new_store
@@ -23,6 +24,7 @@ PAGES = {
     "list, newest": "/calls",
     "list, of a status": "/calls?status=failed",
     "list, of a month and a batch": f"/calls?since={MONTH}&batch=batch-7",
+    "list, of an hour of the week": "/calls?weekday=mon&hour=9&tz=America/New_York",
     "list, by duration": "/calls?sort=-duration_seconds",
     "list, part of a number": f"/calls?phone_number__contains=12345&since={MONTH}",
     "search for a reference": "/search?q={reference}",
@@ -52,6 +54,7 @@ def measure(engine: str, url: str, directory: Path, rounds: int) -> None:
         print(f"  p50 and p95 of {rounds} rounds, and the page's bytes")
         for name, path in PAGES.items():
             _report(name, [_page(client, path.format(**named)) for _ in range(rounds + 1)][1:])
+        _report("told to an open page", _arrivals(client, server.url, rounds))
     finally:
         server.stop()
 
@@ -65,6 +68,23 @@ def _page(client: Client, path: str) -> tuple[float, int]:
     ) as page:
         body = page.read()
     return time.perf_counter() - began, len(body)
+
+
+def _arrivals(client: Client, result_url: str, rounds: int) -> list[tuple[float, int]]:
+    """From a result's acknowledgement until an open page hears of it, and the bytes that it hears."""
+    found = []
+    request = urllib.request.Request(f"{client.base}live", headers=client.headers)
+    with urllib.request.urlopen(request, timeout=30) as stream:
+        lines = iter(stream.readline, b"")
+        next(line for line in lines if line.startswith(b"id:"))  # from here on nothing is missed
+        for number in range(rounds):
+            body = urlencode({"call_id": f"told-{time.time_ns()}-{number}", "result": "Completed"}).encode()
+            with urllib.request.urlopen(result_url, body) as answer:
+                answer.read()
+            began = time.perf_counter()
+            told = next(line for line in lines if line.startswith(b"data:"))
+            found.append((time.perf_counter() - began, len(told)))
+    return found
 
 
 def _report(name: str, found: list[tuple[float, int]]) -> None:
