@@ -29,7 +29,7 @@ from app.store import changes, do_not_call, pages
 from app.store.changes import Horizon
 from app.store.database import Database
 from app.store.pages import Page
-from app.store.query.question import Condition, Operator, Question, Records
+from app.store.query.question import Condition, Operator, Order, Question, Records
 from app.store.schema import IDENTIFYING
 
 Row = dict[str, Any]
@@ -99,6 +99,7 @@ class Answering:
 
     def rows(self, question: Question, found: list[Found] | None, fields: Sequence[str] | None = None) -> Page:
         """The page, of the outcomes found or as the store finds them."""
+        question = self._within_ends(question)
         if found is None:
             return pages.page(self._store, question, fields)
         return pages.page_of_ids(self._store, question, found, fields)
@@ -152,11 +153,26 @@ class Answering:
         """A file of outcomes, block by block; a contact list has no number that is not to be called."""
         if file.form == "redial":
             file = replace(file, without=do_not_call.numbers(self._journal))
+        file = replace(file, question=self._within_ends(file.question))
         return self._copy.file(file, changes.horizon(self._journal))
 
     def _ask(self, what: str, *arguments: Any) -> Any:
         with self._turn():
-            return self._copy.ask(what, arguments, changes.horizon(self._journal))
+            within = tuple(self._within_ends(one) if isinstance(one, Question) else one for one in arguments)
+            return self._copy.ask(what, within, changes.horizon(self._journal))
+
+    def _within_ends(self, question: Question) -> Question:
+        """The same question. Of hours of the week it names the time in which calls ended, since engines look at each
+        change of the clock within the time that a question names."""
+        if question.hours is None or question.records is not Records.OUTCOMES:
+            return question
+        ends = [
+            pages.page(self._journal, Question(records=Records.OUTCOMES, order=[order], limit=1), ["ended_at"]).rows
+            for order in (Order("ended_at"), Order("ended_at", descending=True))
+        ]
+        first, last = (rows[0]["ended_at"] if rows else datetime.now(UTC) for rows in ends)
+        bounds = [Condition("ended_at", Operator.GTE, [first]), Condition("ended_at", Operator.LTE, [last])]
+        return replace(question, conditions=[*question.conditions, *bounds])
 
 
 def is_answered_by_store(question: Question) -> bool:

@@ -232,7 +232,7 @@ def tallies(database: Database, question: Question, before: datetime, count_name
         states[key][row["state"]] += row["count"]
         if row["is_nameless"] and row["state"] in (CallState.MISSING, CallState.WAITING):
             nameless[key] += row["count"]
-    are_whole = {condition.field for condition in question.conditions} <= _OF_BATCHES
+    are_whole = not question.hours and {condition.field for condition in question.conditions} <= _OF_BATCHES
     arrived = count_nameless(sorted({name for name, _ in nameless})) if nameless and are_whole else {}
     return [_tally(key, states[key], min(nameless[key], arrived.get(key, 0))) for key in sorted(states, key=str)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -29,6 +30,7 @@ from app.reconciling import EVERY, Reconciler, tallies
 from app.store import expected
 from app.store.database import Database
 from app.store.integrations import add_integration
+from app.store.query.question import Hours
 from app.store.readings import save
 from app.store.schema import deliveries, outcomes
 from tests.conftest import copied
@@ -247,6 +249,14 @@ def test_results_that_name_no_call_are_counted_by_their_batch(
     [tally] = tallies(world.database, EVERY, NOON, counting)
     assert (tally.expected, tally.received) == (3, min(come, 3))
     assert (tally.missing, tally.waiting) == (missing, waiting)
+
+
+def test_results_of_a_whole_batch_are_not_set_against_the_calls_of_some_hours(world: World) -> None:
+    world.expect(phone_number="+16175550001", batch="spring")
+    hours = Hours("registered_at", frozenset(range(168)), UTC)
+    arrived: Callable[..., Any] = lambda names: {("insight", "spring"): 9}  # noqa: E731
+    [tally] = tallies(world.database, replace(EVERY, hours=hours), NOON, arrived)
+    assert (tally.received, tally.missing) == (0, 1)
 
 
 @pytest.mark.parametrize("silent", [True, False], ids=["plum is down", "they still run"])

@@ -7,10 +7,10 @@ from datetime import tzinfo
 from typing import Any
 
 from duckdb import DuckDBPyConnection as Cursor
-from sqlalchemy import ColumnElement, Label, Select, Subquery, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Label, Subquery, func, literal_column, select
 
 from app.analytics.answers import MAX_GROUPS, Row, clock_of
-from app.analytics.sql import rows
+from app.analytics.groupings import groups
 from app.errors import TooBroad
 from app.store.query.buckets import Bucket, Stretch, began_minutes, local_bucket, start
 from app.store.query.conditions import where
@@ -56,10 +56,12 @@ def _together(
         return []
     sets = [[*grouping, *([_BEGAN] if Bucket.HOUR in grouping else [])] for grouping in groupings]
     names = sorted(set().union(*sets))
-    found = rows(cursor, _by_sets(_finest(question, names, clock), names, sets).limit(MAX_GROUPS + 1))
-    if len(found) > MAX_GROUPS:
+    finest = _finest(question, names, clock)
+    figures = {name: func.sum(finest.c[name]) for name in _FIGURES}
+    found = groups(cursor, {name: finest.c[name] for name in names}, sets, figures, most=MAX_GROUPS + 1)
+    if sum(map(len, found)) > MAX_GROUPS:
         raise TooBroad(f"more than {MAX_GROUPS} groups; ask for less time by since and until, or for fewer calls")
-    return [[_shown(row, one, names, zone) for row in found if row[0] == _number(one, names)] for one in sets]
+    return [[_shown(row, zone) for row in of_set] for of_set in found]
 
 
 def _finest(question: Question, names: Sequence[str], clock: Sequence[Stretch]) -> Subquery:
@@ -84,26 +86,12 @@ def _told(name: str, counted: Subquery) -> ColumnElement[Any]:
     return of_hour[name](counted.c[_LOCAL_HOUR]) if name in of_hour else counted.c[name]
 
 
-def _by_sets(finest: Subquery, names: Sequence[str], sets: Sequence[Sequence[str]]) -> Select[Any]:
-    """The number of the set, the names' values, the figures."""
-    keys = [finest.c[name] for name in names]
-    number = func.grouping(*keys) if keys else literal_column("0")
-    grouping_sets = func.grouping_sets(*(tuple_(*(finest.c[name] for name in one)) for one in sets))
-    return select(number, *keys, *(func.sum(finest.c[name]) for name in _FIGURES)).group_by(grouping_sets)
+def _shown(row: Row, zone: tzinfo) -> Row:
+    began = row.pop(_BEGAN, None)
 
-
-def _number(one: Sequence[str], names: Sequence[str]) -> int:
-    """By which GROUPING tells of a set: a bit for each name that it leaves out, the first name's the highest."""
-    return sum(1 << place for place, name in enumerate(reversed(names)) if name not in one)
-
-
-def _shown(row: Sequence[Any], one: Sequence[str], names: Sequence[str], zone: tzinfo) -> Row:
-    values = dict(zip([*names, *_FIGURES], row[1:], strict=True))
-    began = values.get(_BEGAN)
-
-    def shown(name: str) -> Any:
-        value = values[name]
+    def shown(name: str, value: Any) -> Any:
+        if name in _FIGURES:
+            return None if value is None else int(value)
         return start(value.replace(tzinfo=None), Bucket(name), began, zone) if name in list(Bucket) else value
 
-    figures = {name: None if values[name] is None else int(values[name]) for name in _FIGURES}
-    return {str(name): shown(name) for name in one if name != _BEGAN} | figures
+    return {str(name): shown(name, value) for name, value in row.items()}
