@@ -8,12 +8,13 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, case, insert, null, select, update
+from sqlalchemy import Select, case, func, insert, literal, null, select, update
 
 from app.errors import Disabled, Exists, NotFound
 from app.model import Integration, KnownKey, Network, Product, hashed, networks
 from app.store.database import Database
 from app.store.schema import integration_keys, integrations
+from app.store.types import UtcDateTime
 
 
 def add_integration(database: Database, name: str, product: Product | None, now: datetime) -> str:
@@ -27,14 +28,21 @@ def add_integration(database: Database, name: str, product: Product | None, now:
     return key
 
 
-def rotate_integration(database: Database, name: str, grace: timedelta, now: datetime) -> tuple[Integration, str]:
-    """A new key; the old ones hold until the grace is over. Raises `NotFound`, `Disabled`."""
+def rotate_integration(
+    database: Database, name: str, grace: timedelta, now: datetime, unless_since: datetime | None = None
+) -> tuple[Integration, str]:
+    """A new key; the old ones hold until the grace is over. Raises `NotFound`, `Disabled`, and `Exists` where another
+    was made `unless_since` then."""
     with database.writing() as connection:
         row = connection.execute(select(integrations).where(integrations.c.name == name)).first()
         if row is None:
             raise _unknown(name)
         if row.disabled_at:
             raise Disabled(f"{name} is disabled, so its new URL would be dead; first: integration enable {name}")
+        newest = select(func.max(integration_keys.c.created_at)).where(integration_keys.c.integration == name)
+        made_at = connection.execute(newest).scalar_one()
+        if unless_since and made_at and made_at > unless_since:
+            raise Exists(f"{name} was given a new address at {made_at:%H:%M:%S} UTC; see: integration list")
         ends = now + grace
         connection.execute(
             update(integration_keys)
@@ -48,8 +56,8 @@ def rotate_integration(database: Database, name: str, grace: timedelta, now: dat
 
 
 def disable_integration(database: Database, name: str, now: datetime) -> None:
-    """Its URLs answer 404 from now on; what it sent stays. Raises `NotFound`."""
-    _set(database, name, disabled_at=now)
+    """Its URLs answer 404 from now on, or as before where it is disabled; what it sent stays. Raises `NotFound`."""
+    _set(database, name, disabled_at=func.coalesce(integrations.c.disabled_at, literal(now, UtcDateTime)))
 
 
 def enable_integration(database: Database, name: str) -> None:

@@ -41,8 +41,8 @@ def _claim(database: Database, key: UUID, before: datetime, until: datetime) -> 
         return connection.execute(statement.values(due_at=until)).rowcount == 1
 
 
-def make_due(database: Database, question: Question, before: datetime) -> None:
-    """Let those that are missing, or refused where these are asked for, be looked for now."""
+def make_due(database: Database, question: Question, before: datetime) -> int:
+    """Let those that are missing, or refused where these are asked for, be looked for now; how many these are."""
     own = expected_calls.c
     late = [own.outcome_id.is_(None), func.coalesce(own.ends_at, own.registered_at) <= before]
     if not any(condition.field == "state" for condition in question.conditions):
@@ -54,6 +54,7 @@ def make_due(database: Database, question: Question, before: datetime) -> None:
         with database.writing() as connection:  # in the order of the ids, as all lock them
             values = {"due_at": func.coalesce(own.ends_at, own.registered_at)}
             connection.execute(statement.values(values), [{"key": key} for key in some])
+    return len(ids)
 
 
 def _some(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:

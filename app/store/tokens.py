@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import func, insert, literal, or_, select, update
 
 from app.errors import Exists, NotFound
 from app.model import Scope, Token, hashed
 from app.store.database import Database
 from app.store.schema import tokens
+from app.store.types import UtcDateTime
 
 USES_EVERY = timedelta(minutes=1)  # is last use written
 
@@ -19,8 +20,9 @@ def add_token(database: Database, name: str, scope: Scope, now: datetime) -> str
     """A new token, shown this once. Raises `Exists`."""
     token = secrets.token_urlsafe(32)
     with database.writing() as connection:
-        if connection.execute(select(tokens.c.name).where(tokens.c.name == name)).first():
-            raise Exists(f"a token named {name} is there already; choose another name, or see: token list")
+        if there := connection.execute(select(tokens.c.revoked_at).where(tokens.c.name == name)).first():
+            how = "was revoked, and keeps its name for the audit log" if there.revoked_at else "is there already"
+            raise Exists(f"a token named {name} {how}; choose another name, or see: token list")
         connection.execute(
             insert(tokens).values(name=name, token_hash=hashed(token), scope=scope.value, created_at=now)
         )
@@ -34,9 +36,10 @@ def list_tokens(database: Database) -> list[dict[str, object]]:
 
 
 def revoke_token(database: Database, name: str, now: datetime) -> None:
-    """It opens nothing from now on. Raises `NotFound`."""
+    """It opens nothing from now on, or as before where it is revoked. Raises `NotFound`."""
+    revoked_at = func.coalesce(tokens.c.revoked_at, literal(now, UtcDateTime))
     with database.writing() as connection:
-        statement = update(tokens).where(tokens.c.name == name).values(revoked_at=now)
+        statement = update(tokens).where(tokens.c.name == name).values(revoked_at=revoked_at)
         if connection.execute(statement).rowcount == 0:
             raise NotFound(f"no token is named {name}; see: token list")
 

@@ -40,18 +40,21 @@ class Shared(Generic[_T]):
 class Kept(Generic[_T]):
     """An answer that may take seconds, for a page that may not: the last one, while the next is made beside."""
 
-    def __init__(self, make: Callable[[], _T]) -> None:
+    def __init__(self, make: Callable[[], _T], longest_seconds: float = 300.0) -> None:
+        """`longest_seconds`: so old may an answer be that is shown."""
         self._make = make
+        self._longest_seconds = longest_seconds
+        self._made_at = 0.0
         self._starting = threading.Lock()
         self._under_way: threading.Thread | None = None
         self._made: _T | None = None
         self._rests_until = 0.0
 
     def __call__(self, patience: float = _PATIENCE_SECONDS) -> _T | None:
-        """None while there is none yet. One that is made at once is hardly ever old."""
+        """None while there is none, or an old one alone. One that is made at once is hardly ever old."""
         if under_way := self.begin():
             under_way.join(patience)
-        return self._made
+        return self._made if time.monotonic() < self._made_at + self._longest_seconds else None
 
     def begin(self) -> threading.Thread | None:
         """Make the next, unless there is one just now; what makes it, if anything does."""
@@ -64,7 +67,7 @@ class Kept(Generic[_T]):
     def _run(self) -> None:
         began_at = time.monotonic()
         try:
-            self._made = self._make()
+            self._made, self._made_at = self._make(), time.monotonic()
         except Exception as error:
             log.error("what a page shows cannot be found", exc_info=error)
         finally:

@@ -112,7 +112,8 @@ def test_the_first_probe_and_the_first_result_are_seen(app, admin, reader) -> No
     later = quote((datetime.now(UTC) + timedelta(seconds=1)).isoformat())
     path = "/setup/integrations/awaited/seen?since="
     assert reader.client.get(path + later).json == {"probed": False, "result": None}
-    assert reader.client.get(path + "yesterday").status_code == 422
+    for wrong in ("yesterday", "", "9999-12-31T23:59:59-23:00"):
+        assert reader.client.get(path + wrong).status_code == 422
     assert app.test_client().get(path + later).status_code == 303  # to sign in
 
 
@@ -142,11 +143,17 @@ def test_a_name_that_cannot_be_is_told_beside_the_form(admin, name, told, status
 
 def test_what_no_form_offers_is_refused(admin) -> None:
     assert admin.send("/setup/integrations", name="odd", product="fax").status_code == 422
-    assert admin.send("/setup/integrations/rotate", name="there", grace="-1").status_code == 422
-    assert admin.send("/setup/integrations/rotate", name="nobody", grace="0").status_code == 404
+    assert admin.send("/setup/integrations/rotate", name="there", grace="-1", shown_at=shown_at()).status_code == 422
+    assert admin.send("/setup/integrations/rotate", name="there", grace="0").status_code == 422
+    assert admin.send("/setup/integrations/rotate", name="nobody", grace="0", shown_at=shown_at()).status_code == 404
     assert admin.send("/setup/integrations/disable", name="nobody").status_code == 404
     assert admin.send("/setup/tokens", name="odd", scope="root").status_code == 422
     assert admin.send("/setup/tokens/revoke", name="nobody").status_code == 404
+
+
+def shown_at() -> str:
+    """When the page of a form was shown, if that is now."""
+    return datetime.now(UTC).isoformat()
 
 
 def test_a_new_address_takes_the_place_of_the_old_one(app, admin) -> None:
@@ -157,9 +164,12 @@ def test_a_new_address_takes_the_place_of_the_old_one(app, admin) -> None:
         return app.test_client().get(path).status_code
 
     first = path(path="/setup/integrations", name="moved", product="auto")
-    second = path(path="/setup/integrations/rotate", name="moved", grace="7")
+    second = path(path="/setup/integrations/rotate", name="moved", grace="7", shown_at=(at_first := shown_at()))
     assert [status(first), status(second)] == [200, 200]
-    third = path(path="/setup/integrations/rotate", name="moved", grace="0")
+    again = admin.send("/setup/integrations/rotate", name="moved", grace="0", shown_at=at_first)
+    assert again.status_code == 409
+    assert "moved was given a new address at " in section(again.text, "integrations")
+    third = path(path="/setup/integrations/rotate", name="moved", grace="0", shown_at=shown_at())
     wait_until(lambda: [status(one) for one in (first, second, third)] == [404, 404, 200], 10)
 
 
@@ -169,7 +179,10 @@ def test_an_integration_is_disabled_and_enabled(app, admin, database) -> None:
     wait_until(lambda: app.test_client().get(path).status_code == 404, 10)
     assert " paused auto " in (told := section(admin.open("/setup"), "integrations"))
     assert "disabled since" in told
-    refused = admin.send("/setup/integrations/rotate", name="paused", grace="0")
+    before = integrations.list_integrations(database)
+    assert admin.send("/setup/integrations/disable", name="paused").status_code == 303
+    assert integrations.list_integrations(database) == before
+    refused = admin.send("/setup/integrations/rotate", name="paused", grace="0", shown_at=shown_at())
     assert refused.status_code == 409
     assert "paused is disabled" in section(refused.text, "integrations")
     assert admin.send("/setup/integrations/enable", name="paused").status_code == 303
@@ -185,6 +198,11 @@ def test_a_new_token_is_shown_once_and_opens_what_its_scope_says(app, admin, dat
     assert secret not in admin.open("/setup") + str(entries(database))
     assert admin.send("/setup/tokens", name="dashboard", scope="read").status_code == 409
     assert admin.send("/setup/tokens/revoke", name="dashboard").status_code == 303
+    revoked = tokens.list_tokens(database)
+    assert admin.send("/setup/tokens/revoke", name="dashboard").status_code == 303
+    assert [one["revoked_at"] for one in tokens.list_tokens(database)] == [one["revoked_at"] for one in revoked]
+    again = admin.send("/setup/tokens", name="dashboard", scope="read")
+    assert "a token named dashboard was revoked" in section(again.text, "tokens")
     assert re.search(r" dashboard read [^–]+ revoked ", section(admin.open("/setup"), "tokens"))
     wait_until(lambda: app.test_client().get("/api/v1/outcomes", headers=headers).status_code == 401, 10)
 
@@ -200,10 +218,10 @@ def test_nobody_revokes_the_own_token_without_saying_so(app, database) -> None:
     assert [row["name"] for row in tokens.list_tokens(database) if row["revoked_at"]].count("leaving") == 1
 
 
-def test_who_may_only_read_sees_the_lists_and_changes_nothing(reader, database) -> None:
+def test_who_may_only_read_sees_the_integrations_and_changes_nothing(reader, database) -> None:
     page = reader.open("/setup")
     assert " there auto " in section(page, "integrations")
-    assert " reader-read yours read " in section(page, "tokens")
+    assert "reader-admin" not in page
     assert 'action="/setup' not in page
     before = integrations.list_integrations(database), [row["revoked_at"] for row in tokens.list_tokens(database)]
     for path, fields in FORMS.items():

@@ -14,7 +14,7 @@ from app.store.query.question import Condition, Operator, Question, Records
 from app.web.drift import DriftSchema
 from app.web.pages import told
 from app.web.pages.site import Blueprint, seen, shown
-from app.web.pages.watch import DRIFT, Watch, found, watch
+from app.web.pages.watch import RECENT, Watch, found, watch
 from app.web.parts import now, parts
 from app.web.shared import all_of
 
@@ -54,16 +54,26 @@ def show() -> Response:
         "attention.html",
         groups=found(_groups),
         at_once=AT_ONCE,
-        read=request.args.get("read", type=int),
-        understood=request.args.get("understood", type=int),
-        asked="asked" in request.args,
+        done=_done(),
         missing=missing,
         silent=silent,
         drift=drift and drift._replace(value=[_new(row) for row in (drift.value or [])[:MOST]]),
+        drift_since=(now() - RECENT).date().isoformat(),
         drift_count=len(drift.value or []) if drift else 0,
         states=[*(states or []), *([copy] if copy else [])],
         most=MOST,
     )
+
+
+def _done() -> dict[str, int | None]:
+    """What the form before came to, as its answer's address says. Anybody can write one."""
+    read, understood, asked = (request.args.get(name, type=int) for name in ("read", "understood", "asked"))
+    is_possible = read is not None and understood is not None and 0 <= understood <= read <= AT_ONCE
+    return {
+        "read": read if is_possible else None,
+        "understood": understood,
+        "asked": asked if asked is not None and asked >= 0 else None,
+    }
 
 
 @blueprint.form("/attention/reprocess", tells=["reason"])
@@ -83,8 +93,7 @@ def reconcile() -> Response:
     of_batch = Condition("batch", Operator.NULL, [True]) if batch is None else _is("batch", batch)
     of_integration = _is("integration", request.form.get("integration", ""))
     question = Question(records=Records.EXPECTED_CALLS, conditions=[of_integration, of_batch])
-    make_due(parts().beside, question, now() - GRACE)
-    return seen("attention.show", asked=1)
+    return seen("attention.show", asked=make_due(parts().beside, question, now() - GRACE))
 
 
 def _is(field: str, value: str) -> Condition:
@@ -92,9 +101,9 @@ def _is(field: str, value: str) -> Condition:
 
 
 def _groups() -> list[Group]:
-    """Of the time that drift is told of."""
+    """Counted anew, since a form may just have changed them."""
     store = parts().answers
-    counts = quarantine.count_by_reason(store, now() - DRIFT)
+    counts = quarantine.count_by_reason(store, now() - RECENT)
     return [
         Group(reason, told.REASONS.get(reason, reason), count, quarantine.newest(store, reason, EXAMPLES))
         for reason, count in counts.items()

@@ -186,7 +186,8 @@ def chips() -> list[Chip]:
     for name, texts in parameters().lists():
         field, _, operator = name.partition("__")
         if name in _OF_TIME:
-            told = " or ".join(_OF_TIME[name](part) for text in texts for part in text.split(","))
+            each = dict.fromkeys(_OF_TIME[name](part) for text in texts for part in text.split(","))
+            told = " or ".join(each)
             chips.append(Chip(f"ended {told}", here(**{name: None})))
         elif field in _RECORD.fields:
             chips.append(Chip(_told(field, operator, list(dict.fromkeys(texts))), here(**{name: None})))

@@ -197,4 +197,4 @@ def _midnight(local: datetime, days: int = 0) -> datetime:
 def _written(moment: datetime) -> str:
     """A bare date is its midnight in the question's zone."""
     is_midnight = moment == _midnight(moment) and not moment.fold
-    return moment.date().isoformat() if is_midnight else moment.isoformat(timespec="seconds")
+    return moment.date().isoformat() if is_midnight else moment.isoformat()

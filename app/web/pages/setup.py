@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Response, jsonify, request
+from marshmallow import ValidationError
 
 from app import metrics
 from app.addresses import result_url, start_url
@@ -16,6 +17,7 @@ from app.store import integrations, pages, tokens
 from app.store.query.question import Condition, Operator, Order, Question, Records
 from app.web import session
 from app.web.errors import Forbidden, Invalid, row
+from app.web.fields import parse_moment
 from app.web.pages.site import Blueprint, seen, shown, token
 from app.web.parts import now, parts
 
@@ -39,7 +41,7 @@ def add_integration() -> Response:
         declared = None if product == AUTO else Product(product)
         key = integrations.add_integration(parts().beside, name, declared, now())
     except (Exists, Invalid) as error:
-        return _shown("integration", error)
+        return _shown("integration", error, "If you have just made it and not seen its address, make a new address.")
     return _addresses(name, declared, key)
 
 
@@ -47,8 +49,8 @@ def add_integration() -> Response:
 def rotate_integration() -> Response:
     try:
         grace = timedelta(days=int(_one_of("grace", list(GRACES))))
-        made, key = integrations.rotate_integration(parts().beside, _given("name"), grace, now())
-    except (NotFound, Disabled, Invalid) as error:
+        made, key = integrations.rotate_integration(parts().beside, _given("name"), grace, now(), _shown_at())
+    except (NotFound, Disabled, Exists, Invalid) as error:
         return _shown("integrations", error)
     return _addresses(made.name, made.product, key)
 
@@ -74,7 +76,7 @@ def enable_integration() -> Response:
 @blueprint.page("/setup/integrations/<name>/seen")
 def seen_of(name: str) -> Response:
     """The last probe and the newest result since the moment given, for the page that waits for them."""
-    since = max(_moment(request.args.get("since", "")), now() - WATCHED)
+    since = max(_moment("since", request.args.get("since", "")), now() - WATCHED)
     probed_at = metrics.last_probe(name)
     is_probed = probed_at is not None and probed_at >= since.timestamp()
     with parts().gate.passed():
@@ -90,7 +92,7 @@ def add_token() -> Response:
         name, scope = _new_name(), Scope(_one_of("scope", list(Scope)))
         secret = tokens.add_token(parts().beside, name, scope, now())
     except (Exists, Invalid) as error:
-        return _shown("token", error)
+        return _shown("token", error, "If you have just made it and not seen it, revoke it and make another.")
     return shown("made_token.html", name=name, scope=scope, secret=secret)
 
 
@@ -111,8 +113,8 @@ def revoke_token() -> Response:
     return answer
 
 
-def _shown(place: str = "", error: PlumError | None = None) -> Response:
-    """The page, with what is wrong told at its place."""
+def _shown(place: str = "", error: PlumError | None = None, if_there: str = "") -> Response:
+    """The page, with what is wrong told at its place, and what to do where one of that name is there."""
     return shown(
         "setup.html",
         row(error)[0] if error else 200,
@@ -121,7 +123,8 @@ def _shown(place: str = "", error: PlumError | None = None) -> Response:
         products=[AUTO, *Product],
         scopes=list(Scope),
         graces=GRACES,
-        wrong={place: _text(error)} if error else {},
+        shown_at=now().isoformat(),
+        wrong={place: f"{_text(error)}. {if_there if isinstance(error, Exists) else ''}"} if error else {},
         given=request.form,
     )
 
@@ -146,6 +149,11 @@ def _addresses(name: str, product: Product | None, key: str) -> Response:
     )
 
 
+def _shown_at() -> datetime:
+    """When the page was shown that the form is of. One that is sent again would make another address."""
+    return _moment("shown_at", _given("shown_at"))
+
+
 def _given(field: str) -> str:
     return request.form.get(field, "")
 
@@ -163,14 +171,11 @@ def _one_of(field: str, words: Sequence[str]) -> str:
     return _given(field)
 
 
-def _moment(text: str) -> datetime:
+def _moment(name: str, text: str) -> datetime:
     try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise Invalid({"since": ["is no moment, such as 2026-03-08T14:30:00+00:00"]})
-    return at
+        return parse_moment(text, UTC)
+    except ValidationError as error:
+        raise Invalid({name: [str(message) for message in error.messages]}) from None
 
 
 def _results(name: str, since: datetime) -> Question:

@@ -37,7 +37,7 @@ REASONS = {
     "not_xml": "It says that it is XML, and is none",
     "store_refused": "The store does not take its content",
     "too_deep": "It is nested too deep",
-    "too_large": "It is larger than PLUM_MAX_BODY_BYTES",
+    "too_large": "It is compressed, and inflates beyond 16 times PLUM_MAX_BODY_BYTES",
 }
 STATES = {
     CallState.WAITING: "its result has not come yet",

@@ -13,7 +13,7 @@ from flask import current_app
 
 from app.errors import PlumError
 from app.reconciling import Tally
-from app.store import integrations, missing, quarantine
+from app.store import integrations, pages, quarantine
 from app.store.query.question import Condition, Operator, Question, Records
 from app.web.pages import words
 from app.web.parts import Parts, now
@@ -22,9 +22,11 @@ from app.web.shared import Kept, all_of
 
 DAY = timedelta(days=1)
 USUAL = timedelta(days=14)  # from which it is known how an integration sends
-DRIFT = timedelta(days=30)
+RECENT = timedelta(days=30)  # of what is told that was not understood, or is new
 
 _HOUR = timedelta(hours=1)
+_REGULAR_DAYS = 3
+_STATES_SECONDS = 30.0  # so old may be what is told of the store and the spool
 _EVERY = Question(records=Records.EXPECTED_CALLS)
 
 _T = TypeVar("_T")
@@ -62,25 +64,27 @@ class Watch:
         self.silent = Kept(partial(found, self._silent))
         self.drift = Kept(partial(found, self._drift))
         self.missing = Kept(partial(found, self._missing))
-        self.states = Kept(self._states)
+        self.states = Kept(self._states, _STATES_SECONDS)
         self.copy = Kept(self._copy)
-        self._counts = Kept(self._counted)
+        self.quarantined = Kept(partial(found, self._quarantined))
 
     def things(self) -> list[str] | None:
-        """What the home page says; None while too little is known."""
-        states, counts, copy, silent = all_of(self.states, self._counts, self.copy, self.silent)
-        if states is None or counts is None:
+        """What the home page says, by what the page of them shows; None while too little is known. What cannot be
+        found shows in the state of what it would be found in."""
+        parts = all_of(self.states, self.copy, self.quarantined, self.missing, self.silent, self.drift)
+        if any(part is None for part in parts):
             return None
-        told = [*states, *([copy] if copy else [])]
+        states, copy, *others = parts
+        quarantined, late, silent, drift = (part.value or [] for part in others)
         return [
-            *(f"{state.name}: {state.told}" for state in told if not state.is_well),
-            *counts,
-            *_told_silent(silent.value or [] if silent else []),
+            *(f"{state.name}: {state.told}" for state in [*states, copy] if not state.is_well),
+            *_told_counts(sum(dict(quarantined).values()), sum(tally.missing for tally in late), len(drift)),
+            *_told_silent(silent),
         ]
 
     def _silent(self) -> list[Silent]:
-        """Who has sent nothing for a day, and for longer than ever in the fortnight: a pause at each weekend is
-        usual."""
+        """Who sends on some days, has sent nothing for a day, and for longer than ever in the fortnight: a pause at
+        each weekend is usual."""
         known = integrations.list_integrations(self._parts.answers)
         heard = {row["integration"] for row in self._received(now() - DAY, ["integration"])}
         quiet = [str(one["name"]) for one in known if not one["disabled_at"] and one["name"] not in heard]
@@ -88,8 +92,20 @@ class Watch:
         of_quiet = Condition("integration", Operator.EQUAL, quiet)
         for row in self._received(now() - USUAL, ["integration", "hour"], of_quiet) if quiet else []:
             hours[row["integration"]].append(row["hour"])
-        told = [_pauses(name, sorted(hours[name]), now()) for name in sorted(hours)]
-        return [one for one in told if one.pause > max(one.usual, DAY - _HOUR)]
+        regular = [name for name in sorted(hours) if len({hour.date() for hour in hours[name]}) >= _REGULAR_DAYS]
+        told = [_pauses(name, sorted(hours[name]), now()) for name in regular]
+        return [
+            one for one in told if one.pause > max(one.usual, DAY - _HOUR) and not self._is_heard(one.integration)
+        ]
+
+    def _is_heard(self, integration: str) -> bool:
+        """Whether something came that made no call: it told of an older one, or was not understood."""
+        conditions = [
+            Condition("integration", Operator.EQUAL, [integration]),
+            Condition("received_at", Operator.GTE, [now() - DAY]),
+        ]
+        question = Question(records=Records.DELIVERIES, conditions=conditions, limit=1)
+        return bool(pages.page(self._parts.answers, question, ["id"]).rows)
 
     def _received(self, since: datetime, group_by: list[str], *more: Condition) -> list[dict[str, Any]]:
         conditions = [Condition("received_at", Operator.GTE, [since]), *more]
@@ -97,7 +113,7 @@ class Watch:
         return self._parts.answering.summarise(question, group_by, UTC)
 
     def _drift(self) -> list[dict[str, Any]]:
-        return self._parts.answering.drift(now() - DRIFT, {})
+        return self._parts.answering.drift(now() - RECENT, {})
 
     def _missing(self) -> list[Tally]:
         """By batch, the most missing first."""
@@ -137,16 +153,9 @@ class Watch:
             "Analytical copy", asked.failure is None, asked.failure or "answers, and holds what the store does"
         )
 
-    def _counted(self) -> list[str]:
-        """Of what was not understood and what is missing. That the store is away is told by its state."""
-        store = self._parts.answers
-        quarantined = sum((found(partial(quarantine.count_by_reason, store, now() - DAY)).value or {}).values())
-        late = found(partial(missing.count_missing, store)).value or 0
-        told = [
-            (quarantined, "delivery", "deliveries", "of the last day could not be understood"),
-            (late, "expected result is", "expected results are", "missing"),
-        ]
-        return [f"{words.counted(number, one, many)} {what}" for number, one, many, what in told if number]
+    def _quarantined(self) -> dict[str, int]:
+        """By reason."""
+        return quarantine.count_by_reason(self._parts.answers, now() - RECENT)
 
 
 def watch() -> Watch:
@@ -160,6 +169,15 @@ def found(look: Callable[[], _T]) -> Found[_T]:
         return Found(look())
     except PlumError as error:
         return Found(None, str(error))
+
+
+def _told_counts(quarantined: int, late: int, new: int) -> Iterator[str]:
+    told = [
+        (quarantined, "delivery", "deliveries", "could not be understood"),
+        (late, "expected result is", "expected results are", "missing"),
+        (new, "word, field or problem is", "words, fields and problems are", "new"),
+    ]
+    return (f"{words.counted(number, one, many)} {what}" for number, one, many, what in told if number)
 
 
 def _told_silent(silent: list[Silent]) -> Iterator[str]:

@@ -39,6 +39,16 @@ for (const place of document.querySelectorAll("[data-live]")) {
   listen();
 }
 
+// A form that is sent twice would make two of what is shown once.
+const sent = new Set();
+addEventListener("pageshow", () => sent.clear());
+for (const form of document.querySelectorAll('form[method="post"]:not(.export)')) {
+  form.addEventListener("submit", (event) => {
+    if (sent.has(form)) event.preventDefault();
+    sent.add(form);
+  });
+}
+
 for (const form of document.querySelectorAll("form.export")) {
   const output = form.querySelector("output");
   const total = Number(output.dataset.total);
