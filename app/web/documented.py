@@ -16,7 +16,7 @@ from marshmallow import Schema, fields
 from app.store.query.question import Operator
 from app.web.fields import TIME_IN_FILTERS, TIME_PATTERN, Digest, Flag, Key, Moment, Number, Word, Zone, zones
 from app.web.filters import QuestionSchema
-from app.web.parameters import MEANINGS, Filter, Once, Parameter, Several
+from app.web.parameters import MEANINGS, Filter, OfClock, Once, Parameter, Several
 from app.web.schemas import AuditSchema, DeliverySchema, ExpectedCallSchema, OutcomeSchema, RecordSchema
 
 _EXAMPLES: Mapping[type[RecordSchema], dict[str, str]] = {
@@ -67,7 +67,7 @@ class _Components:
 
     def parameters(self) -> list[str]:
         """Their components' names, the filters' last."""
-        filters = {name: field for name, field in self._schema.fields.items() if isinstance(field, Filter)}
+        filters = {name: field for name, field in self._schema.fields.items() if isinstance(field, Filter | OfClock)}
         controls = {name: field for name, field in self._schema.fields.items() if name not in filters}
         return [*(self._control(name, field) for name, field in controls.items()), self._filters(filters)]
 
@@ -78,8 +78,9 @@ class _Components:
             component = type(self._schema).__name__.partition("Schema")[0] + component
         return self._parameter(component, parameter)
 
-    def _filters(self, filters: Mapping[str, Filter]) -> str:
-        left_out = sorted(self._schema.record.fields.keys() - {field.field for field in filters.values()})
+    def _filters(self, filters: Mapping[str, Filter | OfClock]) -> str:
+        fields_named = {field.field for field in filters.values() if isinstance(field, Filter)}
+        left_out = sorted(self._schema.record.fields.keys() - fields_named)
         component = "Without".join([f"{self._of}Filters", *map(_camel, left_out)])
         schema = {
             "type": "object",
@@ -111,8 +112,10 @@ class _Components:
         return {"$ref": f"#/components/schemas/{component}"}
 
 
-def _value(field: Filter) -> tuple[str, dict[str, Any]]:
+def _value(field: Filter | OfClock) -> tuple[str, dict[str, Any]]:
     """What the texts of a filter are called, and how they look."""
+    if isinstance(field, OfClock):
+        return _of_clock(field)
     if field.is_whole:
         return "PartFilter", {"type": "string", "description": "One text, taken whole"}
     if field.operator is Operator.NULL:
@@ -124,6 +127,14 @@ def _value(field: Filter) -> tuple[str, dict[str, Any]]:
         if isinstance(field.inner, kind):
             return component, _several(pattern, about)
     return "TextFilter", {"type": "string", "description": "Texts between commas, with case"}
+
+
+def _of_clock(field: OfClock) -> tuple[str, dict[str, Any]]:
+    if isinstance(field.inner, Word):
+        component, pattern = "WeekdayFilter", "|".join(word.value for word in field.inner.words)
+    else:
+        component, pattern = "HourFilter", r"1?\d|2[0-3]"
+    return component, _several(pattern, field.metadata["description"])
 
 
 def _several(pattern: str, about: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from app.store.query.question import Condition, Hours, Operator, Order, Question
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
 from app.web.fields import Moment, Number, Text, Word, Zone, one_of
-from app.web.parameters import MAX_VALUES, Filter, Once, Several, SortKey, comparable, filters
+from app.web.parameters import MAX_VALUES, Filter, OfClock, Once, Several, SortKey, comparable, filters
 from app.web.schemas import RecordSchema
 
 MAX_LIMIT = 1000
@@ -58,13 +58,11 @@ class QuestionSchema(Schema):
     @classmethod
     def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
         """The parameters beside the filters."""
-        on_days = f"`{record.moment}` is on one of these days of the week, local in `tz`"
-        at_hours = f"`{record.moment}` is within one of these hours of the day, local in `tz`"
         return {
             "since": Once(Moment(), metadata=_says(f"`{record.moment}` is then or later", "2026-01-01")),
             "until": Once(Moment(), metadata=_says(f"`{record.moment}` is earlier", "2027-01-01T00:00:00Z")),
-            "weekday": Several(Word(Weekday), metadata=_says(on_days, ["mon", "tue"])),
-            "hour": Several(Number(0, 23), metadata=_says(at_hours, [9, 10])),
+            "weekday": OfClock(Word(Weekday), metadata=_says("Days of the week, local in `tz`")),
+            "hour": OfClock(Number(0, 23), metadata=_says("Hours of the day, 0 to 23, local in `tz`")),
             "tz": Once(
                 Zone(), metadata=_says("Where times without an offset are local; UTC unless said", "America/New_York")
             ),

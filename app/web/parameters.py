@@ -68,6 +68,10 @@ class Several(Parameter):
         return list(dict.fromkeys(self.each([text for texts in value for text in texts.split(",")], data)))
 
 
+class OfClock(Several):
+    """What the local clock shows at the time that a record goes by."""
+
+
 class Filter(Parameter):
     """A condition on one field. Once: any of what the commas part; again: each whole, so a value can hold a comma."""
 

@@ -299,7 +299,7 @@ def test_the_document_is_short_and_names_every_filter_once(service: Service) -> 
     filters = parameters(document, "/api/v1/outcomes")[-1]
     assert (filters["in"], filters["style"], filters["explode"]) == ("query", "form", True)
     named = document["components"]["schemas"]["OutcomeFilters"]["properties"]
-    assert {"status", "status__not", "attempts__gte", "extra__contains", "id__null"} < named.keys()
+    assert {"status", "status__not", "attempts__gte", "extra__contains", "id__null", "weekday", "hour"} < named.keys()
     assert named.keys().isdisjoint([*controls, "status__between"])
     for path in ("/api/v1/outcomes.csv", "/api/v1/redial.csv", "/api/v1/facets", "/api/v1/summary", "/api/v1/live"):
         assert filters in parameters(document, path), path
