@@ -162,8 +162,9 @@ def processes(service: Service) -> set[int]:
 
 
 def beside_workers(service: Service) -> set[int]:
-    """Those that serve no web requests, and did not start the others."""
-    return processes(service) - {service.process.pid, *service.workers()}
+    """Those that serve no web requests, and did not start the others. One that is ending has no command line left."""
+    others = processes(service) - {service.process.pid, *service.workers()}
+    return {pid for pid in others if command_line(pid)}
 
 
 def beside(service: Service, name: str) -> int | None:
