@@ -186,7 +186,6 @@ def test_the_home_page_says_in_one_line_what_needs_a_person(desk) -> None:
     wait_until(lambda: f"{number} deliveries could not be understood" in line(), 40)
     assert "things need a person" in line()
     assert "stopped has sent nothing for" in line()
-    assert "are new" in line()
     assert "Housekeeping: does not run" in line()
 
 

@@ -117,6 +117,8 @@ def local_bucket(moment: Column[datetime], bucket: Bucket, clock: Sequence[Stret
 
 def local_time(moment: Column[datetime], clock: Sequence[Stretch]) -> ColumnElement[Any]:
     """What the wall clock shows at the moment, as SQL."""
+    if not any(one.offset for one in clock):
+        return moment
     return moment + _by_stretch(moment, clock, lambda one: literal(one.offset))
 
 

@@ -70,15 +70,15 @@ class Watch:
 
     def things(self) -> list[str] | None:
         """What the home page says, by what the page of them shows; None while too little is known. What cannot be
-        found shows in the state of what it would be found in."""
-        parts = all_of(self.states, self.copy, self.quarantined, self.missing, self.silent, self.drift)
+        found shows in the state of what it would be found in. Drift is left out: it takes seconds."""
+        parts = all_of(self.states, self.copy, self.quarantined, self.missing, self.silent)
         if any(part is None for part in parts):
             return None
         states, copy, *others = parts
-        quarantined, late, silent, drift = (part.value or [] for part in others)
+        quarantined, late, silent = (part.value or [] for part in others)
         return [
             *(f"{state.name}: {state.told}" for state in [*states, copy] if not state.is_well),
-            *_told_counts(sum(dict(quarantined).values()), sum(tally.missing for tally in late), len(drift)),
+            *_told_counts(sum(dict(quarantined).values()), sum(tally.missing for tally in late)),
             *_told_silent(silent),
         ]
 
@@ -171,11 +171,10 @@ def found(look: Callable[[], _T]) -> Found[_T]:
         return Found(None, str(error))
 
 
-def _told_counts(quarantined: int, late: int, new: int) -> Iterator[str]:
+def _told_counts(quarantined: int, late: int) -> Iterator[str]:
     told = [
         (quarantined, "delivery", "deliveries", "could not be understood"),
         (late, "expected result is", "expected results are", "missing"),
-        (new, "word, field or problem is", "words, fields and problems are", "new"),
     ]
     return (f"{words.counted(number, one, many)} {what}" for number, one, many, what in told if number)
 
