@@ -29,6 +29,22 @@ def add_token(database: Database, name: str, scope: Scope, now: datetime) -> str
     return token
 
 
+def rotate_token(database: Database, name: str, now: datetime, unless_since: datetime) -> tuple[Scope, str]:
+    """Another secret in the place of the token's, shown this once, and its scope. Raises `NotFound`, also for a token
+    that was revoked, and `Exists` where another was made `unless_since` then."""
+    secret = secrets.token_urlsafe(32)
+    with database.writing() as connection:
+        is_valid = (tokens.c.name == name) & tokens.c.revoked_at.is_(None)
+        row = connection.execute(select(tokens.c.scope, tokens.c.created_at).where(is_valid)).first()
+        if row is None:
+            raise NotFound(f"no valid token is named {name}; see: token list")
+        if row.created_at > unless_since:
+            raise Exists(f"{name} was made at {row.created_at:%H:%M:%S} UTC; see: token list")
+        values = {"token_hash": hashed(secret), "created_at": now, "last_used_at": None}
+        connection.execute(update(tokens).where(is_valid).values(values))
+    return Scope(row.scope), secret
+
+
 def list_tokens(database: Database) -> list[dict[str, object]]:
     columns = [column for column in tokens.c if column.name != "token_hash"]
     with database.reading() as connection:

@@ -28,6 +28,7 @@ FORMS = {
     "/setup/integrations/disable": {"name": "there"},
     "/setup/integrations/enable": {"name": "there"},
     "/setup/tokens": {"name": "refused", "scope": "admin"},
+    "/setup/tokens/rotate": {"name": "reader-read", "shown_at": "2999-01-01"},
     "/setup/tokens/revoke": {"name": "reader-read"},
 }
 
@@ -205,6 +206,24 @@ def test_a_new_token_is_shown_once_and_opens_what_its_scope_says(app, admin, dat
     assert "a token named dashboard was revoked" in section(again.text, "tokens")
     assert re.search(r" dashboard read [^–]+ revoked ", section(admin.open("/setup"), "tokens"))
     wait_until(lambda: app.test_client().get("/api/v1/outcomes", headers=headers).status_code == 401, 10)
+
+
+def test_a_rotated_token_has_another_secret_and_the_old_one_opens_nothing(app, admin) -> None:
+    def status(secret: str) -> int:
+        headers = {"Authorization": f"Bearer {secret}"}
+        return app.test_client().get("/api/v1/outcomes", headers=headers).status_code
+
+    first = shown_once(made(admin, "/setup/tokens", name="turned", scope="read"), "secret")
+    assert status(first) == 200
+    at_first = shown_at()
+    second = shown_once(made(admin, "/setup/tokens/rotate", name="turned", shown_at=at_first), "secret")
+    assert status(second) == 200
+    wait_until(lambda: status(first) == 401, 10)
+    assert admin.send("/setup/tokens/rotate", name="turned", shown_at=at_first).status_code == 409
+    assert admin.send("/setup/tokens/rotate", name="turned").status_code == 422
+    assert admin.send("/setup/tokens/rotate", name="nobody", shown_at=shown_at()).status_code == 404
+    admin.send("/setup/tokens/revoke", name="turned")
+    assert admin.send("/setup/tokens/rotate", name="turned", shown_at=shown_at()).status_code == 404
 
 
 def test_nobody_revokes_the_own_token_without_saying_so(app, database) -> None:

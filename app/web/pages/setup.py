@@ -96,6 +96,17 @@ def add_token() -> Response:
     return shown("made_token.html", name=name, scope=scope, secret=secret)
 
 
+@blueprint.form("/setup/tokens/rotate", tells=["name"])
+def rotate_token() -> Response:
+    """Another in its place, shown this once; the old one ends at once."""
+    try:
+        name = _given("name")
+        scope, secret = tokens.rotate_token(parts().beside, name, now(), _shown_at())
+    except (NotFound, Exists, Invalid) as error:
+        return _shown("tokens", error)
+    return shown("made_token.html", name=name, scope=scope, secret=secret)
+
+
 @blueprint.form("/setup/tokens/revoke", tells=["name"])
 def revoke_token() -> Response:
     """Who revokes the token of this very sign-in says so, and is signed out."""
