@@ -30,7 +30,6 @@ _NO_DIGITS = re.compile("[^0-9]+")
 _LEFT_OUT = re.compile(rf"({'|'.join(sorted(PHONE_FIELDS))}|query)(__\w+)?|cursor|q|\w+__contains")
 # Their values were read as UUIDs, hex or times.
 _NO_PHONE = re.compile(r"(id|outcome_id|sha256|since|until|\w+_at)(__\w+)?")
-
 _EMPTY = ("{}", "[]")
 
 

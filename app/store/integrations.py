@@ -40,8 +40,7 @@ def rotate_integration(
         if row.disabled_at:
             raise Disabled(f"{name} is disabled, so its new URL would be dead; first: integration enable {name}")
         newest = select(func.max(integration_keys.c.created_at)).where(integration_keys.c.integration == name)
-        made_at = connection.execute(newest).scalar_one()
-        if unless_since and made_at and made_at > unless_since:
+        if unless_since and (made_at := connection.execute(newest).scalar_one()) > unless_since:
             raise Exists(f"{name} was given a new address at {made_at:%H:%M:%S} UTC; see: integration list")
         ends = now + grace
         connection.execute(

@@ -23,8 +23,6 @@ _STEP = timedelta(days=3)  # no zone has changed its clock twice within this, no
 _MINUTE = timedelta(minutes=1)
 _SECOND = timedelta(seconds=1)
 _FULL_HOUR = datetime(2000, 1, 1, tzinfo=UTC)
-
-
 _HOUR_SECONDS = 3600
 _WEEK_SECONDS = 168 * _HOUR_SECONDS
 # From a Monday at 0:00 before year 1 to 1970: a remainder of less than 0 would be negative.

@@ -66,7 +66,7 @@ def where(question: Question, source: FromClause | None = None) -> list[ColumnEl
 
 
 def _at_hours(moment: Column[datetime], hours: Hours, conditions: Sequence[Condition]) -> ColumnElement[bool]:
-    """By the clock of the time that the conditions leave, or of two centuries: no zone changes its own before."""
+    """By the clock as it was in the time that the conditions leave, of two centuries at most."""
     first, last = _CENTURIES
     for one in conditions:
         if one.field == hours.field and one.operator in (Operator.GT, Operator.GTE):

@@ -92,7 +92,7 @@ def add_token() -> Response:
         name, scope = _new_name(), Scope(_one_of("scope", list(Scope)))
         secret = tokens.add_token(parts().beside, name, scope, now())
     except (Exists, Invalid) as error:
-        return _shown("token", error, "If you have just made it and not seen it, revoke it and make another.")
+        return _shown("token", error, "If you have just made it and not seen it, rotate it.")
     return shown("made_token.html", name=name, scope=scope, secret=secret)
 
 
