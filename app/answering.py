@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from app.analytics.answers import Found
-from app.analytics.files import File
+from app.analytics.protocol import File
 from app.analytics.redial import Candidate
 from app.errors import CopyUnavailable
 from app.model import Identity

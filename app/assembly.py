@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from app import counting, logs, masking
 from app.accounts import Accounts
 from app.analytics.client import Nearest, Remote
-from app.analytics.engine import Engine
-from app.analytics.server import socket_of
+from app.analytics.protocol import socket_of
 from app.answering import Answering
 from app.config import Settings
 from app.housekeeping import Housekeeping
@@ -26,6 +26,9 @@ from app.store import changes, readings
 from app.store.database import Database, check_space, truncate_wal
 from app.store.integrations import ActiveKeys
 from app.store.query.question import Question
+
+if TYPE_CHECKING:
+    from app.analytics.engine import Engine
 
 FOR_DRAINING = 2  # connections
 FOR_COPYING = 2
@@ -71,6 +74,8 @@ def missing(
 
 def create_engine(settings: Settings) -> Engine:
     """The analytical copy, for the one process that has it. Raises `Taken`."""
+    from app.analytics.engine import Engine  # DuckDB, which no other process needs
+
     database = Database(settings.database_url, connections=FOR_COPYING)
     return Engine(database, settings.analytics_path, settings.analytics_memory, masking.masks())
 

@@ -9,6 +9,7 @@ import os
 
 import click
 
+from app.garbage import collect_rarely
 from app.terminal import Lazy
 
 COMMANDS = {
@@ -36,6 +37,7 @@ LOADED_FROM = {name: f"app.commands.{module}" for module, names in COMMANDS.item
 def main() -> None:
     """Receives Plum Voice call results, keeps them, and answers questions about them."""
     os.umask(0o077)  # what is kept holds phone numbers
+    collect_rarely()
 
 
 if __name__ == "__main__":

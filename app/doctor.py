@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.addresses import result_url, start_url
 from app.analytics.client import Remote
-from app.analytics.server import socket_of
+from app.analytics.protocol import socket_of
 from app.config import Settings, from_environment
 from app.errors import PlumError
 from app.store import integrations, schema_version, tokens

@@ -21,7 +21,7 @@ from werkzeug.datastructures import MultiDict
 
 from app import assembly
 from app.analytics import parquet
-from app.analytics.files import File
+from app.analytics.protocol import File
 from app.answering import Answering
 from app.config import Settings, from_environment
 from app.errors import PlumError

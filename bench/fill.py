@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from app.interpret import interpret
 from app.model import Delivery
 from app.plum import simulator
-from app.store import schema_version
+from app.store import migrating
 from app.store.database import Database
 from app.store.readings import save
 
@@ -48,7 +48,7 @@ OWN = {
 def new_store(url: str, rows: int, days: int = 365) -> None:
     """A store of the present schema with so many outcomes."""
     database = Database(url)
-    schema_version.migrate(database)
+    migrating.migrate(database)
     _add_campaign(database)
     fill(url, rows, days)
     calls = ", ".join(f"'{rows * part // RARE + 7}'" for part in range(RARE))

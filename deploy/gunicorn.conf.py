@@ -13,10 +13,11 @@ import time
 
 from gunicorn import glogging
 
-from app import logs, metric_memory
+from app import garbage, logs, metric_memory
 from app.config import from_environment
 from app.server import MAX_WAITING, MAX_WORKING
 
+garbage.collect_rarely()  # workers are forks of this process
 _settings = from_environment()
 
 # A connection takes a file, and most systems give a process few at first.
@@ -87,7 +88,6 @@ def post_worker_init(worker):
     worker.wsgi.extensions["plum"].feed.is_stopping = lambda: not worker.alive
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 50)
 
 
 def pre_fork(server, worker):

@@ -230,11 +230,11 @@ def migrated_postgresql(cluster: Cluster) -> str:
 
 def _migrate(url: str) -> None:
     # Imported here, since the system's tests, which share this file, know nothing of ours.
-    from app.store import schema_version
+    from app.store import migrating
     from app.store.database import Database
 
     database = Database(url)
-    schema_version.migrate(database)
+    migrating.migrate(database)
     database.close()
 
 

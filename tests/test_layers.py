@@ -30,14 +30,14 @@ LAYERS = [
     ["normalise", "products"],
     ["values", "exports", "identity", "addresses"],
     ["metrics", "config", "logs"],
-    ["terminal", "turns", "metric_memory", "server"],
+    ["terminal", "turns", "garbage", "metric_memory", "server"],
     ["model", "errors"],
 ]
 
 # Within the store, likewise.
 STORE = [
     ["pages", "quarantine", "records", "csv_rows", "reprocess", "retention", "erasure", "backup"],
-    ["readings", "removal"],
+    ["readings", "removal", "migrating"],
     ["missing"],
     ["expected"],
     ["changes", "integrations", "tokens", "audit", "known", "do_not_call", "schema_version", "holds", "saved_views"],

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import tzinfo
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from duckdb import DuckDBPyConnection as Cursor
 from sqlalchemy import Boolean, Column, ColumnElement, case, func, literal_column, select
 
 from app.analytics.groupings import groups
@@ -19,6 +18,9 @@ from app.store.query.order import page_of, with_long_texts
 from app.store.query.question import LONG, Digest, Question
 from app.store.schema import outcomes
 from app.store.types import CodePointText, Word
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection as Cursor
 
 # Words of ours, truth values, and what there is a row for.
 _FEW_VALUED = frozenset(

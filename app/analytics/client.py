@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from app.analytics.engine import Engine
-from app.analytics.files import File
-from app.analytics.server import Ask, Done, Failed, reachable, receive, send
+from app.analytics.protocol import Ask, Done, Failed, File, reachable, receive, send
 from app.errors import CopyUnavailable
 from app.store.changes import Horizon
+
+if TYPE_CHECKING:
+    from app.analytics.engine import Engine
 
 PATIENCE_SECONDS = 27.0  # a turn, coming as far as the asker's horizon, and the answer
 STARTING_SECONDS = 5.0  # for the process to be there, as after a start

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
-
-from duckdb import DuckDBPyConnection as Cursor
+from typing import TYPE_CHECKING, Any
 
 from app.analytics.sql import fetched
 from app.products import KNOWN_FIELDS, call_details, dev
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection as Cursor
 
 OTHERS = "(others)"
 MOST = 1000  # of a kind, product and integration; what comes beyond is one more, OTHERS

@@ -10,8 +10,8 @@ from typing import Any
 from app.analytics import answers, files
 from app.analytics.copy import QUESTION_SECONDS, Copy
 from app.analytics.drift import drift
-from app.analytics.files import File
 from app.analytics.follower import Follower
+from app.analytics.protocol import File
 from app.analytics.redial import candidates
 from app.analytics.tally import tally
 from app.exports.columns import Mask

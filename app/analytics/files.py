@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,7 @@ from duckdb import DuckDBPyConnection as Cursor
 from sqlalchemy import Boolean, Column, ColumnElement, Integer, Select, func, literal_column, select
 
 from app.analytics.copy import MASKED, Copy
+from app.analytics.protocol import File
 from app.analytics.redial import contact_list
 from app.analytics.sql import compiled, rows
 from app.exports.cells import GUARDED, HIDDEN, LINE_ENDS
@@ -32,19 +33,6 @@ from app.store.types import CodePointText, UtcDateTime
 SECONDS = 4 * 3600.0  # for one file: so long it holds on to the copy as it was
 STRETCH_ROWS = 50_000
 BLOCK_BYTES = 1 << 18
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """`form` is csv, ndjson, parquet or redial, which leaves the numbers in `without` out; `raw` leaves out the guard
-    of CSV's text cells."""
-
-    form: str
-    question: Question
-    fields: Sequence[str] = ()
-    reveal: bool = False
-    raw: bool = False
-    without: Sequence[str] = ()
 
 
 def written(copy: Copy, file: File) -> Iterator[bytes]:

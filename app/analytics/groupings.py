@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from duckdb import DuckDBPyConnection as Cursor
 from sqlalchemy import ColumnElement, func, literal_column, select, tuple_
 
 from app.analytics.sql import rows
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection as Cursor
 
 Row = dict[str, Any]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from duckdb import DuckDBPyConnection as Cursor
 from sqlalchemy import ARRAY, Select, Text, bindparam, func, select
 
 from app.analytics.sql import rows
@@ -15,6 +14,9 @@ from app.store.query.conditions import where
 from app.store.query.order import ordering
 from app.store.query.question import Question
 from app.store.schema import outcomes
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection as Cursor
 
 DESTINATION = "destination"  # Plum's name of a contact list's first column
 MAX_NUMBERS = 200_000

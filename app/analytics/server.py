@@ -1,26 +1,19 @@
-"""The process that has the copy answers questions over a Unix socket, which the service's user alone can open.
-
-Both ends are this program, run by one user: who can write to the socket could as well write to the process's memory,
-so what passes is pickled.
-"""
+"""The process that has the copy answers questions over a Unix socket (`protocol.py`)."""
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
 import select
 import socket
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from app.analytics.engine import Engine
 from app.analytics.failures import Damaged
-from app.analytics.files import File
+from app.analytics.protocol import Ask, Done, Failed, File, reachable, receive, send
 from app.errors import Overloaded, PlumError, StoreUnavailable
 from app.store.changes import Horizon
 
@@ -29,28 +22,7 @@ FILES_AT_ONCE = 4
 TURN_SECONDS = 5.0
 SEND_SECONDS = 90.0  # for a reader that stalls: longer than the web worker gives its client
 
-_LENGTH = struct.Struct(">Q")
-
 log = logging.getLogger(__name__)
-
-
-class Ask(NamedTuple):
-    """A question by its name, or a file; `store` is whose outcomes are meant."""
-
-    store: str
-    what: str
-    arguments: tuple[Any, ...]
-    horizon: Horizon
-
-
-class Failed(NamedTuple):
-    """In place of an answer, or of the rest of a file."""
-
-    error: PlumError
-
-
-class Done(NamedTuple):
-    """Behind the last block of a file."""
 
 
 class Server:
@@ -146,39 +118,3 @@ def _turn(places: threading.Semaphore, what: str, seconds: float) -> Iterator[No
         yield
     finally:
         places.release()
-
-
-def socket_of(copy: Path) -> Path:
-    """Where the process that has this copy is asked."""
-    return copy.with_name(f"{copy.name}.sock")
-
-
-@contextmanager
-def reachable(path: Path) -> Iterator[str]:
-    """The path in few characters: a socket's address has room for a hundred."""
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
-
-
-def send(connection: socket.socket, message: Any) -> None:
-    content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    connection.sendall(_LENGTH.pack(len(content)) + content)
-
-
-def receive(connection: socket.socket) -> Any:
-    """Raises `OSError` where the other end is gone."""
-    [length] = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
-    return pickle.loads(_exactly(connection, length))  # noqa: S301
-
-
-def _exactly(connection: socket.socket, length: int) -> bytes:
-    content = bytearray()
-    while len(content) < length:
-        block = connection.recv(min(length - len(content), 1 << 20))
-        if not block:
-            raise ConnectionResetError
-        content += block
-    return bytes(content)

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql.base import PGDialect
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection as Cursor
 
 LEAST_LINE_BYTES = 1 << 24
 # It writes no type behind a parameter: one with an offset would make DuckDB give an offset to each row's time, which
@@ -26,12 +28,12 @@ def compiled(statement: ClauseElement) -> tuple[str, list[Any]]:
     return str(made), [_bound(made.params[name]) for name in made.positiontup or ()]
 
 
-def rows(cursor: duckdb.DuckDBPyConnection, statement: ClauseElement) -> list[Sequence[Any]]:
+def rows(cursor: Cursor, statement: ClauseElement) -> list[Sequence[Any]]:
     """All of its rows; times are aware."""
     return fetched(cursor.execute(*compiled(statement)))
 
 
-def fetched(cursor: duckdb.DuckDBPyConnection) -> list[Sequence[Any]]:
+def fetched(cursor: Cursor) -> list[Sequence[Any]]:
     """The rows of what was executed; times are aware."""
     return [[_read(value) for value in row] for row in cursor.fetchall()]
 

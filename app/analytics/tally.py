@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from duckdb import DuckDBPyConnection as Cursor
 from sqlalchemy import ColumnElement, Label, Subquery, func, literal_column, select
 
 from app.analytics.answers import MAX_GROUPS, Row, clock_of
@@ -16,6 +15,9 @@ from app.store.query.buckets import Bucket, Stretch, began_minutes, local_bucket
 from app.store.query.conditions import where
 from app.store.query.question import Question
 from app.store.schema import outcomes
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection as Cursor
 
 WEEKDAY, CLOCK_HOUR = "weekday", "clock_hour"  # of local time: 1 is Monday; 0 to 23
 _LOCAL_HOUR = "local_hour"

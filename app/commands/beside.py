@@ -13,8 +13,7 @@ from functools import partial
 import click
 
 from app import assembly, logs
-from app.analytics import process
-from app.analytics.server import socket_of
+from app.analytics.protocol import socket_of
 from app.config import from_environment
 from app.terminal import example
 
@@ -46,6 +45,8 @@ def analytics(while_parent: int | None) -> None:
     """
     settings = from_environment()
     logging.config.dictConfig(logs.config(settings.log_format))
+    from app.analytics import process  # DuckDB, which housekeeping does not need
+
     os.nice(NICENESS)
     open_engine, socket = partial(assembly.create_engine, settings), socket_of(settings.analytics_path)
     _run(while_parent, partial(process.run, open_engine, socket, settings.database_url))

@@ -9,8 +9,8 @@ import click
 from app import serving
 from app.addresses import remember_address
 from app.commands.opening import opened
-from app.store import changes, schema_version
-from app.store.database import questions_database
+from app.store import changes
+from app.store.database import Database, questions_database
 from app.terminal import example
 
 
@@ -27,7 +27,7 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
     """Serve until stopped: gunicorn, with settings from the environment."""
     with opened() as (settings, database):
         if welcome:
-            schema_version.migrate(database)
+            _migrate(database)
         serving.check(settings, database)
         questions_database(settings).close()
         listening = serving.listen(bind)
@@ -42,6 +42,12 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
 def migrate() -> None:
     """Bring the store's schema up to date."""
     with opened() as (_, database):
-        schema_version.migrate(database)
+        _migrate(database)
         changes.renew(database, datetime.now(UTC))
     click.echo("the schema is up to date")
+
+
+def _migrate(database: Database) -> None:
+    from app.store import migrating  # takes longer to load than a start that has nothing to migrate
+
+    migrating.migrate(database)

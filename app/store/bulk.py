@@ -13,7 +13,6 @@ from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
-from psycopg import RawCursor
 from sqlalchemy import Connection, Dialect, Table, exc
 
 from app.store.rows import Values
@@ -42,8 +41,9 @@ def returned_id(stored: UUID | str) -> UUID:
 
 def _execute(connection: Connection, statement: str, values: Sequence[Any]) -> Sequence[Any]:
     driver: Any = connection.connection.driver_connection
-    errors: Any = connection.dialect.loaded_dbapi.Error
-    new_cursor: Any = partial(RawCursor, driver) if connection.dialect.name == "postgresql" else driver.cursor
+    dbapi: Any = connection.dialect.loaded_dbapi
+    errors = dbapi.Error
+    new_cursor: Any = partial(dbapi.RawCursor, driver) if connection.dialect.name == "postgresql" else driver.cursor
     with closing(new_cursor()) as cursor:
         try:
             cursor.execute(statement, values)

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 
 from app.config import Settings
 from app.errors import DISK_FULL, ConfigError, StoreUnavailable
-from app.store import postgresql, sqlite
+from app.store import sqlite
 from app.store.failures import in_time, own_errors, where
 from app.store.limits import STATEMENT_SECONDS
 
@@ -21,7 +21,9 @@ CONNECTIONS = 8
 MIN_FREE_BYTES = 1 << 20
 
 _FORMS = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
-_ENGINES = {"sqlite": sqlite.engine, "postgresql+psycopg": postgresql.engine}
+_SQLITE, _POSTGRESQL = "sqlite", "postgresql+psycopg"
+
+Begin = Callable[..., None]  # what a transaction sets first
 
 
 class Database:
@@ -31,7 +33,7 @@ class Database:
         """`setting` is where the URL comes from, for the error that names it; of so many connections at most one
         process opens, who needs another waits. Raises `ConfigError`."""
         try:
-            self.engine = _engine(url, connections)
+            self.engine, self._begin = _engine(url, connections)
         except ConfigError as error:
             raise ConfigError(f"{setting}: {error}") from None
         self.connections = connections
@@ -52,9 +54,9 @@ class Database:
         with own_errors(self.engine.url), in_time(seconds), self.engine.connect() as connection:
             connection = connection.execution_options(step_seconds=seconds)
             with connection.begin():
-                if not self.is_sqlite:
+                if self._begin:
                     settings = ["SET LOCAL max_parallel_workers_per_gather = 0"] if alone else []
-                    postgresql.begin(connection, seconds, *settings)
+                    self._begin(connection, seconds, *settings)
                 yield connection
 
     @contextmanager
@@ -63,8 +65,8 @@ class Database:
         with own_errors(self.engine.url), self.engine.connect() as connection:
             connection = connection.execution_options(writing=True)
             with connection.begin():
-                if not self.is_sqlite:
-                    postgresql.begin(connection, seconds)
+                if self._begin:
+                    self._begin(connection, seconds)
                 yield connection
 
     def watch(self, taken: Callable[[], None], returned: Callable[[], None]) -> None:
@@ -84,18 +86,22 @@ def questions_database(settings: Settings, connections: int = CONNECTIONS) -> Da
     return Database(settings.database_url, connections=connections)
 
 
-def _engine(url: str, connections: int) -> Engine:
+def _engine(url: str, connections: int) -> tuple[Engine, Begin | None]:
     """What is wrong with the URL is told without quoting it: its password may be what is wrong."""
     before, at, _ = url.rpartition("@")
     if not url.startswith("sqlite:") and at and ("@" in before or re.search(r"\?\w+=", before)):
         raise ConfigError("@ : / ? # and % within the password have to be escaped, @ as %40")
     try:
         parsed = make_url(url)
-        if parsed.drivername not in _ENGINES:
-            raise ConfigError(f"there is no store for this; use {_FORMS}")
-        return _ENGINES[parsed.drivername](parsed, connections)
+        if parsed.drivername == _SQLITE:
+            return sqlite.engine(parsed, connections), None
+        if parsed.drivername == _POSTGRESQL:
+            from app.store import postgresql  # with its driver, which SQLite does not need
+
+            return postgresql.engine(parsed, connections), postgresql.begin
     except (exc.ArgumentError, ValueError, TypeError):
         raise ConfigError(f"this is not a database URL; use {_FORMS}") from None
+    raise ConfigError(f"there is no store for this; use {_FORMS}")
 
 
 def wal_bytes(database: Database) -> int:

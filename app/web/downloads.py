@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from flask import Response, g, request
 
-from app.analytics.files import File
+from app.analytics.protocol import File
 from app.model import Scope
 from app.web.auditing import Logged
 from app.web.exports import CONTENT_TYPES, REDIAL, SCHEMAS, Wanted, columns, permit_all

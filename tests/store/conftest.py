@@ -12,7 +12,7 @@ import pytest
 from app.interpret import interpret
 from app.model import Delivery, Reading
 from app.plum import simulator
-from app.store import schema_version
+from app.store import migrating
 from app.store.database import Database
 from app.store.readings import save
 from tests.conftest import copied
@@ -60,7 +60,7 @@ def crowded(cluster, migrated_postgresql) -> Iterator[Database]:
 
 def _fill(url: str) -> None:
     database = Database(url)
-    schema_version.migrate(database)
+    migrating.migrate(database)
     readings = list(_campaign())
     for start in range(0, len(readings), 100):
         save(database, readings[start : start + 100])

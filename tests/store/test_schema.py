@@ -15,7 +15,7 @@ from sqlalchemy import inspect, select
 from app.errors import SchemaOutdated, StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import pages, schema_version
+from app.store import migrating, pages, schema_version
 from app.store.database import Database
 from app.store.integrations import add_integration, get_script, set_script
 from app.store.query.question import Condition, Operator, Question, Records
@@ -35,10 +35,10 @@ def test_migrations_make_exactly_the_schema(database) -> None:
 def test_migrations_go_down_and_up_again_on_a_store_with_data(database, fullness) -> None:
     with database.reading() as connection:
         assert bool(connection.execute(select(outcomes.c.id).limit(1)).first()) == (fullness == "full")
-    schema_version.migrate(database, "base")
+    migrating.migrate(database, "base")
     with pytest.raises(SchemaOutdated, match="run: plum-outcomes migrate"):
         schema_version.check(database)
-    schema_version.migrate(database)
+    migrating.migrate(database)
     schema_version.check(database)
 
 
@@ -54,8 +54,8 @@ def test_outcomes_find_their_first_deliveries_when_an_older_store_is_migrated(da
     save(database, readings)
     deliveries_of = partial(_deliveries_of, database)
     before = {reading.outcome.id: deliveries_of(reading.outcome.id) for reading in readings}
-    schema_version.migrate(database, "0001")
-    schema_version.migrate(database)
+    migrating.migrate(database, "0001")
+    migrating.migrate(database)
     assert {key: deliveries_of(key) for key in before} == before
     assert sorted(map(len, before.values())) == [1, 2]
 
@@ -69,8 +69,8 @@ def test_starts_and_scripts_outlast_the_way_down_and_up_as_far_as_the_older_sche
     save(database, [start])
     assert start.start_of
     assert _deliveries_of(database, start.start_of) == {start.delivery.id}
-    schema_version.migrate(database, "0009")
-    schema_version.migrate(database)
+    migrating.migrate(database, "0009")
+    migrating.migrate(database)
     assert get_script(database, "mine") is None
     assert _deliveries_of(database, start.start_of) == set()
     reprocess_one(database, interpret, start.delivery.id)
@@ -86,7 +86,7 @@ def _deliveries_of(database, outcome_id) -> set:
 def test_migrating_twice_changes_nothing(database) -> None:
     with database.reading() as connection:
         before = connection.execute(select(outcomes).order_by(outcomes.c.id)).all()
-    schema_version.migrate(database)
+    migrating.migrate(database)
     schema_version.check(database)
     with database.reading() as connection:
         assert connection.execute(select(outcomes).order_by(outcomes.c.id)).all() == before
@@ -98,7 +98,7 @@ def test_two_that_migrate_at_once_wait_for_one_another(database_url) -> None:
     def migrate() -> None:
         database = Database(database_url)
         try:
-            schema_version.migrate(database)
+            migrating.migrate(database)
         except Exception as error:  # noqa: BLE001
             failures.append(error)
         finally:
@@ -126,7 +126,7 @@ def _columns(database) -> dict[tuple[str, str], dict]:
 def test_what_workers_of_an_earlier_release_write_still_fits_the_newest_schema(database, release) -> None:
     """So they go on while it is migrated, and until they are replaced."""
     newest = _columns(database)
-    schema_version.migrate(database, release)
+    migrating.migrate(database, release)
     older = _columns(database)
     assert older.keys() <= newest.keys()
     for name, column in older.items():
@@ -138,7 +138,7 @@ def test_what_workers_of_an_earlier_release_write_still_fits_the_newest_schema(d
 
 
 def test_callbacks_that_come_while_the_store_is_migrated_are_all_there(database) -> None:
-    schema_version.migrate(database, "0011")
+    migrating.migrate(database, "0011")
     stop, sent = threading.Event(), []
 
     def come() -> None:
@@ -157,7 +157,7 @@ def test_callbacks_that_come_while_the_store_is_migrated_are_all_there(database)
     thread.start()
     try:
         wait_until(lambda: len(sent) > 20)
-        schema_version.migrate(database)
+        migrating.migrate(database)
         before = len(sent)
         wait_until(lambda: len(sent) > before + 20)
     finally:

@@ -21,7 +21,7 @@ from sqlalchemy import event, select, text
 from app.errors import ConfigError, StoreRefused, StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery, Reading, Verdict
-from app.store import postgresql, schema_version, sqlite
+from app.store import migrating, postgresql, schema_version, sqlite
 from app.store.database import Database, truncate_wal, wal_bytes
 from app.store.readings import rehearse, save
 from app.store.schema import deliveries
@@ -89,7 +89,7 @@ def hostile(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
 
 def test_settings_of_the_database_or_the_role_change_nothing(hostile: str) -> None:
     database = Database(hostile)
-    schema_version.migrate(database)
+    migrating.migrate(database)
     assert_keeps_what_it_is_given(database)
     assert asked(database, "SHOW synchronous_commit") == "on"
     assert asked(database, "SHOW transaction_isolation") == "read committed"
@@ -104,7 +104,7 @@ def test_a_database_of_another_encoding_is_named_with_what_to_do(cluster: Cluste
     name = f"test_{uuid4().hex}"
     cluster._in_postgres(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
     database = Database(cluster.url(name))
-    for ask in (schema_version.migrate, schema_version.check):
+    for ask in (migrating.migrate, schema_version.check):
         with pytest.raises(StoreUnavailable) as failure:
             ask(database)
         assert f"encoding is {encoding}; make one with ENCODING 'UTF8'" in failure.value.detail
@@ -155,7 +155,7 @@ def test_a_pooler_changes_nothing(cluster: Cluster, mode: str) -> None:
         for setting in ("datestyle", "timezone", "bytea_output", "synchronous_commit", "lock_timeout"):
             cluster._in_postgres(f"ALTER DATABASE {url.rpartition('/')[2]} SET {setting} = '{HOSTILE[setting]}'")
         pooled = [Database(url.replace(str(cluster.port), str(port)), connections=2) for _ in range(3)]
-        schema_version.migrate(pooled[0])
+        migrating.migrate(pooled[0])
         threads, failures = [], []
 
         def work(database: Database) -> None:
@@ -296,7 +296,7 @@ def test_no_error_and_no_trace_holds_a_value(crowded: Database, caplog) -> None:
 def test_a_wal_that_has_become_large_is_emptied_once_nobody_is_in_the_way(tmp_path) -> None:
     file = tmp_path / "outcomes.db"
     database = Database(f"sqlite:///{file}")
-    schema_version.migrate(database)
+    migrating.migrate(database)
     with closing(sqlite3.connect(file, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM deliveries").fetchall()

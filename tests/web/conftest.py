@@ -10,7 +10,7 @@ from functools import partial
 from flask import Flask
 
 from app.analytics import process
-from app.analytics.server import socket_of
+from app.analytics.protocol import socket_of
 from app.assembly import create_engine
 from app.config import Settings
 from app.factory import create_app

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.config import from_environment
 from app.errors import TooSlow
 from app.model import Scope
-from app.store import pages, schema_version
+from app.store import migrating, pages
 from app.store.database import Database
 from app.store.tokens import add_token
 from app.web.filters import FacetsSchema, ListSchema, SummarySchema
@@ -56,7 +56,7 @@ def client(request, tmp_path_factory) -> Iterator[FlaskClient]:
     sqlite = f"sqlite:///{directory / 'outcomes.db'}"
     url = sqlite if request.param == "sqlite" else request.getfixturevalue("cluster").create()
     database = Database(url)
-    schema_version.migrate(database)
+    migrating.migrate(database)
     add_odd_texts(database)
     tokens = {scope: add_token(database, scope.value, scope, datetime.now(UTC)) for scope in Scope}
     environment = {"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(directory), "PLUM_PUBLIC_URL": PUBLIC}

@@ -24,7 +24,7 @@ from app.config import from_environment
 from app.errors import CopyUnavailable
 from app.interpret import interpret
 from app.model import Delivery, Disposition, Scope
-from app.store import schema_version
+from app.store import migrating
 from app.store.database import Database
 from app.store.readings import save
 from app.store.tokens import add_token
@@ -96,7 +96,7 @@ def client(tmp_path_factory) -> Iterator[FlaskClient]:
 def _serving(directory: Any, deliveries: list[Delivery]) -> Iterator[FlaskClient]:
     url = f"sqlite:///{directory / 'outcomes.db'}"
     database = Database(url)
-    schema_version.migrate(database)
+    migrating.migrate(database)
     if deliveries:
         save(database, [interpret(delivery) for delivery in deliveries])
     tokens = {scope: add_token(database, scope.value, scope, datetime.now(UTC)) for scope in Scope}

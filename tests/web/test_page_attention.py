@@ -19,7 +19,7 @@ from app.factory import create_app
 from app.identity import new_id
 from app.intake.spool import Spool
 from app.model import Delivery, Product, Scope
-from app.store import integrations, quarantine, schema_version
+from app.store import integrations, migrating, quarantine
 from app.store.database import Database
 from app.store.schema import deliveries, expected_calls
 from app.web.pages.attention import EXAMPLES
@@ -86,7 +86,7 @@ def desk(tmp_path_factory) -> Iterator[Desk]:
     directory = tmp_path_factory.mktemp("attention")
     url = f"sqlite:///{directory / 'outcomes.db'}"
     database = Database(url)
-    schema_version.migrate(database)
+    migrating.migrate(database)
     with running(from_environment({"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(directory / "spool")})) as app:
         made = Desk(app, database)
         days = [timedelta(days=day, hours=1) for day in range(13)]
@@ -224,7 +224,7 @@ def test_what_waits_in_the_spool_is_told(desk, tmp_path) -> None:
 def test_where_nothing_has_come_the_page_says_that_all_is_well(tmp_path) -> None:
     url = f"sqlite:///{tmp_path / 'outcomes.db'}"
     database = Database(url)
-    schema_version.migrate(database)
+    migrating.migrate(database)
     with running(from_environment({"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(tmp_path / "spool")})) as app:
         app.extensions["watch"] = Watch(replace(app.extensions["plum"], heartbeat=lambda: 0.0))
         reader = Reader(app, database, Scope.READ)

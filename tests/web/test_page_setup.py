@@ -13,7 +13,7 @@ from flask import Flask
 
 from app.config import from_environment
 from app.model import Scope
-from app.store import integrations, schema_version, tokens
+from app.store import integrations, migrating, tokens
 from app.store.database import Database
 from tests.conftest import wait_until
 from tests.web.conftest import running
@@ -36,7 +36,7 @@ FORMS = {
 @pytest.fixture(scope="module")
 def database(tmp_path_factory) -> Iterator[Database]:
     made = Database(f"sqlite:///{tmp_path_factory.mktemp('setup') / 'outcomes.db'}")
-    schema_version.migrate(made)
+    migrating.migrate(made)
     integrations.add_integration(made, "there", None, datetime.now(UTC))
     yield made
     made.close()

@@ -13,7 +13,6 @@ from app.plum.client.answers import CallStatus
 from app.plum.client.client import Client, Clocks
 from app.plum.client.credentials import Credentials
 from app.plum.client.dev import DevClient
-from app.plum.client.exchange import Exchange, Timeouts
 from app.plum.client.failures import (
     ApiError,
     Conflict,
@@ -33,6 +32,7 @@ from app.plum.client.numbered import FuseClient, InsightClient
 from app.plum.client.pacing import Pace
 from app.plum.client.patience import Patience
 from app.plum.client.requests import BulkRequest, CallRequest
+from app.plum.client.timeouts import Timeouts
 
 __all__ = [
     "ApiError",
@@ -76,6 +76,8 @@ def connect(
     address and developer key. At most `per_second` queue calls leave in a second. Raises `InvalidRequest` for a
     product or base URL that is none.
     """
+    from app.plum.client.exchange import Exchange  # its HTTP library, which few who import this need
+
     if product not in CLIENTS:
         raise InvalidRequest("product", f"one of {', '.join(CLIENTS)}")
     clocks = clocks or Clocks()

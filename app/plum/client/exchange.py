@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,6 +12,7 @@ from app.plum.client.answers import Reply, Unclear
 from app.plum.client.credentials import Credentials
 from app.plum.client.failures import InvalidRequest, Unavailable
 from app.plum.client.forms import File, Form
+from app.plum.client.timeouts import Timeouts
 
 MAX_ANSWER_BYTES = 1048576
 
@@ -25,16 +25,6 @@ NEVER_LEFT = (
     httpx.UnsupportedProtocol,
     httpx.LocalProtocolError,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds for each phase; `whole` bounds an answer that comes in drops."""
-
-    connect: float = 5.0
-    write: float = 30.0
-    read: float = 30.0
-    whole: float = 60.0
 
 
 class Exchange:

@@ -1,4 +1,4 @@
-"""Alembic's entry: `schema_version.py` hands over the connection."""
+"""Alembic's entry: `migrating.py` hands over the connection."""
 
 from alembic import context
 
