@@ -76,7 +76,6 @@ def test_with_neither_store_nor_spool_the_start_fails_in_one_line(own: Cluster, 
         service.assert_one_line("serve", "--bind", f"127.0.0.1:{service.port}", says="refused")
 
 
-@pytest.mark.alone
 def test_housekeeping_that_is_frozen_is_told_of(sender: Sender) -> None:
     service = sender.service
     house = beside(service, "housekeeping")
