@@ -129,10 +129,9 @@ def _key(name: str, bucket: Bucket | None, clock: Sequence[Stretch]) -> ColumnEl
     return local_bucket(outcomes.c.ended_at, bucket, clock) if bucket and name == bucket else outcomes.c[name]
 
 
-def _percentile(share: str) -> ColumnElement[Any]:
-    """By nearest rank. The share is a decimal, so that no rank falls beside by a rounding."""
-    return func.quantile_disc(outcomes.c.duration_seconds, literal_column(share))
-
+# By nearest rank, both at once: all durations are held until the ranks are known. The shares are decimals, so that no
+# rank falls beside by a rounding.
+_PERCENTILES = func.quantile_disc(outcomes.c.duration_seconds, literal_column("[0.5, 0.95]"))
 
 _FIGURES: list[ColumnElement[Any]] = [
     func.count(),
@@ -142,15 +141,15 @@ _FIGURES: list[ColumnElement[Any]] = [
     func.sum(outcomes.c.attempts),
     func.sum(outcomes.c.duration_seconds),
     func.count(outcomes.c.duration_seconds),
-    _percentile("0.5"),
-    _percentile("0.95"),
+    _PERCENTILES,
 ]
 
 
 def _shown(row: Sequence[Any], group_by: Sequence[str], bucket: Bucket | None, zone: tzinfo) -> Row:
     keys, figures = row[: len(group_by)], row[-len(_FIGURES) :]
     began = row[len(group_by)] if bucket is Bucket.HOUR else None
-    counted, answered, human, known, attempts, seconds, timed, median, high = figures
+    counted, answered, human, known, attempts, seconds, timed, percentiles = figures
+    median, high = percentiles or (None, None)
 
     def shown(name: str, value: Any) -> Any:
         return start(value.replace(tzinfo=None), bucket, began, zone) if bucket and name == bucket else value
