@@ -74,7 +74,7 @@ def missing(
 
 def create_engine(settings: Settings) -> Engine:
     """The analytical copy, for the one process that has it. Raises `Taken`."""
-    from app.analytics.engine import Engine  # DuckDB, which no other process needs
+    from app.analytics.engine import Engine  # DuckDB, which only who opens the copy needs
 
     database = Database(settings.database_url, connections=FOR_COPYING)
     return Engine(database, settings.analytics_path, settings.analytics_memory, masking.masks())

@@ -32,6 +32,10 @@ class CopyUnavailable(StoreUnavailable):
     """The analytical copy is away, is being filled or cannot follow now; the text says how far it is."""
 
 
+class Damaged(StoreUnavailable):
+    """The analytical copy's file can no longer be used; it has to be made again."""
+
+
 class TooSlow(StoreUnavailable):
     """The store did not answer a question in its time; the text says how to narrow it."""
 

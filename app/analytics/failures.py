@@ -7,15 +7,11 @@ from contextlib import contextmanager
 
 import duckdb
 
-from app.errors import StoreUnavailable, TooSlow
+from app.errors import Damaged, StoreUnavailable, TooSlow
 
 # DuckDB goes on with none of these.
 _DAMAGES = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 _SIGNS_OF_DAMAGE = ("orrupt", "Could not read enough bytes")
-
-
-class Damaged(StoreUnavailable):
-    """The file can no longer be used; it has to be made again."""
 
 
 @contextmanager

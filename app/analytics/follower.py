@@ -16,9 +16,8 @@ from sqlalchemy import func, select
 
 from app import metrics
 from app.analytics.copy import Copy
-from app.analytics.failures import Damaged
 from app.analytics.state import State
-from app.errors import CopyUnavailable, PlumError
+from app.errors import CopyUnavailable, Damaged, PlumError
 from app.store import changes
 from app.store.changes import Horizon, Mark, Span
 from app.store.csv_rows import csv_rows, csv_rows_behind

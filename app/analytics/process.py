@@ -11,9 +11,8 @@ from pathlib import Path
 from app import metrics
 from app.analytics.copy import Taken
 from app.analytics.engine import Engine
-from app.analytics.failures import Damaged
 from app.analytics.server import Server
-from app.errors import CopyUnavailable, PlumError
+from app.errors import CopyUnavailable, Damaged, PlumError
 from app.store.changes import Horizon
 
 WAIT_SECONDS = 0.5

@@ -12,9 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.analytics.engine import Engine
-from app.analytics.failures import Damaged
 from app.analytics.protocol import Ask, Done, Failed, File, reachable, receive, send
-from app.errors import Overloaded, PlumError, StoreUnavailable
+from app.errors import Damaged, Overloaded, PlumError, StoreUnavailable
 from app.store.changes import Horizon
 
 AT_ONCE = 4  # questions; each has all processors

@@ -9,6 +9,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from app.errors import SchemaOutdated
 from app.store.database import Database
 from app.store.schema_version import current, refuse_newer
 
@@ -27,6 +28,8 @@ def migrate(database: Database, revision: str = "head") -> None:
         refuse_newer(here)
         config = _config(connection)
         script = ScriptDirectory.from_config(config)
+        if here is not None and here not in {one.revision for one in script.walk_revisions()}:
+            raise SchemaOutdated(f"the store's schema {here} is of another program; restore a backup")
         earlier = {one.revision for one in script.iterate_revisions(here, "base")} - {here} if here else set()
         (command.downgrade if revision == "base" or revision in earlier else command.upgrade)(config, revision)
 

@@ -35,7 +35,10 @@ def refuse_newer(here: str | None) -> None:
 
 
 def current(connection: Connection) -> str | None:
-    """The newest migration that the store has had; None for a store without a schema."""
+    """The migration at which the store's schema is; None where it has none. Raises `SchemaOutdated` for several."""
     if not inspect(connection).has_table(_VERSION.name):
         return None
-    return connection.execute(select(_VERSION.c.version_num)).scalar()
+    found = list(connection.execute(select(_VERSION.c.version_num)).scalars())
+    if len(found) > 1:
+        raise SchemaOutdated(f"the store names several schemas, {', '.join(sorted(found))}; restore a backup")
+    return found[0] if found else None

@@ -22,11 +22,10 @@ from sqlalchemy import delete, select, text, update
 
 from app.analytics import copy, follower
 from app.analytics.copy import Copy, Taken
-from app.analytics.failures import Damaged
 from app.analytics.follower import CopyUnavailable
 from app.analytics.sql import rows
 from app.answering import Answering
-from app.errors import StoreUnavailable
+from app.errors import Damaged, StoreUnavailable
 from app.interpret import interpret
 from app.masking import masks
 from app.model import Delivery

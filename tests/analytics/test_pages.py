@@ -100,6 +100,7 @@ def test_a_page_of_large_rows_ends_early_and_none_is_lost(database, ask, monkeyp
 
 
 def _pages_end_early(database, ask, fetched, order, conditions, limit) -> None:
+    fetched.clear()
     ours = [*conditions, Condition("integration", Operator.EQUAL, ["late"])]
     question = Question(records=Records.OUTCOMES, conditions=ours, order=order, limit=limit)
     wanted = shown(chosen(all_rows(database), question))

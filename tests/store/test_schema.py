@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect, select, text
 
 from app.errors import SchemaOutdated, StoreUnavailable
 from app.interpret import interpret
@@ -186,3 +186,14 @@ def test_sqlite_commits_are_durable(tmp_path) -> None:
         assert inspect(connection).dialect.name == "sqlite"
     database.close()
     assert pragmas == {"journal_mode": "wal", "synchronous": 2}
+
+
+@pytest.mark.parametrize("versions", [["0005x"], ["0014", "0099"], [""]], ids=["unknown", "several", "empty"])
+def test_a_schema_that_no_migration_made_is_refused_in_words(database, versions) -> None:
+    with database.writing() as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+        for version in versions:
+            connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": version})
+    for act in (schema_version.check, migrating.migrate):
+        with pytest.raises(SchemaOutdated):
+            act(database)

@@ -1,0 +1,19 @@
+"""What passes between who asks and the copy's process."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+from app import errors
+from app.analytics.protocol import Failed
+
+
+def test_no_failure_that_passes_brings_the_copys_engine_into_the_process_that_asks() -> None:
+    failures = [Failed(kind("it failed")) for kind in (errors.Damaged, errors.TooSlow, errors.StoreUnavailable)]
+    program = (
+        "import pickle, sys; import app.analytics.protocol; "
+        "pickle.load(sys.stdin.buffer); sys.exit('duckdb' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], input=pickle.dumps(failures), check=True)
