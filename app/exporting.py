@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 from werkzeug.datastructures import MultiDict
 
 from app import assembly
-from app.analytics import parquet
 from app.analytics.protocol import File
 from app.answering import Answering
 from app.config import Settings, from_environment
@@ -80,6 +79,8 @@ def _deliveries(
     if order.format == "xlsx":
         return xlsx.blocks(rows, shown)
     if order.format == "parquet":
+        from app.analytics import parquet  # DuckDB, which the other formats of a file do not need
+
         return parquet.blocks(csv.lines(rows, shown, raw=True), shown, 16 * settings.max_body_bytes)
     return _with_header(csv.lines(rows, shown, found.raw), shown)
 

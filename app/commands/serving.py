@@ -48,6 +48,6 @@ def migrate() -> None:
 
 
 def _migrate(database: Database) -> None:
-    from app.store import migrating  # takes longer to load than a start that has nothing to migrate
+    from app.store import migrating  # Alembic, which a start without --welcome does not need
 
     migrating.migrate(database)

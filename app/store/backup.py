@@ -11,9 +11,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from psycopg.conninfo import make_conninfo
-from psycopg.pq import Conninfo
-
 from app.errors import Exists, StoreUnavailable
 from app.store.database import Database
 
@@ -63,6 +60,9 @@ def _copy_sqlite(database: Database, file: Path) -> None:
 
 def _dump_postgresql(database: Database, file: Path) -> None:
     """By PostgreSQL's own tool. https://www.postgresql.org/docs/current/app-pgdump.html"""
+    from psycopg.conninfo import make_conninfo  # PostgreSQL's driver, which SQLite does not need
+    from psycopg.pq import Conninfo
+
     program = shutil.which("pg_dump")
     if program is None:
         raise StoreUnavailable("pg_dump is not here; install PostgreSQL's client programs, of the server's version")

@@ -93,25 +93,21 @@ def test_a_page_of_large_rows_ends_early_and_none_is_lost(database, ask, monkeyp
     fetch, fetched = pages._found, []
     monkeypatch.setattr(pages, "_found", lambda *asked: fetched.append(fetch(*asked)) or fetched[-1])
     orders = [[Order("ended_at", True)], [Order("batch"), Order("call_id", True)]]
-    for order, conditions, limit in product(
-        orders, [[], [Condition("status", Operator.EQUAL, ["completed"])]], [4, 50]
-    ):
-        _pages_end_early(database, ask, fetched, order, conditions, limit)
-
-
-def _pages_end_early(database, ask, fetched, order, conditions, limit) -> None:
-    fetched.clear()
-    ours = [*conditions, Condition("integration", Operator.EQUAL, ["late"])]
-    question = Question(records=Records.OUTCOMES, conditions=ours, order=order, limit=limit)
-    wanted = shown(chosen(all_rows(database), question))
-    found = list(walk(ask, question))
-    assert max(map(weight, fetched)) < 2.6 * pages.PAGE_BYTES  # with a last row of 30,000 bytes
-    assert shown(row for page in found for row in page.rows) == wanted
-    assert all(weight(page.rows[:-1]) <= pages.PAGE_BYTES for page in found)
-    last = replace(question, edge=edge_of(question, found[-1].rows[0], backwards=True))
-    back = list(walk(ask, last, backwards=True))
-    assert shown(row for page in back[::-1] for row in page.rows) == wanted[: -len(found[-1].rows)]
-    assert all(weight(page.rows[1:]) <= pages.PAGE_BYTES for page in back)
+    filters = [[], [Condition("status", Operator.EQUAL, ["completed"])]]
+    rows = all_rows(database)
+    for order, conditions, limit in product(orders, filters, [4, 50]):
+        fetched.clear()
+        ours = [*conditions, Condition("integration", Operator.EQUAL, ["late"])]
+        question = Question(records=Records.OUTCOMES, conditions=ours, order=order, limit=limit)
+        wanted = shown(chosen(rows, question))
+        found = list(walk(ask, question))
+        assert max(map(weight, fetched)) < 2.6 * pages.PAGE_BYTES  # with a last row of 30,000 bytes
+        assert shown(row for page in found for row in page.rows) == wanted
+        assert all(weight(page.rows[:-1]) <= pages.PAGE_BYTES for page in found)
+        last = replace(question, edge=edge_of(question, found[-1].rows[0], backwards=True))
+        back = list(walk(ask, last, backwards=True))
+        assert shown(row for page in back[::-1] for row in page.rows) == wanted[: -len(found[-1].rows)]
+        assert all(weight(page.rows[1:]) <= pages.PAGE_BYTES for page in back)
 
 
 def shown(rows: Iterable[dict]) -> list[dict]:
