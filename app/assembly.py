@@ -8,10 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from app import counting, logs, masking
-from app.accounts import Accounts
 from app.analytics.client import Nearest, Remote
 from app.analytics.protocol import socket_of
-from app.answering import Answering
 from app.config import Settings
 from app.housekeeping import Housekeeping
 from app.identity import new_id
@@ -20,9 +18,11 @@ from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record
 from app.interpret import interpret, interpret_all
 from app.model import Delivery, Reading, Receipt
+from app.plum_accounts import Accounts
 from app.pruning import Pruner, retained
-from app.reconciling import GRACE, Reconciler, Tally, tallies
-from app.store import changes, readings
+from app.query_router import QueryRouter
+from app.reconciling import GRACE, CallCounts, Reconciler, call_counts
+from app.store import journal, readings
 from app.store.database import Database, check_space, truncate_wal
 from app.store.integrations import ActiveKeys
 from app.store.query.question import Question
@@ -50,7 +50,7 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
         active_keys=lambda: active_keys.look(_now()),
         forget=database.close,
         truncate_wal=partial(truncate_wal, database),
-        renew_journal=lambda: changes.renew(database, _now()),
+        renew_journal=lambda: journal.renew(database, _now()),
     )
 
 
@@ -66,24 +66,24 @@ def create_pruner(settings: Settings) -> Pruner:
 
 
 def missing(
-    settings: Settings, database: Database, answering: Answering, grace: timedelta = GRACE
-) -> Callable[[Question], list[Tally]]:
+    settings: Settings, database: Database, router: QueryRouter, grace: timedelta = GRACE
+) -> Callable[[Question], list[CallCounts]]:
     """Counts expected calls, and those of them whose window and grace are over without a result."""
-    return lambda question: tallies(database, question, _now() - grace, answering.count_nameless)
+    return lambda question: call_counts(database, question, _now() - grace, router.count_nameless)
 
 
 def create_engine(settings: Settings) -> Engine:
-    """The analytical copy, for the one process that has it. Raises `Taken`."""
+    """The analytical copy, for the one process that has it. Raises `Locked`."""
     from app.analytics.engine import Engine  # DuckDB, which only who opens the copy needs
 
     database = Database(settings.database_url, connections=FOR_COPYING)
     return Engine(database, settings.analytics_path, settings.analytics_memory, masking.masks())
 
 
-def create_answering(settings: Settings, store: Database) -> Answering:
+def create_query_router(settings: Settings, store: Database) -> QueryRouter:
     """For who asks from the command line: the running service's copy, else the file itself."""
     copy = Nearest(remote(settings), partial(create_engine, settings))
-    return Answering(store, Database(settings.database_url, connections=1), copy)
+    return QueryRouter(store, Database(settings.database_url, connections=1), copy)
 
 
 def remote(settings: Settings) -> Remote:

@@ -9,22 +9,22 @@ import os
 
 import click
 
-from app.garbage import collect_rarely
+from app.garbage_collection import collect_rarely
 from app.terminal import Lazy
 
 COMMANDS = {
-    "serving": ("serve", "migrate"),
-    "beside": ("housekeeping", "analytics"),
+    "serve": ("serve", "migrate"),
+    "background": ("housekeeping", "analytics"),
     "doctor": ("doctor",),
     "access": ("integration", "token"),
-    "questions": ("outcomes", "deliveries", "summary", "audit", "drift"),
+    "queries": ("outcomes", "deliveries", "summary", "audit", "drift"),
     "plum": ("plum",),
     "missing": ("missing", "reconcile"),
     "export": ("export",),
     "importing": ("import",),
     "reprocess": ("reprocess",),
     "simulate": ("simulate",),
-    "spooling": ("spool",),
+    "spool": ("spool",),
     "refused": ("refused",),
     "retention": ("prune", "hold", "erase"),
     "backup": ("backup",),

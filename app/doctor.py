@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.addresses import result_url, start_url
 from app.analytics.client import Remote
 from app.analytics.protocol import socket_of
 from app.config import Settings, from_environment
 from app.errors import PlumError
+from app.public_urls import result_url, start_url
 from app.store import integrations, schema_version, tokens
 from app.store.database import Database, writable
 

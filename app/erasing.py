@@ -20,11 +20,11 @@ from app.errors import NotFound, Unreadable
 from app.intake.refused import Refused
 from app.intake.spool import Spool
 from app.model import Delivery
-from app.products.codings import NotInflated, codings_of, inflated
+from app.products.content_codings import NotInflated, codings_of, inflated
 from app.store import do_not_call, erasure
 from app.store.database import Database, truncate_wal
 from app.store.query.question import Records
-from app.values import Odd, phone, phone_parts, region_code
+from app.values import BadValue, phone, phone_parts, region_code
 
 MAX_WRAPS = 3  # of percent-encoding, as deep as bodies are read
 MAX_INFLATED = 16  # times the largest body, likewise
@@ -75,7 +75,7 @@ def erase(settings: Settings, database: Database, number: str, *, dry_run: bool 
 def _e164(number: str, region: str) -> str:
     try:
         found = phone(number, region)
-    except Odd:
+    except BadValue:
         found = None
     if found is None:
         raise NotFound(f"{number} is no full phone number; write it like +16175551234")

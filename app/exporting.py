@@ -21,13 +21,13 @@ from werkzeug.datastructures import MultiDict
 
 from app import assembly
 from app.analytics.protocol import File
-from app.answering import Answering
 from app.config import Settings, from_environment
 from app.errors import PlumError
 from app.exports import csv, ndjson, xlsx
 from app.exports.cells import json_text
 from app.exports.columns import Column, Texts
 from app.logs import without_values
+from app.query_router import QueryRouter
 from app.store.database import Database, questions_database
 from app.store.records import each
 from app.web.exports import BODY, RECORDS, REDIAL, Wanted, columns, wanted
@@ -48,23 +48,23 @@ class Order:
     reveal: bool
 
 
-def export(settings: Settings, database: Database, answering: Answering, order: Order) -> Iterator[bytes]:
+def export(settings: Settings, database: Database, router: QueryRouter, order: Order) -> Iterator[bytes]:
     """The file, piece by piece. Raises `Invalid`, `Forbidden`, `StoreUnavailable`; then it is not whole."""
     found = wanted(order.records, MultiDict(order.parameters), reveal=order.reveal)
     if order.records == REDIAL:
-        return answering.file(File(REDIAL, found.question))
+        return router.file(File(REDIAL, found.question))
     has_body = order.records == "deliveries" and order.format == "ndjson" and order.reveal
     shown = columns(RECORDS[order.records], found.fields, body=has_body)
     if order.records == "outcomes":
-        return _outcomes(answering, order, found, shown)
+        return _outcomes(router, order, found, shown)
     return _deliveries(settings, database, order, found, shown)
 
 
-def _outcomes(answering: Answering, order: Order, found: Wanted, shown: Sequence[Column]) -> Iterator[bytes]:
+def _outcomes(router: QueryRouter, order: Order, found: Wanted, shown: Sequence[Column]) -> Iterator[bytes]:
     names = [column.name for column in shown]
     if order.format != "xlsx":
-        return answering.file(File(order.format, found.question, names, order.reveal, found.raw))
-    rows = csv.read(answering.file(File("csv", found.question, names, order.reveal, raw=True)))
+        return router.file(File(order.format, found.question, names, order.reveal, found.raw))
+    rows = csv.read(router.file(File("csv", found.question, names, order.reveal, raw=True)))
     next(rows)  # the header
     return xlsx.blocks(rows, shown)
 
@@ -122,8 +122,8 @@ def main() -> None:
     try:
         database = questions_database(settings, connections=2)
         journal = Database(settings.database_url, connections=1)
-        answering = Answering(database, journal, assembly.remote(settings))  # the service's copy is never opened here
-        for block in export(settings, database, answering, Order(**order)):
+        router = QueryRouter(database, journal, assembly.remote(settings))  # the service's copy is never opened here
+        for block in export(settings, database, router, Order(**order)):
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()
     except BrokenPipeError:

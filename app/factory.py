@@ -13,7 +13,6 @@ from importlib.metadata import version
 from flask import Flask
 
 from app import assembly, counting, logs, metrics
-from app.answering import Answering
 from app.config import Settings, from_environment
 from app.errors import StoreUnavailable
 from app.housekeeping import heartbeat_age
@@ -23,15 +22,17 @@ from app.intake.refused import Refused
 from app.intake.spool import Spool
 from app.intake.writer import Writer
 from app.normalise import VERSION
+from app.query_router import QueryRouter
 from app.store import audit, schema_version, tokens
 from app.store.database import Database, questions_database
 from app.store.integrations import ActiveKeys
 from app.store.reprocess import reprocess_one
 from app.store.tokens import active_tokens
-from app.web import aggregates, api, document, downloads, drift, errors, expected_calls, live, ops
+from app.web import aggregates, api, downloads, drift, errors, expected_calls, live, openapi, ops
 from app.web.auth import Keyring, Secrets
+from app.web.caching import Coalesced
+from app.web.concurrency import ConcurrencyLimit
 from app.web.feed import Feed
-from app.web.gate import Gate
 from app.web.pages import (
     attention,
     call,
@@ -47,7 +48,6 @@ from app.web.pages import (
 from app.web.parts import Parts, now
 from app.web.readiness import Readiness
 from app.web.result import PlumFace
-from app.web.shared import Shared
 
 # Of a worker's connections: what writes deliveries, and who asks whether it can; what writes all else, and live
 # streams; look-ups of keys and tokens.
@@ -83,25 +83,25 @@ def create_app(settings: Settings | None = None) -> Flask:
     heartbeat = partial(heartbeat_age, settings.spool_dir)
     readiness = Readiness((partial(schema_version.check, database), rehearse), spool, heartbeat)
     copy = assembly.remote(settings)
-    answering = Answering(answers, beside, copy, Gate(FOR_THE_COPY).passed)
+    router = QueryRouter(answers, beside, copy, ConcurrencyLimit(FOR_THE_COPY).slot)
     writer = Writer(assembly.group_reader(settings), assembly.saver(database), breaker, spool)
     return _flask(
         Parts(
             settings,
             database,
             answers,
-            answering,
+            router,
             beside,
             keyring,
             writer,
             spool,
             Refused(settings.spool_dir),
-            readiness=Shared(readiness.look, HEALTH_SECONDS),
+            readiness=Coalesced(readiness.look, HEALTH_SECONDS),
             heartbeat=heartbeat,
             known_keys=known_keys.read,
-            gate=Gate(questions),
+            question_limit=ConcurrencyLimit(questions),
             feed=Feed(beside),
-            missing=assembly.missing(settings, beside, answering),
+            missing=assembly.missing(settings, beside, router),
             read=assembly.reader(settings),
             reprocess=partial(reprocess_one, beside, assembly.reader(settings)),
             count_refused=lambda reason: metrics.REFUSED.labels(reason=reason).inc(),
@@ -146,7 +146,7 @@ def _flask(parts: Parts) -> Flask:
         app.register_blueprint(ops.scrape)
     if "analyst" in parts.settings.roles:
         asked = (api, expected_calls, aggregates, downloads, live, drift)
-        document.publish(app, *(view.blueprint for view in asked))
+        openapi.publish(app, *(view.blueprint for view in asked))
         pages = (site, sign_in, overview, search, calls, call, views, attention, setup, demonstration)
         for page in pages:
             app.register_blueprint(page.blueprint)

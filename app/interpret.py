@@ -9,7 +9,7 @@ from app.errors import Unreadable
 from app.model import Delivery, Problem, Reading, Report, Sent
 from app.normalise import VERSION, as_text, normalise, start_of
 from app.products import start
-from app.products.codings import INFLATION, NotInflated, codings_of, inflated
+from app.products.content_codings import INFLATION, NotInflated, codings_of, inflated
 
 MAX_BODY_BYTES = 1048576  # where no setting says otherwise
 

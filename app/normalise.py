@@ -26,7 +26,7 @@ from app.model import (
     Sent,
     Status,
 )
-from app.values import Odd, clean, exact, number, phone, storable, time
+from app.values import BadValue, clean, exact, number, phone, storable, time
 
 VERSION = "2"
 
@@ -186,7 +186,7 @@ def rank(outcome: Outcome) -> tuple[int, datetime, bool, str]:
 def _judged(sent: Sent, read: Callable[[Json], _T | None], problems: list[Problem]) -> _T | None:
     try:
         return read(sent.value)
-    except Odd as odd:
+    except BadValue as odd:
         problems.append(Problem(sent.name, exact(sent.value), str(odd)))
         return None
 

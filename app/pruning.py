@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from app import metrics
 from app.config import Settings
 from app.errors import StoreError
-from app.store import changes, retention
+from app.store import journal, retention
 from app.store.database import Database
 from app.store.query.question import Records
 from app.store.removal import Removed
@@ -64,7 +64,7 @@ class Pruner:
         Raises `StoreUnavailable`.
         """
         if not dry_run:
-            changes.prune(self._database, self._now() - changes.KEPT)
+            journal.prune(self._database, self._now() - journal.KEPT)
         for records, age in self._kept.items():
             before, edge, is_done = self._now() - age, None, False
             while not is_done:

@@ -26,7 +26,7 @@ from app.plum.client.contacts import contacts
 from app.plum.client.requests import Terms
 from app.store import expected
 from app.store.database import Database
-from app.values import Odd, phone
+from app.values import BadValue, phone
 
 ROWS_AT_ONCE = 1000  # of a contact list in one request: so many are unknown where its answer is lost
 _REFERENCE = "message_reference"
@@ -265,7 +265,7 @@ def _written(rows: Sequence[Mapping[str, str]]) -> bytes:
 def _e164(dialled: str, region: str) -> str | None:
     try:
         return phone(dialled, region)
-    except Odd:
+    except BadValue:
         return None
 
 

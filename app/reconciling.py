@@ -200,7 +200,7 @@ def _delivery_id(call: ExpectedCall, body: bytes) -> UUID:
 # --- counting
 
 
-class Tally(NamedTuple):
+class CallCounts(NamedTuple):
     """The expected calls of one batch, by what is known of them; `received` includes those `polled`."""
 
     integration: str
@@ -220,7 +220,9 @@ CountNameless = Callable[[Sequence[str]], "dict[tuple[str, str | None], int]"]
 _OF_BATCHES = {"integration", "batch"}  # filters that leave batches whole
 
 
-def tallies(database: Database, question: Question, before: datetime, count_nameless: CountNameless) -> list[Tally]:
+def call_counts(
+    database: Database, question: Question, before: datetime, count_nameless: CountNameless
+) -> list[CallCounts]:
     """By integration and batch; calls whose window and grace ended `before` without a result are missing.
 
     Insight's results of a batch name no call at all, so of such a batch it is known only how many have come.
@@ -234,13 +236,13 @@ def tallies(database: Database, question: Question, before: datetime, count_name
             nameless[key] += row["count"]
     are_whole = not question.hours and {condition.field for condition in question.conditions} <= _OF_BATCHES
     arrived = count_nameless(sorted({name for name, _ in nameless})) if nameless and are_whole else {}
-    return [_tally(key, states[key], min(nameless[key], arrived.get(key, 0))) for key in sorted(states, key=str)]
+    return [_counts(key, states[key], min(nameless[key], arrived.get(key, 0))) for key in sorted(states, key=str)]
 
 
-def _tally(key: tuple[str, str | None], states: Counter[str], arrived: int) -> Tally:
+def _counts(key: tuple[str, str | None], states: Counter[str], arrived: int) -> CallCounts:
     """`arrived` results name no call: they count for those that are missing, then for those that wait."""
     of_missing = min(arrived, states[CallState.MISSING])
-    return Tally(
+    return CallCounts(
         *key,
         expected=states.total(),
         received=states[CallState.RECEIVED] + states[CallState.POLLED] + arrived,

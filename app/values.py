@@ -1,4 +1,4 @@
-"""Single values as Plum sends them, judged: numbers, times, phones, text. A value that does not read raises `Odd`."""
+"""Single values as Plum sends them: numbers, times, phones, text. What does not read raises `BadValue`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DATE = re.compile(  # RFC 2822, section 3.3, with the obsolete year and zone na
 _NORTH_AMERICAN = re.compile(r"1?([2-9][0-9]{9})")
 
 
-class Odd(ValueError):
+class BadValue(ValueError):
     """A value that does not read; the text is the problem's code."""
 
 
@@ -62,19 +62,19 @@ def exact(value: Json) -> Json:
 
 
 def number(value: Json) -> int | None:
-    """A count or seconds: trimmed ASCII digits or an integer, 0 to 2³¹−1. Raises `Odd`."""
+    """A count or seconds: trimmed ASCII digits or an integer, 0 to 2³¹−1. Raises `BadValue`."""
     digits = value.strip() if isinstance(value, str) else value
     if digits is None or digits == "":
         return None
     if isinstance(digits, str):
         digits = _digits(digits)
     if type(digits) is not int or not 0 <= digits <= MAX_NUMBER:
-        raise Odd("not_a_number")
+        raise BadValue("not_a_number")
     return digits
 
 
 def time(value: Json) -> datetime | None:
-    """Unix seconds as number or digits, or RFC 2822 text; nothing and 0 are None. Raises `Odd`."""
+    """Unix seconds as number or digits, or RFC 2822 text; nothing and 0 are None. Raises `BadValue`."""
     sent = value.strip() if isinstance(value, str) else value
     if sent is None or sent == "":
         return None
@@ -87,7 +87,7 @@ def time(value: Json) -> datetime | None:
     else:
         moment = _rfc2822(sent) if isinstance(sent, str) and len(sent) <= MAX_TIME_LENGTH else None
     if moment is None or not EARLIEST <= moment <= LATEST:
-        raise Odd("not_a_time")
+        raise BadValue("not_a_time")
     return moment
 
 
@@ -105,7 +105,7 @@ def region_code(region: str) -> str:
 def phone(value: Json, region: str) -> str | None:
     """E.164 of a number as dialled: `6175551234`, `tel:+16175551234;ani=…;postd=2`, `"'6173720293'"`.
 
-    Raises `Odd` for what is no full number: local only, too short or long, junk.
+    Raises `BadValue` for what is no full number: local only, too short or long, junk.
     """
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         return None  # nothing, or no text, which has its problem already
@@ -122,7 +122,7 @@ def phone(value: Json, region: str) -> str | None:
             return _e164(international)
     parsed = _parsed(dialled, region)
     if not parsed or phonenumbers.is_possible_number_with_reason(parsed) != phonenumbers.ValidationResult.IS_POSSIBLE:
-        raise Odd("not_a_phone_number")
+        raise BadValue("not_a_phone_number")
     return _e164(parsed)
 
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from app.store import pages
+from app.store import pagination
 from app.store.database import Database
 from app.store.query.question import Order, Question, Records
 from bench.fill import new_store
@@ -100,7 +100,7 @@ def _some_phone(url: str) -> str:
     """Of the first call, as it stands in a URL."""
     database = Database(url)
     oldest = Question(records=Records.OUTCOMES, order=[Order("ended_at")])
-    found = next(row["phone_number"] for row in pages.page(database, oldest).rows if row["phone_number"])
+    found = next(row["phone_number"] for row in pagination.page(database, oldest).rows if row["phone_number"])
     database.close()
     return quote(found)
 

@@ -15,7 +15,7 @@ from gunicorn import glogging
 
 from app import garbage, logs, metric_memory
 from app.config import from_environment
-from app.server import MAX_WAITING, MAX_WORKING
+from app.gunicorn_worker import MAX_WAITING, MAX_WORKING
 
 garbage.collect_rarely()  # workers are forks of this process
 _settings = from_environment()
@@ -33,7 +33,7 @@ class Quiet(glogging.Logger):
 
 
 logger_class = Quiet
-worker_class = "app.server.Worker"  # bounds what strangers hold
+worker_class = "app.gunicorn_worker.Worker"  # bounds what strangers hold
 worker_connections = 2 * MAX_WAITING + 2 * MAX_WORKING  # the worker has limits of its own, well below
 # A file that is never written to, but has to be made for each worker: /tmp may be full when one has to be replaced.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  in memory, and named by nobody

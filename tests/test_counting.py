@@ -11,9 +11,9 @@ from prometheus_client import REGISTRY
 from app import counting
 from app.assembly import group_reader, saver
 from app.config import Settings
+from app.gunicorn_worker import LENGTH_REQUIRED, OVERLOAD, REFUSALS, UNEXPECTED
 from app.identity import new_id
 from app.model import Delivery, Product
-from app.server import LENGTH_REQUIRED, OVERLOAD, REFUSALS, UNEXPECTED
 from app.store.database import Database
 from app.web.parts import now
 from app.web.result import _REFUSALS as OF_ERRORS

@@ -18,34 +18,43 @@ LAYERS = [
     ["exporting"],
     ["factory"],
     ["doctor"],
-    ["serving"],
+    ["startup"],
     ["auditing"],
     ["web", "assembly"],
     ["housekeeping"],
     ["reconciling", "queueing", "redialling", "pruning", "erasing"],
-    ["answering", "accounts"],
+    ["query_router", "plum_accounts"],
     ["analytics"],
     ["intake", "store", "plum"],
-    ["interpret", "voicexml", "expected", "counting", "masking"],
+    ["interpret", "voicexml", "call_matching", "counting", "masking"],
     ["normalise", "products"],
-    ["values", "exports", "identity", "addresses"],
+    ["values", "exports", "identity", "public_urls"],
     ["metrics", "config", "logs"],
-    ["terminal", "turns", "garbage", "metric_memory", "server"],
+    ["terminal", "cooperative", "garbage_collection", "metric_memory", "gunicorn_worker"],
     ["model", "errors"],
 ]
 
 # Within the store, likewise.
 STORE = [
-    ["pages", "quarantine", "records", "csv_rows", "reprocess", "retention", "erasure", "backup"],
+    ["pagination", "quarantine", "records", "csv_rows", "reprocess", "retention", "erasure", "backup"],
     ["readings", "removal", "migrating"],
     ["missing"],
     ["expected"],
-    ["changes", "integrations", "tokens", "audit", "known", "do_not_call", "schema_version", "holds", "saved_views"],
-    ["bulk", "weights", "walk"],
+    [
+        "journal",
+        "integrations",
+        "tokens",
+        "audit",
+        "do_not_call",
+        "schema_version",
+        "legal_holds",
+        "saved_views",
+    ],
+    ["bulk", "row_sizes", "scan"],
     ["query", "rows"],
     ["database", "schema"],
     ["failures", "postgresql", "sqlite"],
-    ["aside", "limits", "types"],
+    ["sqlite_threads", "timeouts", "types"],
 ]
 
 # Outside dependencies, and the parts that alone may import them.
@@ -67,8 +76,8 @@ OWNERS = {
     "httpx": {"plum"},
     "brotli": {"products"},
     "click": {"cli", "commands", "terminal"},
-    "gunicorn": {"server"},
-    "gevent": {"store", "server"},
+    "gunicorn": {"gunicorn_worker"},
+    "gevent": {"store", "gunicorn_worker"},
 }
 
 MODULES = sorted(ROOT.rglob("*.py"))

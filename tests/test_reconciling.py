@@ -26,7 +26,7 @@ from app.plum.client import (
     UnknownCall,
     WrongCredentials,
 )
-from app.reconciling import EVERY, Reconciler, tallies
+from app.reconciling import EVERY, Reconciler, call_counts
 from app.store import expected
 from app.store.database import Database
 from app.store.integrations import add_integration
@@ -224,8 +224,8 @@ def test_each_call_is_counted_by_what_is_known_of_it(world: World) -> None:
     world.expect(reference="r-6", batch="spring")
     world.post("insight", INSIGHT, "r-6")
     world.reconciler().step()
-    [tally] = tallies(world.database, EVERY, NOON, lambda names: {})
-    assert tally._asdict() == {
+    [counts] = call_counts(world.database, EVERY, NOON, lambda names: {})
+    assert counts._asdict() == {
         "integration": "insight",
         "batch": "spring",
         "expected": 6,
@@ -246,17 +246,17 @@ def test_results_that_name_no_call_are_counted_by_their_batch(
         late = NOON + timedelta(days=number == 2)
         world.expect(phone_number=f"+1617555000{number}", batch="spring", ends_at=late)
     counting: Callable[..., Any] = lambda names: {("insight", "spring"): come, ("insight", None): 5}  # noqa: E731
-    [tally] = tallies(world.database, EVERY, NOON, counting)
-    assert (tally.expected, tally.received) == (3, min(come, 3))
-    assert (tally.missing, tally.waiting) == (missing, waiting)
+    [counts] = call_counts(world.database, EVERY, NOON, counting)
+    assert (counts.expected, counts.received) == (3, min(come, 3))
+    assert (counts.missing, counts.waiting) == (missing, waiting)
 
 
 def test_results_of_a_whole_batch_are_not_set_against_the_calls_of_some_hours(world: World) -> None:
     world.expect(phone_number="+16175550001", batch="spring")
     hours = Hours("registered_at", frozenset(range(168)), UTC)
     arrived: Callable[..., Any] = lambda names: {("insight", "spring"): 9}  # noqa: E731
-    [tally] = tallies(world.database, replace(EVERY, hours=hours), NOON, arrived)
-    assert (tally.received, tally.missing) == (0, 1)
+    [counts] = call_counts(world.database, replace(EVERY, hours=hours), NOON, arrived)
+    assert (counts.received, counts.missing) == (0, 1)
 
 
 @pytest.mark.parametrize("silent", [True, False], ids=["plum is down", "they still run"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.values import EARLIEST, LATEST, Odd, time
+from app.values import EARLIEST, LATEST, BadValue, time
 
 DATE = "Mon, 01 Jan {} 00:00:00 +0000"
 
@@ -18,7 +18,7 @@ DATE = "Mon, 01 Jan {} 00:00:00 +0000"
     "year", ["0001", "0004", "0055", "0099", "055", "104", "999", "1904", "9999", "50", "55", "99"]
 )
 def test_a_year_that_no_call_is_of_is_no_time(year) -> None:
-    with pytest.raises(Odd, match="not_a_time"):
+    with pytest.raises(BadValue, match="not_a_time"):
         time(DATE.format(year))
 
 
@@ -35,7 +35,7 @@ def test_the_year_is_judged_in_utc() -> None:
         "Fri, 01 Jan 2100 00:00:01 +0000",
         "Fri, 31 Dec 9999 23:00:00 -0400",
     ):
-        with pytest.raises(Odd, match="not_a_time"):
+        with pytest.raises(BadValue, match="not_a_time"):
             time(text)
 
 
@@ -45,5 +45,5 @@ def test_a_time_is_read_as_it_was_written_or_not_at_all(moment, hours) -> None:
     if EARLIEST <= sent <= LATEST:
         assert time(format_datetime(sent)) == sent
     else:
-        with pytest.raises(Odd):
+        with pytest.raises(BadValue):
             time(format_datetime(sent))

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Boolean, Column, ColumnElement, case, func, literal_column, select
 
-from app.analytics.groupings import groups
+from app.analytics.grouping_sets import groups
 from app.analytics.sql import rows
 from app.errors import TooBroad
 from app.store.query.buckets import Bucket, Stretch, began_minutes, local_bucket, start, stretches

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.analytics.protocol import Ask, Done, Failed, File, reachable, receive, send
 from app.errors import CopyUnavailable
-from app.store.changes import Horizon
+from app.store.journal import Horizon
 
 if TYPE_CHECKING:
     from app.analytics.engine import Engine

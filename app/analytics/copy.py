@@ -20,8 +20,8 @@ import duckdb
 from sqlalchemy import Boolean, Integer, Uuid
 
 from app.analytics.failures import first_line, in_words
+from app.analytics.position import Position, read, written
 from app.analytics.sql import csv_source, literal
-from app.analytics.state import State, read, written
 from app.errors import ConfigError, StoreUnavailable
 from app.exports.cells import quoted
 from app.exports.columns import Mask
@@ -39,7 +39,7 @@ MASKED = ("extra", "problems", "metadata")
 log = logging.getLogger(__name__)
 
 
-class Taken(StoreUnavailable):
+class Locked(StoreUnavailable):
     """Another process has the copy."""
 
 
@@ -47,13 +47,13 @@ class Copy:
     """The open file; one process at a time has it."""
 
     def __init__(self, path: Path, memory: str, masks: Mapping[str, Mask]) -> None:
-        """Raises `Taken`, and `ConfigError` for a path or an amount of memory that is of no use."""
+        """Raises `Locked`, and `ConfigError` for a path or an amount of memory that is of no use."""
         self._path = path
         self._masks = {name: masks[name] for name in MASKED}
         self._load_from = path.with_name(f"{path.name}.load")
         self._lock = _locked(path)
         self._memory = memory
-        self.state: State | None = None
+        self.position: Position | None = None
         self._connection = self._opened()
         self._inode = path.stat().st_ino
 
@@ -64,11 +64,11 @@ class Copy:
         except OSError:
             return False
 
-    def write(self, rows: Sequence[CsvRow], replaced: Collection[UUID], state: State) -> None:
+    def write(self, rows: Sequence[CsvRow], replaced: Collection[UUID], position: Position) -> None:
         """These rows in place of those with the ids in `replaced`, and how far the copy is then: one transaction."""
         self._check_space()
         longest = self._write_load(rows) if rows else 0
-        with self._transaction(state) as cursor:
+        with self._transaction(position) as cursor:
             if replaced:
                 gone = "DELETE FROM outcomes WHERE id IN (SELECT unnest($1::UUID[]))"
                 cursor.execute(gone, [[str(key) for key in replaced]])
@@ -77,9 +77,9 @@ class Copy:
                 cursor.execute(f"INSERT INTO outcomes SELECT * FROM {source}")  # noqa: S608
                 self._load_from.unlink()
 
-    def clear(self, state: State) -> None:
+    def clear(self, position: Position) -> None:
         """Without any row."""
-        with self._transaction(state) as cursor:
+        with self._transaction(position) as cursor:
             cursor.execute(f"CREATE OR REPLACE TABLE outcomes ({_DEFINITION})")
 
     def count(self) -> int:
@@ -88,13 +88,13 @@ class Copy:
             return int(cursor.execute("SELECT count(*) FROM outcomes").fetchall()[0][0])
 
     @contextmanager
-    def _transaction(self, state: State) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _transaction(self, position: Position) -> Iterator[duckdb.DuckDBPyConnection]:
         with in_words(), _cursor(self._connection) as cursor:
             cursor.execute("BEGIN")
             yield cursor  # a cursor that is closed undoes what was not committed
-            cursor.execute("UPDATE state SET content = $1", [written(state)])
+            cursor.execute("UPDATE state SET content = $1", [written(position)])
             cursor.execute("COMMIT")
-        self.state = state
+        self.position = position
 
     def _check_space(self) -> None:
         free = shutil.disk_usage(self._path.parent).free
@@ -150,7 +150,7 @@ class Copy:
         try:
             connection = self._connected()
             if _version(connection) == VERSION:
-                self.state = _read_state(connection)
+                self.position = _read_position(connection)
                 return connection
         except duckdb.ParserException as error:
             raise ConfigError(f"PLUM_ANALYTICS_MEMORY should be an amount like 1GB, not {self._memory}") from error
@@ -209,7 +209,7 @@ def _locked(path: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise Taken("the analytical copy is in use by another process", f"another process has {path}") from None
+        raise Locked("the analytical copy is in use by another process", f"another process has {path}") from None
     return lock
 
 
@@ -230,7 +230,7 @@ def _version(connection: duckdb.DuckDBPyConnection) -> int | None:
     return row[0] if row else None
 
 
-def _read_state(connection: duckdb.DuckDBPyConnection) -> State | None:
+def _read_position(connection: duckdb.DuckDBPyConnection) -> Position | None:
     """None where nothing has been filled in yet."""
     row = connection.execute("SELECT content FROM state").fetchone()
     return read(row[0]) if row and row[0] else None

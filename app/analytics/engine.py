@@ -9,14 +9,14 @@ from typing import Any
 
 from app.analytics import answers, files
 from app.analytics.copy import QUESTION_SECONDS, Copy
+from app.analytics.counts import group_counts
 from app.analytics.drift import drift
 from app.analytics.follower import Follower
 from app.analytics.protocol import File
 from app.analytics.redial import candidates
-from app.analytics.tally import tally
 from app.exports.columns import Mask
-from app.store.changes import Horizon
 from app.store.database import Database
+from app.store.journal import Horizon
 
 # Each takes a cursor of the copy, then what is asked.
 QUESTIONS: Mapping[str, Callable[..., Any]] = {
@@ -24,7 +24,7 @@ QUESTIONS: Mapping[str, Callable[..., Any]] = {
     "count": answers.count,
     "facets": answers.facets,
     "summarise": answers.summarise,
-    "tally": tally,
+    "group_counts": group_counts,
     "drift": drift,
     "candidates": candidates,
 }
@@ -34,7 +34,7 @@ class Engine:
     """Whoever has one has the copy; no other process can open it meanwhile."""
 
     def __init__(self, database: Database, path: Path, memory: str, masks: Mapping[str, Mask]) -> None:
-        """Raises `Taken`, `ConfigError`."""
+        """Raises `Locked`, `ConfigError`."""
         self._copy = Copy(path, memory, masks)
         self._follower = Follower(database, self._copy)
         self._reach = self._follower.bring_to

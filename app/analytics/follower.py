@@ -16,12 +16,12 @@ from sqlalchemy import func, select
 
 from app import metrics
 from app.analytics.copy import Copy
-from app.analytics.state import State
+from app.analytics.position import Position
 from app.errors import CopyUnavailable, Damaged, PlumError
-from app.store import changes
-from app.store.changes import Horizon, Mark, Span
+from app.store import journal
 from app.store.csv_rows import csv_rows, csv_rows_behind
 from app.store.database import Database
+from app.store.journal import Horizon, Mark, Span
 from app.store.schema import outcomes
 
 POLL_SECONDS = 0.5
@@ -107,21 +107,21 @@ class Follower:
 
     @property
     def _is_filled(self) -> bool:
-        return self._copy.state is not None and self._copy.state.is_filled
+        return self._copy.position is not None and self._copy.position.is_filled
 
     @property
     def _is_working(self) -> bool:
         """Whether there is more to do at once."""
-        state = self._copy.state
-        return state is None or not state.is_filled or state.span is not None
+        position = self._copy.position
+        return position is None or not position.is_filled or position.span is not None
 
     def _has_reached(self, horizon: Horizon) -> bool:
         """Each change that was seen at `horizon` is in the copy."""
-        state = self._copy.state
-        if state is None or not state.is_filled:
+        position = self._copy.position
+        if position is None or not position.is_filled:
             return False
-        running = {one for one in state.seen.running if one < horizon.end}
-        return state.seen.end >= horizon.end and running <= set(horizon.running)
+        running = {one for one in position.seen.running if one < horizon.end}
+        return position.seen.end >= horizon.end and running <= set(horizon.running)
 
     def _filling(self) -> CopyUnavailable:
         told = f" ({self._filled:,} of about {self._of:,} outcomes)" if self._of else ""
@@ -136,65 +136,65 @@ class Follower:
     # --- one batch
 
     def _advance(self) -> None:
-        state, now = self._copy.state, changes.horizon(self._database)
-        if state is None or not self._is_of_this_journal(state, now):
+        position, now = self._copy.position, journal.horizon(self._database)
+        if position is None or not self._is_of_this_journal(position, now):
             self._begin(now)
-        elif state.is_filled:
-            self._follow(state, now)
+        elif position.is_filled:
+            self._follow(position, now)
         else:
-            self._fill(state)
+            self._fill(position)
 
-    def _is_of_this_journal(self, state: State, now: Horizon) -> bool:
+    def _is_of_this_journal(self, position: Position, now: Horizon) -> bool:
         """Where nothing had been written when the copy was filled, only who filled it knows its journal again."""
-        if state.mark is None:
+        if position.mark is None:
             return self._has_begun
-        return now.end >= state.seen.end and changes.has(self._database, state.mark)
+        return now.end >= position.seen.end and journal.has(self._database, position.mark)
 
     def _begin(self, now: Horizon) -> None:
         """All that the journal holds beyond this horizon is followed once the filling is done."""
-        if self._copy.state is not None:
+        if self._copy.position is not None:
             log.warning("the analytical copy is of another journal, or too old for this one; it is filled again")
-        self._copy.clear(State(now, changes.last(self._database, now)))
+        self._copy.clear(Position(now, journal.last(self._database, now)))
         self._has_begun, self._began_at = True, time.monotonic()
         self._of = None
 
-    def _fill(self, state: State) -> None:
+    def _fill(self, position: Position) -> None:
         if self._of is None:
             self._filled = self._copy.count()
             self._of = self._outcomes()
-        rows, is_all = csv_rows_behind(self._database, state.filled_to, FILL_ROWS)
+        rows, is_all = csv_rows_behind(self._database, position.filled_to, FILL_ROWS)
         if is_all:
-            self._copy.write(rows, (), state._replace(filled_to=None, is_filled=True))
+            self._copy.write(rows, (), position._replace(filled_to=None, is_filled=True))
             log.info("the analytical copy is filled")
             return
-        self._copy.write(rows, (), state._replace(filled_to=(rows[-1].ended_at, rows[-1].id)))
+        self._copy.write(rows, (), position._replace(filled_to=(rows[-1].ended_at, rows[-1].id)))
         self._filled += len(rows)
 
     def _outcomes(self) -> int:
         with self._database.reading(COUNT_SECONDS) as connection:
             return connection.execute(select(func.count()).select_from(outcomes)).scalar_one()
 
-    def _follow(self, state: State, now: Horizon) -> None:
-        span = state.span or Span(state.seen, now)
+    def _follow(self, position: Position, now: Horizon) -> None:
+        span = position.span or Span(position.seen, now)
         if span.seen == span.upto:
             return
-        ids, newest, left = self._changed(span, state.mark)
-        done = State(span.upto, newest, is_filled=True)
-        if not ids and not state.span:
-            self._copy.state = done  # it need not be kept: whoever opens the file next finds as little
+        ids, newest, left = self._changed(span, position.mark)
+        done = Position(span.upto, newest, is_filled=True)
+        if not ids and not position.span:
+            self._copy.position = done  # it need not be kept: whoever opens the file next finds as little
             return
-        there = done if left is None else State(state.seen, newest, left, is_filled=True)
+        there = done if left is None else Position(position.seen, newest, left, is_filled=True)
         keys = list(ids)
         *most, last = [keys[at : at + LOADED_AT_ONCE] for at in range(0, len(keys) or 1, LOADED_AT_ONCE)]
         for some in most:  # they may be large; the position comes with the last of them
-            self._copy.write(csv_rows(self._database, some), some, state)
+            self._copy.write(csv_rows(self._database, some), some, position)
         self._copy.write(csv_rows(self._database, last), last, there)
 
     def _changed(self, span: Span, newest: Mark | None) -> tuple[set[UUID], Mark | None, Span | None]:
         """Some of the outcomes that changed within the span, the newest change, and what is left of the span."""
         ids: set[UUID] = set()
         while len(ids) < FOLLOW_OUTCOMES:
-            found = changes.page(self._database, span, FOLLOW_CHANGES, FOLLOW_OUTCOMES)
+            found = journal.page(self._database, span, FOLLOW_CHANGES, FOLLOW_OUTCOMES)
             if not found:
                 return ids, newest, None
             ids.update(key for change in found for key in change.outcome_ids)

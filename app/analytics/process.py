@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app import metrics
-from app.analytics.copy import Taken
+from app.analytics.copy import Locked
 from app.analytics.engine import Engine
 from app.analytics.server import Server
 from app.errors import CopyUnavailable, Damaged, PlumError
-from app.store.changes import Horizon
+from app.store.journal import Horizon
 
 WAIT_SECONDS = 0.5
 DRIFT_SECONDS = 60.0
@@ -55,7 +55,7 @@ def _opened(open_engine: Callable[[], Engine], stop: threading.Event) -> Engine 
     while not stop.is_set():
         try:
             return open_engine()
-        except Taken as error:
+        except Locked as error:
             if not has_said:
                 log.info("waiting: %s", error.detail)
             has_said = True

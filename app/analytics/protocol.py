@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.errors import PlumError
-from app.store.changes import Horizon
+from app.store.journal import Horizon
 from app.store.query.question import Question
 
 _LENGTH = struct.Struct(">Q")

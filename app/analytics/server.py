@@ -14,11 +14,11 @@ from pathlib import Path
 from app.analytics.engine import Engine
 from app.analytics.protocol import Ask, Done, Failed, File, reachable, receive, send
 from app.errors import Damaged, Overloaded, PlumError, StoreUnavailable
-from app.store.changes import Horizon
+from app.store.journal import Horizon
 
 AT_ONCE = 4  # questions; each has all processors
 FILES_AT_ONCE = 4
-TURN_SECONDS = 5.0
+SLICE_SECONDS = 5.0
 SEND_SECONDS = 90.0  # for a reader that stalls: longer than the web worker gives its client
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Server:
             if ask.what == "file":
                 self._send_file(connection, *ask.arguments, horizon=ask.horizon)
             else:
-                with _turn(self._questions, "questions are being answered", TURN_SECONDS):
+                with _turn(self._questions, "questions are being answered", SLICE_SECONDS):
                     send(connection, self._engine.ask(ask.what, ask.arguments, ask.horizon))
         except OSError:
             raise

@@ -8,12 +8,12 @@ from typing import BinaryIO
 
 import click
 
-from app.addresses import result_url
 from app.auditing import log_command
-from app.commands.opening import opened
+from app.commands.context import opened
 from app.config import Settings
 from app.errors import NotFound
 from app.model import Network, Product, Scope, checked_name, networks
+from app.public_urls import result_url
 from app.store import integrations, tokens
 from app.terminal import Duration, as_json, example, harmless_lines, print_json, print_rows, print_values, say
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from app.auditing import log_command
-from app.commands.opening import opened
+from app.commands.context import opened
 from app.intake.spool import Spool
 from app.store import schema_version
 from app.store.backup import backup

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 import click
 from werkzeug.datastructures import MultiDict
 
-from app.assembly import create_answering
+from app.assembly import create_query_router
 from app.auditing import log_command
 from app.config import from_environment
 from app.exporting import Order, export
@@ -57,7 +57,7 @@ def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, del
     ):
         write = _write_shown if out is None and sys.stdout.isatty() else file.write
         try:
-            for block in export(settings, database, create_answering(settings, database), order):
+            for block in export(settings, database, create_query_router(settings, database), order):
                 write(block)
                 bar.update(len(block))
         except Forbidden:

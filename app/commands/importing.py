@@ -17,7 +17,7 @@ from app.config import from_environment
 from app.intake.importing import Import, Line
 from app.store.database import Database
 from app.store.integrations import integrations_by_name
-from app.store.known import known_deliveries
+from app.store.records import stored_deliveries
 from app.terminal import as_json, complain, example, print_values
 
 MAX_COMPLAINTS = 100
@@ -42,7 +42,7 @@ def import_command(files: tuple[str, ...], *, as_json: bool) -> None:
     complaints = _Complaints()
     bringing = Import(
         assembly.recorder(database, settings),
-        partial(known_deliveries, database),
+        partial(stored_deliveries, database),
         integrations_by_name(database),
         complaints.add,
     )

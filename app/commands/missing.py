@@ -10,7 +10,7 @@ from werkzeug.datastructures import MultiDict
 
 from app import assembly
 from app.auditing import log_command
-from app.commands.opening import opened
+from app.commands.context import opened
 from app.store import schema_version
 from app.store.database import questions_database
 from app.terminal import Asking, Duration, as_json, example, pairs_of, print_rows, print_values, say
@@ -34,9 +34,9 @@ def missing(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> Non
     """
     with opened() as (settings, database):
         schema_version.check(database)
-        answering = assembly.create_answering(settings, questions_database(settings))
-        found = assembly.missing(settings, database, answering, grace)(_question(filters))
-    print_rows([tally._asdict() for tally in found], as_json=as_json)
+        router = assembly.create_query_router(settings, questions_database(settings))
+        found = assembly.missing(settings, database, router, grace)(_question(filters))
+    print_rows([counts._asdict() for counts in found], as_json=as_json)
 
 
 @click.command(cls=Asking)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from app.commands import expecting, queueing
+from app.commands import expected_calls, queueing
 
 
 @click.group()
@@ -17,7 +17,7 @@ for _command in (
     queueing.bulk_queue_command,
     queueing.status_command,
     queueing.cancel_command,
-    expecting.expect_command,
-    expecting.do_not_call_group,
+    expected_calls.expect_command,
+    expected_calls.do_not_call_group,
 ):
     plum.add_command(_command)

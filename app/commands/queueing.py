@@ -14,15 +14,15 @@ from urllib.parse import parse_qsl
 import click
 from werkzeug.datastructures import MultiDict
 
-from app import accounts, assembly
-from app.addresses import result_url, start_url
+from app import assembly, plum_accounts
 from app.analytics.redial import DESTINATION
 from app.auditing import log_command
-from app.commands.opening import opened
+from app.commands.context import opened
 from app.config import Settings
 from app.identity import new_id
 from app.model import Delivery, Integration, Via, hashed
 from app.plum.client import ApiError, BulkRequest, CallRequest, Client
+from app.public_urls import result_url, start_url
 from app.queueing import Line, Progress, bulk_queue, queue
 from app.redialling import Redial, redial
 from app.store import do_not_call, schema_version
@@ -100,7 +100,7 @@ def queue_command(
             result_url="", phone=phone, reference=storable(reference), metadata=values, **_given(options)
         )
         log_command(database, "plum queue", [("integration", integration), ("reference", reference or "")])
-        made = queue(database, partial(accounts.connected, settings), line, request, _now, again=again)
+        made = queue(database, partial(plum_accounts.connected, settings), line, request, _now, again=again)
     if not made.is_new:
         complain(f"a call with the reference {made.reference} was queued before; nothing is queued again")
     shown = {"call_id": made.call_id, "reference": made.reference}
@@ -118,7 +118,7 @@ def queue_command(
 @click.option(
     "--per-second",
     type=click.FloatRange(0, 1000, min_open=True),
-    default=accounts.QUEUED_PER_SECOND,
+    default=plum_accounts.QUEUED_PER_SECOND,
     show_default=True,
     help="With --one-by-one: so many at most.",
 )
@@ -155,7 +155,7 @@ def bulk_queue_command(
         log_command(database, "plum bulk-queue", [("integration", integration), ("batch", batch)])
         content = _contact_list(found.numbers) if found else (file or Path()).read_bytes()
         terms = BulkRequest(result_url="", name=batch, csv=content, **_given(options))
-        connect = partial(accounts.connected, settings, per_second=per_second)
+        connect = partial(plum_accounts.connected, settings, per_second=per_second)
         made = Progress()
         try:
             bulk_queue(database, connect, line, terms, _now, made, again=again, one_by_one=one_by_one)
@@ -230,7 +230,7 @@ def _line(settings: Settings, database: Database, name: str, key: str | None) ->
 def _client(settings: Settings, integration: Integration) -> Client:
     if integration.product is None:
         raise click.UsageError(f"{integration.name} has the product auto; Plum is asked for calls of one product")
-    return accounts.connected(settings, integration.product)
+    return plum_accounts.connected(settings, integration.product)
 
 
 def _integration(database: Database, name: str) -> Integration:
@@ -258,8 +258,8 @@ def _redial(settings: Settings, database: Database, filters: str, most_attempts:
     if not pairs:
         raise click.UsageError("--from needs a filter, like --from 'batch=spring disposition=busy'")
     question = asked(MultiDict(pairs), MissingSchema.about(OutcomeSchema)).question
-    answering = assembly.create_answering(settings, questions_database(settings))
-    return redial(answering.candidates(question), set(do_not_call.numbers(database)), most_attempts)
+    router = assembly.create_query_router(settings, questions_database(settings))
+    return redial(router.candidates(question), set(do_not_call.numbers(database)), most_attempts)
 
 
 def _contact_list(numbers: Sequence[str]) -> bytes:

@@ -14,13 +14,13 @@ import click
 
 from app import assembly
 from app.auditing import log_command
-from app.commands.opening import opened
+from app.commands.context import opened
 from app.intake.importing import Import, Line
 from app.intake.refused import Refused
 from app.model import KnownKey
 from app.store import schema_version
 from app.store.integrations import ActiveKeys, integrations_by_name
-from app.store.known import known_deliveries
+from app.store.records import stored_deliveries
 from app.terminal import as_json, complain, example, print_rows, print_values
 
 
@@ -62,7 +62,7 @@ def retry(ids: tuple[UUID, ...], integration: str | None, *, as_json: bool) -> N
         owned = [entry | {"integration": _owner(entry, keys) or integration} for entry in entries]
         taking = Import(
             assembly.recorder(database, settings),
-            partial(known_deliveries, database),
+            partial(stored_deliveries, database),
             integrations_by_name(database),
             complain,
         )

@@ -12,11 +12,11 @@ import click
 
 from app import assembly
 from app.auditing import log_command
-from app.commands.opening import opened
+from app.commands.context import opened
 from app.erasing import erase
 from app.model import HoldKind
 from app.pruning import retained
-from app.store import holds, schema_version
+from app.store import legal_holds, schema_version
 from app.terminal import as_json, complain, example, print_json, print_rows, print_values, say
 
 
@@ -67,7 +67,7 @@ def add_hold(integration: str | None, call: UUID | None, reason: str) -> None:
     kind, subject = _held(integration, call)
     with opened() as (_, database):
         log_command(database, "hold add", [(kind, subject), ("reason", reason)])
-        holds.add_hold(database, kind, subject, reason, datetime.now(UTC))
+        legal_holds.add_hold(database, kind, subject, reason, datetime.now(UTC))
     say(f"{kind} {subject} is held")
 
 
@@ -80,7 +80,7 @@ def remove_hold(integration: str | None, call: UUID | None) -> None:
     kind, subject = _held(integration, call)
     with opened() as (_, database):
         log_command(database, "hold remove", [(kind, subject)])
-        holds.remove_hold(database, kind, subject)
+        legal_holds.remove_hold(database, kind, subject)
     say(f"{kind} {subject} is held no longer")
 
 
@@ -90,7 +90,7 @@ def remove_hold(integration: str | None, call: UUID | None) -> None:
 def list_holds(*, as_json: bool) -> None:
     """List what is held, and why."""
     with opened() as (_, database):
-        print_rows(holds.list_holds(database), as_json=as_json)
+        print_rows(legal_holds.list_holds(database), as_json=as_json)
 
 
 @click.command("erase")

@@ -118,8 +118,8 @@ def _refuse(context: click.Context, others: tuple[str, ...], *, platform: bool) 
 
 def _serve(bind: str, seed: int, speed: float, lose: float, double: float, late: float, *, as_json: bool) -> None:
     # Imported here, since Flask takes longer to load than a campaign to send.
+    from app.plum.simulator.http_server import serve
     from app.plum.simulator.platform import Conduct
-    from app.plum.simulator.serving import serve
 
     def tell(settings: Mapping[str, str]) -> None:
         if as_json:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from app.intake.groups import in_groups
-from app.intake.lines import BadLine, read_line
+from app.intake.ndjson import BadLine, read_line
 from app.intake.writer import Record
 from app.model import Delivery, Integration
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from app.intake.segments import write_durably
+from app.intake.spool_segments import write_durably
 from app.model import Integration, Json, KnownKey, Product, networks
 
 FILE = "keys.json"

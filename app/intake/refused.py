@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from app.intake.segments import write_durably
+from app.intake.spool_segments import write_durably
 from app.model import Delivery
 
 DIRECTORY = "refused"

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.errors import DISK_FULL, StoreUnavailable
-from app.intake import segments
-from app.intake.records import packed, records
-from app.intake.segments import UNFINISHED, Busy, Extent, Progress, write_durably
+from app.intake import spool_segments
+from app.intake.spool_records import packed, records
+from app.intake.spool_segments import UNFINISHED, Busy, Extent, Progress, write_durably
 from app.model import Delivery
 
 SUFFIX = ".segment"
@@ -73,9 +73,9 @@ class Spool:
         try:
             self._require_room()
             with self._appending:
-                if self._segment is None or not segments.append(self._segment, content, len(deliveries)):
+                if self._segment is None or not spool_segments.append(self._segment, content, len(deliveries)):
                     segment = self.directory / _new_name(SUFFIX)
-                    segments.create(segment, content, len(deliveries))
+                    spool_segments.create(segment, content, len(deliveries))
                     self._segment = segment
         except OSError as error:
             self._segment = None
@@ -88,7 +88,7 @@ class Spool:
         """What is to be drained, by one listing of the directory; `drained` is to be told of each."""
         for file in self._files():
             try:
-                content, progress = segments.read(file)
+                content, progress = spool_segments.read(file)
             except (FileNotFoundError, Busy):
                 continue
             except OSError as error:
@@ -105,7 +105,7 @@ class Spool:
         for damage in piece.damage:
             self._keep_aside(damage, DAMAGED, f"damage in {piece.file.name}")
         try:
-            segments.note(piece.file, piece.then)
+            spool_segments.note(piece.file, piece.then)
         except (FileNotFoundError, Busy):
             log.debug("%s is gone or in use; what of it is drained again counts once", piece.file)
 
@@ -182,7 +182,7 @@ class Spool:
         directory.mkdir(exist_ok=True)
         file = directory / _new_name(suffix)
         write_durably(file, content)
-        segments.sync_directory(directory)
+        spool_segments.sync_directory(directory)
         log.error("%s cannot be drained and is set aside: %s", what, file)
 
 
@@ -210,7 +210,7 @@ def _extent(file: Path) -> Extent | None:
     try:
         if named and named["count"]:
             return Extent(int(named["count"]), file.stat().st_size, int(named["at"]))
-        found = segments.extent(file)
+        found = spool_segments.extent(file)
     except OSError:  # drained meanwhile
         return None
     began = int(named["at"]) if named else time.time_ns()

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from app import counting, metrics
+from app.cooperative import cooperatively
 from app.errors import StoreError, StoreUnavailable
 from app.intake.breaker import Breaker
 from app.intake.groups import in_groups
 from app.intake.spool import Spool
 from app.model import Delivery, Reading, Receipt, Verdict
-from app.turns import in_turns
 
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 4 << 20
@@ -149,7 +149,7 @@ class Writer:
     def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
         # Large bodies take long to understand, so that others need a turn between them.
         started = time.perf_counter()
-        portions = in_turns(in_groups(deliveries, MAX_GROUP, PORTION_BYTES))
+        portions = cooperatively(in_groups(deliveries, MAX_GROUP, PORTION_BYTES))
         readings = [reading for portion in portions for reading in self._interpret(portion)]
         metrics.INTERPRET_SECONDS.observe(time.perf_counter() - started)
         started = time.perf_counter()

@@ -11,8 +11,8 @@ from app.errors import Unreadable
 from app.model import Json, Problem, Product, Report, Sent, Status
 from app.products import call_details, dev, fuse, insight, payload
 from app.products.charsets import charset_of, decode
+from app.products.duplicate_keys import MAX_VALUES, bounded, plain
 from app.products.fields import Fields, sort_fields
-from app.products.pairs import MAX_VALUES, bounded, plain
 
 _NAMES = dev.FIELDS.keys() | call_details.FIELDS.keys() | call_details.LISTS
 # As `Problem.field` names them; those of a list's items without their numbers.

@@ -6,8 +6,8 @@ call_details element". Neither the encoding nor the words for busy, no answer an
 
 from app.errors import Unreadable
 from app.model import Json, Problem, Sent, Status
+from app.products.duplicate_keys import Pairs, fitting, plain
 from app.products.fields import Fields, sort_fields
-from app.products.pairs import Pairs, fitting, plain
 from app.products.payload import parse_json
 
 FIELDS = {

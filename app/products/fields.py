@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from app.model import Json, Problem, Sent
-from app.products.pairs import MORE, Pairs, Rest, distinct, plain
+from app.products.duplicate_keys import MORE, Pairs, Rest, distinct, plain
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from urllib.parse import unquote, unquote_to_bytes
 from app.errors import Unreadable
 from app.model import Json
 from app.products.charsets import charset_of, decode
-from app.products.pairs import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Rest
+from app.products.duplicate_keys import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Rest
 
 _WITH_ASCII = {"utf-8", "ascii", "latin-1", "iso8859-1", "cp1252"}  # the usual ones whose first half it is
 _WIDE = ("utf-16", "utf-32")

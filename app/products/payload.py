@@ -20,8 +20,8 @@ from defusedxml.common import DefusedXmlException
 from app.errors import Unreadable
 from app.model import Json
 from app.products.charsets import charset_of, decoded
+from app.products.duplicate_keys import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Rest
 from app.products.forms import boundary_of, read_multipart, read_urlencoded, unescape
-from app.products.pairs import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Rest
 from app.values import Written
 
 MAX_WRAPS = 3  # of an object's JSON in other text

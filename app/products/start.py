@@ -8,8 +8,8 @@ from __future__ import annotations
 from app.errors import Unreadable
 from app.model import Json
 from app.products import payload
+from app.products.duplicate_keys import MAX_VALUES, bounded
 from app.products.fields import sort_fields
-from app.products.pairs import MAX_VALUES, bounded
 
 FIELDS = ("phone_number", "call_id", "message_reference", "campaign_parameters", "call_parameters")
 

@@ -15,7 +15,7 @@ from app.config import Settings
 from app.errors import DISK_FULL, ConfigError, StoreUnavailable
 from app.store import sqlite
 from app.store.failures import in_time, own_errors, where
-from app.store.limits import STATEMENT_SECONDS
+from app.store.timeouts import STATEMENT_SECONDS
 
 CONNECTIONS = 8
 MIN_FREE_BYTES = 1 << 20

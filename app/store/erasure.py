@@ -14,12 +14,12 @@ from sqlalchemy import Row
 
 from app.model import Delivery
 from app.store.database import Database, release_space
-from app.store.holds import held, held_among
+from app.store.legal_holds import held, held_among
 from app.store.query.question import Records
 from app.store.removal import Removed, remove_outcomes, remove_rows
 from app.store.rows import delivery_from_row
+from app.store.scan import ROWS, all_rows
 from app.store.types import to_json
-from app.store.walk import ROWS, all_rows
 
 # Gives the texts of a delivery in which a number may stand.
 Texts = Callable[[Delivery], Iterable[str]]

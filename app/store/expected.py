@@ -15,10 +15,10 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
 
+from app.call_matching import completed, matching, references_of
 from app.errors import Contradicts
-from app.expected import completed, matching, references_of
 from app.model import CallState, ExpectedCall, Outcome
-from app.store import changes
+from app.store import journal
 from app.store.bulk import insert_rows, returned_id
 from app.store.database import Database
 from app.store.query.question import Records
@@ -173,7 +173,7 @@ def _state(outcome_id: UUID, polled: Collection[UUID]) -> CallState:
 
 def find_results(database: Database, ids: Collection[UUID]) -> set[UUID]:
     """Give these calls the results that are there already; the ids of those that have one."""
-    changes.wait_for_running(database)
+    journal.wait_for_running(database)
     with database.writing() as connection:
         calls = calls_where(connection, expected_calls.c.id.in_(ids))
         results = {outcome.id: outcome for outcome in _results(connection, calls)}
@@ -181,7 +181,7 @@ def find_results(database: Database, ids: Collection[UUID]) -> set[UUID]:
         found = calls_of(connection, results)
         changed = _complete(connection, results, found)
         note_results(connection, found, [key for key in found if key in polled])
-        changes.note(connection, changed)
+        journal.note(connection, changed)
         return {call.id for mine in found.values() for call in mine} & set(ids)
 
 

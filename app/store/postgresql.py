@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
 
-from app.store.limits import STATEMENT_SECONDS
+from app.store.timeouts import STATEMENT_SECONDS
 
 CONNECT_SECONDS = 3
 LOCK_SECONDS = 2

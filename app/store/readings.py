@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, func, select, text, tuple_, update
 from app.errors import StoreRefused, StoreUnavailable
 from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict, Via
 from app.normalise import fold, rank, same_reading
-from app.store import changes, expected
+from app.store import expected, journal
 from app.store.bulk import insert_rows, returned_id
 from app.store.database import Database
 from app.store.rows import delivery_row, outcome_from_row, outcome_row, outcome_values
@@ -101,7 +101,7 @@ def _save_outcomes(connection: Connection, by_outcome: ReadingsByOutcome) -> dic
     for outcome_id, group in by_outcome.items():
         receipts |= judge(group, existing.get(outcome_id), seen[outcome_id])
     marked = _mark_possible_duplicates(connection, by_outcome.values())
-    changes.note(connection, {*by_outcome, *marked})
+    journal.note(connection, {*by_outcome, *marked})
     return receipts
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from app.cooperative import cooperatively
 from app.errors import NotFound
 from app.model import Delivery
 from app.store.database import Database
@@ -15,7 +16,6 @@ from app.store.query.conditions import where
 from app.store.query.order import ordering
 from app.store.query.question import Question, Records
 from app.store.rows import delivery_from_row
-from app.turns import in_turns
 
 ROWS_AT_ONCE = 25  # which may be large, and are made objects of
 
@@ -38,12 +38,19 @@ def _one(database: Database, records: Records, key: UUID, columns: Any) -> dict[
     return dict(row)
 
 
+def stored_deliveries(database: Database, ids: Collection[UUID]) -> set[UUID]:
+    """The ids of those deliveries that the store has."""
+    column = Records.DELIVERIES.table.c.id
+    with database.reading() as connection:
+        return set(connection.execute(select(column).where(column.in_(ids))).scalars())
+
+
 def among(database: Database, question: Question, ids: Collection[UUID]) -> dict[UUID, dict[str, Any]]:
     """Of these records those that the question asks for, by id; its order and limit do not matter."""
     table = question.records.table
     statement = select(*question.records.columns).where(table.c.id.in_(ids), *where(question))
     with database.reading() as connection:
-        found = in_turns(connection.execute(statement).mappings().partitions(ROWS_AT_ONCE))
+        found = cooperatively(connection.execute(statement).mappings().partitions(ROWS_AT_ONCE))
         return {row["id"]: dict(row) for rows in found for row in rows}
 
 

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, or_, select
 
-from app.store import changes
-from app.store.holds import starts_of
+from app.store import journal
+from app.store.legal_holds import starts_of
 from app.store.query.question import Records
 from app.store.schema import deliveries, expected_calls, is_later, outcomes
 
@@ -40,7 +40,7 @@ def remove_outcomes(connection: Connection, ids: Collection[UUID], *only: Column
     removed[Records.DELIVERIES] = connection.execute(delete(deliveries).where(received)).rowcount
     waiting = delete(expected_calls).where(expected_calls.c.outcome_id.in_(gone))
     removed[Records.EXPECTED_CALLS] = connection.execute(waiting).rowcount
-    changes.note(connection, gone)
+    journal.note(connection, gone)
     return removed
 
 

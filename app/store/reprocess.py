@@ -15,10 +15,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Select, delete, func, select, tuple_, union_all, update
 
-from app.expected import completed
+from app.call_matching import completed
 from app.model import Delivery, Identity, Outcome, Reading, Verdict
 from app.normalise import fold
-from app.store import changes, expected
+from app.store import expected, journal
 from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.query.conditions import where
@@ -152,7 +152,7 @@ def _reprocess(
         _write_deliveries(connection, batch, verdicts)
         expected.note_results(connection, calls, polled(batch.by_outcome()))
         marked = _recount_bodies(connection, batch, new)
-        changes.note(connection, {*batch.old, *new, *marked})
+        journal.note(connection, {*batch.old, *new, *marked})
 
 
 # --- reading

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from app.store.database import Database, release_space
-from app.store.holds import Held, held
+from app.store.legal_holds import Held, held
 from app.store.query.question import Edge, Records
 from app.store.removal import Removed, remove_outcomes, remove_rows
+from app.store.scan import next_rows
 from app.store.schema import outcomes
-from app.store.walk import next_rows
 
 LOOKED_AT = 1000  # rows at a time
 AT_ONCE = 50  # that are removed in a transaction, during which others that write have to wait

@@ -236,7 +236,7 @@ do_not_call = Table(
     Column("added_at", UtcDateTime, nullable=False),
 )
 
-# Which outcomes each transaction made or changed, for `store/changes.py`.
+# Which outcomes each transaction made or changed, for `store/journal.py`.
 changes = Table(
     "changes",
     metadata,
@@ -280,7 +280,7 @@ saved_views = Table(
     Column("made_at", UtcDateTime, nullable=False),
 )
 
-# What `store/changes.py` keeps of the journal itself.
+# What `store/journal.py` keeps of the journal itself.
 positions = Table(
     "positions",
     metadata,

@@ -13,7 +13,7 @@ from gevent import get_hub, monkey
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
 
 from app.errors import ConfigError
-from app.store.aside import QuestionCursor, Threads
+from app.store.sqlite_threads import QuestionCursor, Threads
 
 WAIT_SECONDS = 2  # for the lock
 POOL_SECONDS = 3

@@ -71,7 +71,7 @@ class SummaryAnswer(Schema):
 def show_facets(asked: Asked) -> Response:
     """The values of fields and how often each stands, at most 100 a field."""
     permit(asked.question, reveal=g.reveal, told=asked.fields or [])
-    counted = parts().answering.facets(asked.question, asked.fields or [])
+    counted = parts().router.facets(asked.question, asked.fields or [])
     return jsonify({"data": {field: [_facet(field, *one) for one in found] for field, found in counted.items()}})
 
 
@@ -86,7 +86,7 @@ def _facet(field: str, value: Any, count: int) -> dict[str, Any]:
 def show_summary(asked: SummaryAsked) -> Response:
     """Counts, rates, attempts and durations, by local time and by fields."""
     permit(asked.question, reveal=g.reveal)
-    rows = parts().answering.summarise(asked.question, asked.group_by, asked.zone)
+    rows = parts().router.summarise(asked.question, asked.group_by, asked.zone)
     return jsonify({"data": [shown_figures(row) for row in rows]})
 
 

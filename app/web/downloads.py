@@ -10,8 +10,8 @@ from flask import Response, g, request
 from app.analytics.protocol import File
 from app.model import Scope
 from app.web.auditing import Logged
+from app.web.export_jobs import Job, passed_on
 from app.web.exports import CONTENT_TYPES, REDIAL, SCHEMAS, Wanted, columns, permit_all
-from app.web.jobs import Job, passed_on
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
 from app.web.views import Blueprint, needs
@@ -59,7 +59,7 @@ def _made_by_copy(wanted: Wanted, records: str, form: str) -> Response:
     """A worker passes its bytes on."""
     names = [column.name for column in columns(OutcomeSchema, wanted.fields, body=False)]
     file = File(REDIAL if records == REDIAL else form, wanted.question, names, g.reveal, wanted.raw)
-    return _answer(passed_on(parts().answering.file(file)), records, form)
+    return _answer(passed_on(parts().router.file(file)), records, form)
 
 
 def _made_apart(records: str, form: str, parameters: list[tuple[str, str]]) -> Response:

@@ -86,5 +86,5 @@ class DriftQuestion(Schema):
 def show_drift(asked: DriftAsked) -> Response:
     """What nobody knew: words, fields and types, with first and last time, how often, and by which delivery first."""
     schema = DriftSchema()
-    rows = parts().answering.drift(asked.since, asked.among)
+    rows = parts().router.drift(asked.since, asked.among)
     return jsonify({"data": [schema.record(row, reveal=g.reveal) for row in rows]})

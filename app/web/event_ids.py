@@ -6,7 +6,7 @@ import base64
 import json
 import time
 
-from app.store.changes import KEPT, Horizon, Span
+from app.store.journal import KEPT, Horizon, Span
 from app.web.errors import Invalid
 
 HEADER = "Last-Event-ID"

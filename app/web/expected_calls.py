@@ -60,7 +60,7 @@ def register_expected_calls() -> Response:
 def show_missing(asked: Asked) -> Response:
     """How many results were expected, have come and are missing, by integration and batch."""
     permit(asked.question, reveal=g.reveal)
-    return jsonify({"data": [tally._asdict() for tally in parts().missing(asked.question)]})
+    return jsonify({"data": [counts._asdict() for counts in parts().missing(asked.question)]})
 
 
 def _json_body() -> Any:

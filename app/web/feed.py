@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from app import metrics
+from app.cooperative import cooperatively
 from app.errors import Overloaded, PlumError
-from app.store import changes
-from app.store.changes import Change, Horizon, Span
+from app.store import journal
 from app.store.database import Database
+from app.store.journal import Change, Horizon, Span
 from app.store.query.question import Question, Records
 from app.store.records import among
-from app.turns import in_turns
 
 POLL_SECONDS = 0.5
 MAX_STREAMS = 300  # of a process: deliveries need connections too
@@ -50,7 +50,7 @@ class Batch:
         """Where a stream stands behind each outcome, its id and its text; made once for each audience."""
         with self._making:
             if audience not in self._texts:
-                self._texts[audience] = [(at, key, text(self.rows[key])) for at, key in in_turns(self._told())]
+                self._texts[audience] = [(at, key, text(self.rows[key])) for at, key in cooperatively(self._told())]
             return self._texts[audience]
 
     def _told(self) -> Iterator[tuple[Span, UUID]]:
@@ -169,7 +169,7 @@ class Feed:
             if self._is_running:
                 self._advance()
             else:
-                self._horizon = changes.horizon(self._database)
+                self._horizon = journal.horizon(self._database)
                 self._up_to_date_at = time.monotonic()
                 self._recent = Recent()  # those of long ago
                 threading.Thread(target=self._run, daemon=True).start()
@@ -183,7 +183,7 @@ class Feed:
 
     def read(self, span: Span) -> Iterator[Batch]:
         """All of the span, for a stream that takes up again what it missed."""
-        while found := changes.page(self._database, span):
+        while found := journal.page(self._database, span):
             batch = Batch(span, found, self.matching(EVERY, {key for one in found for key in one.outcome_ids}))
             yield batch
             span = batch.rest
@@ -208,7 +208,7 @@ class Feed:
 
     def _advance(self) -> None:
         began_at = time.monotonic()
-        upto = changes.horizon(self._database)
+        upto = journal.horizon(self._database)
         if upto != self._horizon:
             for batch in self.read(Span(self._horizon, upto)):
                 self._recent.put(batch)

@@ -11,8 +11,8 @@ from marshmallow import RAISE, Schema, ValidationError, fields, post_load
 from werkzeug.datastructures import MultiDict
 
 from app.analytics.answers import GROUPS
-from app.answering import Kind
 from app.masking import MASKED_WITHIN, PHONE_FIELDS
+from app.query_router import Kind
 from app.store.query.buckets import Bucket
 from app.store.query.question import Condition, Hours, Operator, Order, Question, Weekday
 from app.web import cursors

@@ -11,11 +11,11 @@ from uuid import UUID
 from flask import Response, g, jsonify, request
 from werkzeug.datastructures import MultiDict
 
+from app.cooperative import cooperatively
 from app.errors import NotFound
 from app.identity import start_id
-from app.store.pages import Page
+from app.store.pagination import Page
 from app.store.query.question import Question
-from app.turns import in_turns
 from app.web import cursors
 from app.web.filters import Asked, permit
 from app.web.origin import base_url
@@ -26,13 +26,13 @@ from app.web.schemas import OutcomeSchema, RecordSchema
 def listed(asked: Asked, kind: type[RecordSchema]) -> Response:
     """A page of these records. Who waits for the copy takes no place of those that the store answers."""
     permit(asked.question, reveal=g.reveal)
-    answering, schema = parts().answering, schema_of(kind, asked.fields)
-    found = answering.find(asked.question)
-    with parts().gate.passed():
-        page = answering.rows(asked.question, found, asked.fields)
-        records = [schema.record(row) for row in in_turns(page.rows)]
-    with nullcontext() if kind is OutcomeSchema else parts().gate.passed():
-        counted = answering.count(page, asked.question, asked.count)._asdict()
+    router, schema = parts().router, schema_of(kind, asked.fields)
+    found = router.find(asked.question)
+    with parts().question_limit.slot():
+        page = router.rows(asked.question, found, asked.fields)
+        records = [schema.record(row) for row in cooperatively(page.rows)]
+    with nullcontext() if kind is OutcomeSchema else parts().question_limit.slot():
+        counted = router.count(page, asked.question, asked.count)._asdict()
     links = links_of(page, asked.question, kind())
     answer = jsonify({"data": records, **links, "count": counted})
     answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)

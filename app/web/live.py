@@ -18,7 +18,7 @@ from marshmallow import EXCLUDE, Schema, fields, post_load
 from app.errors import StoreError
 from app.exports.cells import json_text, one_line
 from app.model import Scope
-from app.store.changes import Span, renewed_at
+from app.store.journal import Span, renewed_at
 from app.store.query.question import Question
 from app.web import event_ids
 from app.web.feed import EVERY, Batch, Behind, Feed, Stream, Tell

@@ -9,18 +9,18 @@ from uuid import UUID
 
 from flask import current_app
 
-from app.answering import Answering
 from app.config import Settings
 from app.intake.refused import Refused
 from app.intake.spool import Spool
 from app.intake.writer import Writer
 from app.model import AuditEntry, Delivery, KnownKey, Reading
-from app.reconciling import Tally
+from app.query_router import QueryRouter
+from app.reconciling import CallCounts
 from app.store.database import Database
 from app.store.query.question import Question
 from app.web.auth import Keyring
+from app.web.concurrency import ConcurrencyLimit
 from app.web.feed import Feed
-from app.web.gate import Gate
 from app.web.readiness import Report
 
 
@@ -29,20 +29,20 @@ class Parts:
     settings: Settings
     database: Database  # where deliveries go
     answers: Database  # where single records are looked up
-    answering: Answering  # all other questions
+    router: QueryRouter  # all other questions
     beside: Database  # where all else goes that is written, and where live streams look
     keyring: Keyring
     writer: Writer
     spool: Spool
     refused: Refused  # posts that may yet be taken
-    missing: Callable[[Question], Sequence[Tally]]  # of expected calls, by integration and batch
+    missing: Callable[[Question], Sequence[CallCounts]]  # of expected calls, by integration and batch
     read: Callable[[Delivery], Reading]  # with today's normaliser
     reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
     readiness: Callable[[], Report]
     heartbeat: Callable[[], float | None]  # for how long housekeeping has not gone on; None where it does not run
     known_keys: Callable[[], Mapping[str, KnownKey]]  # as any process has seen them last, by the hex of their hash
     feed: Feed
-    gate: Gate
+    question_limit: ConcurrencyLimit
     count_refused: Callable[[str], None]  # what the server does not let through to the application
     audit: Callable[[AuditEntry], object]  # durable when it returns
 

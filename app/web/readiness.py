@@ -13,7 +13,7 @@ from typing import NamedTuple
 from app.errors import StoreError
 from app.intake.breaker import within
 from app.intake.spool import Spool
-from app.store.aside import Threads, aside
+from app.store.sqlite_threads import Threads, aside
 
 LOOK_SECONDS = 3.0
 HUNG_SECONDS = 30.0  # housekeeping goes on at least every 12

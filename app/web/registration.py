@@ -10,11 +10,11 @@ from typing import Any
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validates_schema
 from marshmallow.validate import Length
 
+from app.cooperative import cooperatively
 from app.exports.cells import json_text
 from app.identity import expected_id
 from app.model import CallState, ExpectedCall
-from app.turns import in_turns
-from app.values import EARLIEST, LATEST, Odd, clean, phone, storable
+from app.values import EARLIEST, LATEST, BadValue, clean, phone, storable
 from app.web.errors import Invalid
 from app.web.fields import Moment, parse_moment
 
@@ -46,7 +46,7 @@ class PhoneNumber(fields.String):
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return phone(super()._deserialize(value, *args, **kwargs), self._region)
-        except Odd:
+        except BadValue:
             raise ValidationError("no full phone number; give it like +16175551234") from None
 
 
@@ -140,7 +140,7 @@ def calls_from(told: Any, integrations: Collection[str], region: str) -> list[Ex
     objects = told if isinstance(told, list) else [told]
     schema = RegistrationSchema(integrations, region)
     found, wrong = [], dict[str, list[str]]()
-    for at, one in enumerate(in_turns(objects)):
+    for at, one in enumerate(cooperatively(objects)):
         place = f"[{at}]." if isinstance(told, list) else ""
         if not isinstance(one, dict):
             wrong[f"{place}body"] = ["is no object of JSON"]

@@ -18,7 +18,7 @@ from app.errors import NotFound, Overloaded, PlumError, StoreUnavailable
 from app.intake import refused as refused_posts
 from app.interpret import start_fields
 from app.model import Delivery, Integration, hashed
-from app.web import guards
+from app.web import sender_checks
 from app.web.auth import PATIENCE_SECONDS
 from app.web.bodies import Body, Held
 from app.web.deliveries import Address, delivery_from, kept_headers
@@ -128,7 +128,7 @@ class PlumFace:
         integration = self._parts.keyring.integration(address.key, patience)
         if integration is None:
             raise NotFound("no integration has this key; see: plum-outcomes integration list")
-        guards.check(integration, environ, self._parts.settings.trusted_proxies)
+        sender_checks.check(integration, environ, self._parts.settings.trusted_proxies)
         return integration
 
     def _keep_refused(self, environ: Environ, address: Address, cause: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, fields
 
-from app.answering import Kind
 from app.masking import masked
 from app.model import AnsweredBy, CalleeType, CallState, Disposition, Identity, Product, Status, Verdict, Via
+from app.query_router import Kind
 from app.store.query.question import Records
 from app.web.fields import E164, Digest, Flag, Key, Moment, Nested, Number, Text, Word
 

@@ -105,7 +105,7 @@ def needs(scope: Scope, when: Logged = Logged.REVEALED, *, gated: bool = True) -
             if not token.scope.includes(scope):
                 raise Forbidden(f"this needs a token with the scope {scope}; yours has {token.scope}")
             g.reveal = token.scope.includes(Scope.REVEAL)
-            with parts().gate.passed() if gated else nullcontext():
+            with parts().question_limit.slot() if gated else nullcontext():
                 return logged(when, token, lambda: view(*args, **kwargs), kwargs)
 
         bearer: _View = flask_smorest.Blueprint.doc(security=[{"bearer": []}])(guarded)

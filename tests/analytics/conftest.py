@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.analytics.engine import Engine
-from app.answering import Answering
 from app.masking import masks
+from app.query_router import QueryRouter
 from app.store.database import Database
 from tests.store.conftest import crowded, database, full_postgresql, full_sqlite, fullness  # noqa: F401
 
@@ -26,5 +26,5 @@ def engine(database: Database, tmp_path: Path) -> Iterator[Engine]:  # noqa: F81
 
 
 @pytest.fixture
-def answering(database: Database, engine: Engine) -> Answering:  # noqa: F811
-    return Answering(database, database, engine)
+def router(database: Database, engine: Engine) -> QueryRouter:  # noqa: F811
+    return QueryRouter(database, database, engine)

@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.analytics import answers, tally
+from app.analytics import answers, counts
 from app.analytics.answers import GROUPS
 from app.errors import TooBroad
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import pages
+from app.store import pagination
 from app.store.query.question import Condition, Hours, Operator, Order, Question, Records
 from app.store.readings import save
 from tests.store.figures import ZONES, add_calls, expected, figures
@@ -26,9 +26,9 @@ QUESTION = Question(records=Records.OUTCOMES)
 
 
 @pytest.fixture
-def filled(database, answering):
+def filled(database, router):
     add_calls(database)
-    return answering
+    return router
 
 
 def test_buckets_of_local_time_hold_what_the_oracle_says(filled, database) -> None:
@@ -56,7 +56,7 @@ def test_hours_of_the_week_are_what_the_clock_shows_on_the_copy_and_on_the_store
         assert 0 < len(wanted) < len(rows)
         assert [row["id"] for row in filled.page(question, ["id"]).rows] == wanted[:1000], zone
         assert filled.summarise(question, [], UTC)[0]["count"] == len(wanted), zone
-        assert [row["id"] for row in pages.page(database, question, ["id"]).rows] == wanted[:1000], zone
+        assert [row["id"] for row in pagination.page(database, question, ["id"]).rows] == wanted[:1000], zone
 
 
 def test_an_hour_that_occurs_twice_is_two_buckets(filled, database) -> None:
@@ -94,12 +94,12 @@ def test_any_fields_group_and_any_filter_narrows(filled, database, seed) -> None
     assert filled.summarise(question, group_by, UTC) == expected(rows, group_by, ZoneInfo("UTC"))
 
 
-def test_without_groups_there_is_one_row_even_of_nothing(database, answering) -> None:
+def test_without_groups_there_is_one_row_even_of_nothing(database, router) -> None:
     nobody = Question(records=Records.OUTCOMES, conditions=[Condition("batch", Operator.EQUAL, ["nobody's"])])
     for question in (QUESTION, nobody):
         rows = chosen(all_rows(database), question)
-        assert answering.summarise(question, [], UTC) == [figures(rows)]
-    assert answering.summarise(nobody, ["day"], UTC) == answering.summarise(nobody, ["batch"], UTC) == []
+        assert router.summarise(question, [], UTC) == [figures(rows)]
+    assert router.summarise(nobody, ["day"], UTC) == router.summarise(nobody, ["batch"], UTC) == []
 
 
 def test_a_tally_counts_each_grouping_as_a_summary_does(filled, database) -> None:
@@ -107,7 +107,7 @@ def test_a_tally_counts_each_grouping_as_a_summary_does(filled, database) -> Non
     for zone, bucket in product(ZONES, ("hour", "day", "week", "month")):
         place = ZoneInfo(zone)
         groupings = [[], [bucket, "disposition"], ["batch"], ["answered_by", "product"], ["weekday", "clock_hour"]]
-        tallied = filled.tally(QUESTION, groupings, place)
+        tallied = filled.group_counts(QUESTION, groupings, place)
         for group_by, found in zip(groupings[:-1], tallied, strict=False):
             counted = [*group_by, "count", "answered", "human", *([] if group_by else ["attempts", "duration_sum"])]
             wanted = [{name: row[name] for name in counted} for row in expected(rows, group_by, place)]
@@ -121,13 +121,13 @@ def test_a_tally_counts_each_grouping_as_a_summary_does(filled, database) -> Non
 
 def test_nothing_is_tallied_as_nothing(filled) -> None:
     nobody = Question(records=Records.OUTCOMES, conditions=[Condition("batch", Operator.EQUAL, ["nobody's"])])
-    assert filled.tally(nobody, [[], ["day"], ["batch"]], UTC) == [[], [], []]
+    assert filled.group_counts(nobody, [[], ["day"], ["batch"]], UTC) == [[], [], []]
 
 
 def test_more_groups_than_anybody_tallies_are_refused_in_words(filled, monkeypatch) -> None:
-    monkeypatch.setattr(tally, "MAX_GROUPS", 3)
+    monkeypatch.setattr(counts, "MAX_GROUPS", 3)
     with pytest.raises(TooBroad, match="since and until"):
-        filled.tally(QUESTION, [["hour"]], UTC)
+        filled.group_counts(QUESTION, [["hour"]], UTC)
 
 
 def test_more_groups_than_anybody_reads_are_refused_in_words(filled, monkeypatch) -> None:
@@ -153,24 +153,24 @@ def test_facets_count_what_the_filters_leave(filled, database) -> None:
     assert dict(filled.facets(question, ["batch"])["batch"]) == Counter(row["batch"] for row in rows)
 
 
-def test_among_values_as_frequent_null_is_the_last(database, answering) -> None:
+def test_among_values_as_frequent_null_is_the_last(database, router) -> None:
     at = datetime(2026, 1, 5, tzinfo=UTC)
     for number, batch in enumerate(["b", None, "a"]):
         body = f"result=Completed&call_id={number}".encode()
         save(database, [interpret(Delivery(id=uuid4(), integration="few", received_at=at, body=body, batch=batch))])
     few = Question(records=Records.OUTCOMES, conditions=[Condition("integration", Operator.EQUAL, ["few"])])
-    assert answering.facets(few, ["batch"]) == {"batch": [("a", 1), ("b", 1), (None, 1)]}
+    assert router.facets(few, ["batch"]) == {"batch": [("a", 1), ("b", 1), (None, 1)]}
 
 
 @pytest.mark.parametrize(
     ("durations", "p50", "p95"),
     [([5], 5, 5), ([1, 9], 1, 9), ([1, 2, 3], 2, 3), (range(1, 21), 10, 19), (range(1, 41), 20, 38), ([0, 0], 0, 0)],
 )
-def test_percentiles_are_by_nearest_rank(database, answering, durations, p50, p95) -> None:
+def test_percentiles_are_by_nearest_rank(database, router, durations, p50, p95) -> None:
     at = datetime(2026, 1, 5, tzinfo=UTC)
     for duration in [*durations, ""]:
         body = f"result=Completed&duration={duration}&call_id={uuid4()}".encode()
         save(database, [interpret(Delivery(id=uuid4(), integration="few", received_at=at, body=body))])
     few = Question(records=Records.OUTCOMES, conditions=[Condition("integration", Operator.EQUAL, ["few"])])
-    [row] = answering.summarise(few, [], UTC)
+    [row] = router.summarise(few, [], UTC)
     assert (row["duration_p50"], row["duration_p95"]) == (p50, p95)

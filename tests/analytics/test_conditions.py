@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.answering import Answering, Kind
-from app.store import pages
-from app.store.pages import Page
+from app.query_router import Kind, QueryRouter
+from app.store import pagination
+from app.store.pagination import Page
 from app.store.query.question import Condition, Operator, Order, Question, Records
 from app.web.parameters import MAX_VALUES, MAX_WHOLE
 from tests.store.oracle import JSON_FIELDS, TEXTS, add_odd_texts, all_rows, chosen, holds, ids
@@ -18,9 +18,9 @@ COMPARING = [Operator.EQUAL, Operator.NOT, Operator.GT, Operator.GTE, Operator.L
 TEXTUAL = [Operator.PREFIX, Operator.CONTAINS]
 
 
-def counted(answering: Answering, question: Question) -> int | None:
+def counted(router: QueryRouter, question: Question) -> int | None:
     beyond = Page([], more_before=False, more_after=True)
-    value, kind = answering.count(beyond, question, Kind.ESTIMATED)
+    value, kind = router.count(beyond, question, Kind.ESTIMATED)
     assert kind is Kind.EXACT
     return value
 
@@ -39,7 +39,7 @@ def pieces(random: Random, values: list[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("records", list(Records))
-def test_every_operator_on_every_field_gives_what_the_oracle_gives(database, answering, records) -> None:
+def test_every_operator_on_every_field_gives_what_the_oracle_gives(database, router, records) -> None:
     add_odd_texts(database)
     rows, random = all_rows(database, records), Random(1)
     by_id = [Order("id")]
@@ -56,20 +56,22 @@ def test_every_operator_on_every_field_gives_what_the_oracle_gives(database, ans
                 condition = Condition(column.name, operator, asked)
                 question = Question(records=records, conditions=[condition], order=by_id, limit=10_000)
                 wanted = [row for row in rows if holds(row, condition)]
-                for page in (pages.page(database, question, ["id"]), answering.page(question, ["id"])):
+                for page in (pagination.page(database, question, ["id"]), router.page(question, ["id"])):
                     assert sorted(ids(wanted)) == ids(page.rows), condition
-                assert pages.count(database, question) == counted(answering, question) == len(wanted)
+                assert pagination.count(database, question) == counted(router, question) == len(wanted)
 
 
-def test_a_prefix_ends_where_the_next_character_would_begin(database, answering) -> None:
+def test_a_prefix_ends_where_the_next_character_would_begin(database, router) -> None:
     add_odd_texts(database)
     rows = all_rows(database)
     for prefix in ["", *TEXTS, "a\U0010ffff", "\U0010ffff\U0010ffff"]:
         question = Question(records=Records.OUTCOMES, conditions=[Condition("call_id", Operator.PREFIX, [prefix])])
-        assert pages.count(database, question) == counted(answering, question) == len(chosen(rows, question)), prefix
+        assert pagination.count(database, question) == counted(router, question) == len(chosen(rows, question)), (
+            prefix
+        )
 
 
-def test_conditions_hold_together(database, answering) -> None:
+def test_conditions_hold_together(database, router) -> None:
     add_odd_texts(database)
     rows, random = all_rows(database), Random(2)
     for _ in range(30):
@@ -80,13 +82,13 @@ def test_conditions_hold_together(database, answering) -> None:
             if (values := [row[field] for row in rows if row[field] is not None])
         ]
         question = Question(records=Records.OUTCOMES, conditions=conditions)
-        assert pages.count(database, question) == counted(answering, question) == len(chosen(rows, question)), (
+        assert pagination.count(database, question) == counted(router, question) == len(chosen(rows, question)), (
             conditions
         )
 
 
 @pytest.mark.parametrize("operator", [Operator.EQUAL, Operator.NOT, *TEXTUAL])
-def test_as_many_values_as_may_be_asked_for_are_answered(database, answering, operator) -> None:
+def test_as_many_values_as_may_be_asked_for_are_answered(database, router, operator) -> None:
     rows = all_rows(database)
     values = [f"call-{number}" for number in range(MAX_WHOLE if operator in TEXTUAL else MAX_VALUES)]
     values[-1:] = [row["call_id"] for row in rows if row["call_id"]][:1]
@@ -97,5 +99,5 @@ def test_as_many_values_as_may_be_asked_for_are_answered(database, answering, op
         limit=len(rows) + 1,
     )
     wanted = ids(chosen(rows, question))
-    assert ids(pages.page(database, question).rows) == ids(answering.page(question).rows) == wanted
-    assert pages.count(database, question) == counted(answering, question) == len(chosen(rows, question))
+    assert ids(pagination.page(database, question).rows) == ids(router.page(question).rows) == wanted
+    assert pagination.count(database, question) == counted(router, question) == len(chosen(rows, question))

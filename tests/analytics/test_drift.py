@@ -98,8 +98,8 @@ def expected(rows: list[dict[str, Any]]) -> dict[tuple[str, ...], tuple[Any, ...
     return {key: (len(times), min(times), max(times)) for key, times in seen.items()}
 
 
-def found(answering, since=None, among=None) -> dict[tuple[str, ...], tuple[Any, ...]]:
-    rows = answering.drift(since, among or {})
+def found(router, since=None, among=None) -> dict[tuple[str, ...], tuple[Any, ...]]:
+    rows = router.drift(since, among or {})
     assert [row["first_at"] for row in rows] == sorted((row["first_at"] for row in rows), reverse=True)
     return {
         (row["kind"], row["product"], row["integration"], row["field"], row["value"]): (
@@ -110,15 +110,15 @@ def found(answering, since=None, among=None) -> dict[tuple[str, ...], tuple[Any,
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_drift_is_what_the_oracle_finds(database, answering, seed) -> None:
+def test_drift_is_what_the_oracle_finds(database, router, seed) -> None:
     deliveries = campaign(seed)
     for start in range(0, len(deliveries), 50):
         save(database, [interpret(one) for one in deliveries[start : start + 50]])
     wanted = expected(all_rows(database))
-    assert found(answering) == wanted
+    assert found(router) == wanted
     assert len(wanted) > 5
     since = NOW + timedelta(seconds=300)
-    assert found(answering, since, {"kind": ["word"], "integration": ["ours"]}) == {
+    assert found(router, since, {"kind": ["word"], "integration": ["ours"]}) == {
         key: value for key, value in wanted.items() if key[0] == "word" and key[2] == "ours" and value[1] >= since
     }
 
@@ -136,19 +136,19 @@ def test_drift_is_what_the_oracle_finds(database, answering, seed) -> None:
         ({"result": "Completed", "duration": "3 s"}, [("problem", "duration", "not_a_number")]),
     ],
 )
-def test_what_is_new_in_a_body_is_told(database, answering, fields, new) -> None:
+def test_what_is_new_in_a_body_is_told(database, router, fields, new) -> None:
     body = json.dumps({"call_id": "1", **fields}).encode()
     save(database, [interpret(delivery(body, "alone"))])
-    rows = found(answering, None, {"integration": ["alone"]})
+    rows = found(router, None, {"integration": ["alone"]})
     assert sorted((kind, field, value) for kind, _, _, field, value in rows) == sorted(new)
 
 
-def test_more_than_anybody_reads_is_told_as_others(database, answering, monkeypatch) -> None:
+def test_more_than_anybody_reads_is_told_as_others(database, router, monkeypatch) -> None:
     monkeypatch.setattr(analytics_drift, "_DRIFT", analytics_drift._DRIFT.replace("> 1000", "> 3"))
     for number in range(10):
         body = json.dumps({"call_id": str(number), "result": "Completed", f"field-{number}": "x"}).encode()
         save(database, [interpret(delivery(body, "alone", number))])
-    rows = found(answering, None, {"integration": ["alone"]})
+    rows = found(router, None, {"integration": ["alone"]})
     assert rows["field", "dev", "alone", "(others)", ""] == (
         7,
         NOW + timedelta(seconds=3),
@@ -157,9 +157,9 @@ def test_more_than_anybody_reads_is_told_as_others(database, answering, monkeypa
     assert len(rows) == 4
 
 
-def test_the_first_that_showed_it_is_named(database, answering) -> None:
+def test_the_first_that_showed_it_is_named(database, router) -> None:
     sent = [delivery(b"result=Odd&call_id=%d" % number, "alone", -number) for number in range(5)]
     for one in sent:
         save(database, [interpret(one)])
-    [row] = answering.drift(None, {"integration": ["alone"]})
+    [row] = router.drift(None, {"integration": ["alone"]})
     assert row["delivery_id"] == sent[-1].id

@@ -21,21 +21,20 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select, text, update
 
 from app.analytics import copy, follower
-from app.analytics.copy import Copy, Taken
+from app.analytics.copy import Copy, Locked
 from app.analytics.follower import CopyUnavailable
 from app.analytics.sql import rows
-from app.answering import Answering
 from app.errors import Damaged, StoreUnavailable
 from app.interpret import interpret
 from app.masking import masks
 from app.model import Delivery
-from app.store import changes, csv_rows
+from app.query_router import QueryRouter
+from app.store import csv_rows, journal
 from app.store.csv_rows import COLUMNS
 from app.store.query.question import Question, Records
 from app.store.readings import save
 from app.store.reprocess import reprocess_one
-from app.store.schema import changes as journal
-from app.store.schema import deliveries, outcomes
+from app.store.schema import changes, deliveries, outcomes
 from app.store.types import to_json
 from tests.analytics.conftest import opened
 from tests.conftest import wait_until
@@ -68,7 +67,7 @@ def stored(database) -> list[tuple]:
 
 
 def copied(database, engine) -> list[tuple]:
-    engine._reach(changes.horizon(database))
+    engine._reach(journal.horizon(database))
     with engine._copy.reading() as cursor:
         return sorted(tuple(map(_plain, row)) for row in rows(cursor, select(*COLUMNS)))
 
@@ -132,7 +131,7 @@ def test_any_text_is_copied_as_it_is(database, engine, texts) -> None:
     body = json.dumps({"call_id": str(uuid4()), **dict(zip(fields, texts, strict=False))}).encode()
     delivery = Delivery(id=uuid4(), integration="ours", received_at=NOW, body=body, batch=texts[0] or None)
     [receipt] = save(database, [interpret(delivery)])
-    engine._reach(changes.horizon(database))
+    engine._reach(journal.horizon(database))
     one = select(*COLUMNS).where(outcomes.c.id == receipt.outcome_id)
     with engine._copy.reading() as cursor, database.reading() as connection:
         [ours], [theirs] = rows(cursor, one), connection.execute(one).all()
@@ -170,7 +169,7 @@ def test_a_copy_that_is_opened_again_follows_from_where_it_was(database, tmp_pat
     engine.close()
     write(database, 50, seed=1)
     engine = opened(database, tmp_path)
-    monkeypatch.setattr(engine._copy, "clear", lambda state: pytest.fail("it is filled anew"))
+    monkeypatch.setattr(engine._copy, "clear", lambda position: pytest.fail("it is filled anew"))
     assert_same(database, engine)
     engine.close()
 
@@ -196,7 +195,7 @@ def test_a_transaction_of_more_outcomes_than_fit_at_once_is_copied_in_parts(data
     monkeypatch.setattr(follower, "LOADED_AT_ONCE", 7)
     with database.writing() as connection:
         connection.execute(update(outcomes).values(batch="all at once"))
-        changes.note(connection, connection.execute(select(outcomes.c.id)).scalars().all())
+        journal.note(connection, connection.execute(select(outcomes.c.id)).scalars().all())
     write(database, 30)
     assert_same(database, engine)
 
@@ -217,7 +216,7 @@ def test_a_journal_that_was_pruned_past_the_copy_is_noticed(database, tmp_path) 
     assert_same(database, engine)
     engine.close()
     write(database, 30, seed=1)
-    changes.prune(database, datetime.now(UTC) + timedelta(days=1))
+    journal.prune(database, datetime.now(UTC) + timedelta(days=1))
     engine = opened(database, tmp_path)
     assert_same(database, engine)
     engine.close()
@@ -230,7 +229,7 @@ def test_a_copy_of_another_store_is_filled_again(database, tmp_path, cluster, mi
     assert_same(database, engine)
     engine.close()
     with database.writing() as connection:
-        connection.execute(delete(journal))
+        connection.execute(delete(changes))
         connection.execute(delete(outcomes).where(outcomes.c.integration == "ours"))
     write(database, 10, seed=4)
     engine = opened(database, tmp_path)
@@ -241,8 +240,8 @@ def test_a_copy_of_another_store_is_filled_again(database, tmp_path, cluster, mi
 def test_a_journal_whose_numbers_begin_anew_under_a_running_copy_is_noticed(database, engine) -> None:
     write(database, 30)
     assert_same(database, engine)
-    state = engine._copy.state
-    engine._copy.state = state._replace(seen=state.seen._replace(end=state.seen.end + 1_000_000))
+    position = engine._copy.position
+    engine._copy.position = position._replace(seen=position.seen._replace(end=position.seen.end + 1_000_000))
     write(database, 10, seed=3)
     assert_same(database, engine)
 
@@ -256,7 +255,7 @@ def test_a_slow_transaction_is_not_missed(crowded, tmp_path) -> None:
         write(crowded, 20)
         assert_same(crowded, engine)
         slow.execute(update(outcomes).values(batch="late").where(outcomes.c.call_id < "2"))
-        changes.note(slow, slow.execute(select(outcomes.c.id).where(outcomes.c.batch == "late")).scalars())
+        journal.note(slow, slow.execute(select(outcomes.c.id).where(outcomes.c.batch == "late")).scalars())
     assert_same(crowded, engine)
     engine.close()
 
@@ -266,7 +265,7 @@ def test_what_was_written_before_a_question_is_in_its_answer(database, tmp_path)
     engine, stop = opened(database, tmp_path), threading.Event()
     following = threading.Thread(target=engine.run, args=(stop,))
     following.start()
-    answering = Answering(database, database, engine)
+    router = QueryRouter(database, database, engine)
     acknowledged, numbers = [0], iter(range(10_000))
     lock, failures = threading.Lock(), []
 
@@ -283,7 +282,7 @@ def test_what_was_written_before_a_question_is_in_its_answer(database, tmp_path)
     wait_until(lambda: engine._follower._is_filled)
     for _ in range(40):
         known = acknowledged[0]
-        counted = answering._ask("count", EVERYTHING)
+        counted = router._ask("count", EVERYTHING)
         if not before + known <= counted:
             failures.append((known, counted))
     stop.set()
@@ -326,7 +325,7 @@ def test_a_process_that_is_killed_anywhere_leaves_a_copy_that_goes_on(database, 
         command = [sys.executable, "-c", FOLLOWING, database.engine.url.render_as_string(False), str(file)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "open\n"
-            with pytest.raises(Taken, match="in use"):
+            with pytest.raises(Locked, match="in use"):
                 Copy(file, "200MB", masks())
             ends = time.monotonic() + random.uniform(0, 0.5)
             while time.monotonic() < ends:
@@ -388,16 +387,16 @@ def test_a_copy_that_is_being_filled_says_how_far_it_is(database, tmp_path, monk
     for _ in range(2):
         engine._follower.step()
     with pytest.raises(CopyUnavailable, match=r"being filled \(20 of about [0-9,]+ outcomes\)"):
-        engine.ask("count", (EVERYTHING,), changes.horizon(database))
+        engine.ask("count", (EVERYTHING,), journal.horizon(database))
     engine.close()
 
 
 def test_while_the_store_is_away_questions_say_so_and_then_go_on(database, engine, monkeypatch) -> None:
     assert_same(database, engine)
     write(database, 20)
-    horizon = changes.horizon(database)
+    horizon = journal.horizon(database)
     with monkeypatch.context() as patch:
-        patch.setattr(changes, "horizon", lambda database: _fail())
+        patch.setattr(journal, "horizon", lambda database: _fail())
         with pytest.raises(CopyUnavailable, match="behind the store: it is away"):
             engine.ask("count", (EVERYTHING,), horizon)
     assert_same(database, engine)
@@ -413,7 +412,7 @@ def test_a_full_disk_stops_the_copy_in_words(database, engine, monkeypatch) -> N
     with monkeypatch.context() as patch:
         patch.setattr(copy, "LEAST_FREE_BYTES", 1 << 60)
         with pytest.raises(CopyUnavailable, match="make room"):
-            engine.ask("count", (EVERYTHING,), changes.horizon(database))
+            engine.ask("count", (EVERYTHING,), journal.horizon(database))
     assert_same(database, engine)
 
 

@@ -12,13 +12,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import update
 
-from app.answering import Answering, is_answered_by_store
 from app.errors import CopyUnavailable, EdgeLost, NotFound
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import changes, pages, records
-from app.store.changes import horizon
-from app.store.pages import Page
+from app.query_router import QueryRouter, is_answered_by_store
+from app.store import journal, pagination, records
+from app.store.journal import horizon
+from app.store.pagination import Page
 from app.store.query.question import Condition, Digest, Edge, Hours, Operator, Order, Question, Records
 from app.store.readings import save
 from app.store.schema import outcomes
@@ -31,17 +31,17 @@ SORTABLE = [column.name for column in Records.OUTCOMES.columns if column.name no
 
 
 @pytest.fixture(params=["store", "copy"])
-def ask(request, database, answering) -> Ask:
+def ask(request, database, router) -> Ask:
     """A page from the store alone, or by the ids that its copy finds."""
     if request.param == "store":
-        return lambda question, fields=None: pages.page(database, question, fields)
-    return lambda question, fields=None: pages.page_of_ids(
-        database, question, find(database, answering, question), fields
+        return lambda question, fields=None: pagination.page(database, question, fields)
+    return lambda question, fields=None: pagination.page_of_ids(
+        database, question, find(database, router, question), fields
     )
 
 
-def find(database, answering: Answering, question: Question):
-    return answering._copy.ask("find", (question,), horizon(database))
+def find(database, router: QueryRouter, question: Question):
+    return router._copy.ask("find", (question,), horizon(database))
 
 
 def walk(ask: Ask, question: Question, *, backwards: bool = False) -> Iterator[Page]:
@@ -51,7 +51,7 @@ def walk(ask: Ask, question: Question, *, backwards: bool = False) -> Iterator[P
         yield page
         if not (page.more_before if backwards else page.more_after):
             return
-        assert len(page.rows) == question.limit or weight(page.rows) > pages.PAGE_BYTES
+        assert len(page.rows) == question.limit or weight(page.rows) > pagination.PAGE_BYTES
         question = replace(question, edge=Edge(page.first if backwards else page.last, backwards))
 
 
@@ -88,10 +88,10 @@ def test_pages_hold_each_row_once_and_in_order_forward_and_back(database, ask, s
 
 
 def test_a_page_of_large_rows_ends_early_and_none_is_lost(database, ask, monkeypatch) -> None:
-    monkeypatch.setattr(pages, "PAGE_BYTES", 20_000)
+    monkeypatch.setattr(pagination, "PAGE_BYTES", 20_000)
     save(database, [interpret(late(number, "é" * size)) for number, size in enumerate([10, 3000, 15_000, 70] * 10)])
-    fetch, fetched = pages._found, []
-    monkeypatch.setattr(pages, "_found", lambda *asked: fetched.append(fetch(*asked)) or fetched[-1])
+    fetch, fetched = pagination._found, []
+    monkeypatch.setattr(pagination, "_found", lambda *asked: fetched.append(fetch(*asked)) or fetched[-1])
     orders = [[Order("ended_at", True)], [Order("batch"), Order("call_id", True)]]
     filters = [[], [Condition("status", Operator.EQUAL, ["completed"])]]
     rows = all_rows(database)
@@ -101,13 +101,13 @@ def test_a_page_of_large_rows_ends_early_and_none_is_lost(database, ask, monkeyp
         question = Question(records=Records.OUTCOMES, conditions=ours, order=order, limit=limit)
         wanted = shown(chosen(rows, question))
         found = list(walk(ask, question))
-        assert max(map(weight, fetched)) < 2.6 * pages.PAGE_BYTES  # with a last row of 30,000 bytes
+        assert max(map(weight, fetched)) < 2.6 * pagination.PAGE_BYTES  # with a last row of 30,000 bytes
         assert shown(row for page in found for row in page.rows) == wanted
-        assert all(weight(page.rows[:-1]) <= pages.PAGE_BYTES for page in found)
+        assert all(weight(page.rows[:-1]) <= pagination.PAGE_BYTES for page in found)
         last = replace(question, edge=edge_of(question, found[-1].rows[0], backwards=True))
         back = list(walk(ask, last, backwards=True))
         assert shown(row for page in back[::-1] for row in page.rows) == wanted[: -len(found[-1].rows)]
-        assert all(weight(page.rows[1:]) <= pages.PAGE_BYTES for page in back)
+        assert all(weight(page.rows[1:]) <= pagination.PAGE_BYTES for page in back)
 
 
 def shown(rows: Iterable[dict]) -> list[dict]:
@@ -173,7 +173,7 @@ def test_an_edge_whose_row_is_gone_or_has_changed_is_said_to_be_lost(database, a
     short = replace(edge, values=[Digest.of(edge.values[0]), *edge.values[1:]])
     with database.writing() as connection:
         connection.execute(update(outcomes).where(outcomes.c.id == edge.values[-1]).values(**now))
-        changes.note(connection, {edge.values[-1], now.get("id", edge.values[-1])})
+        journal.note(connection, {edge.values[-1], now.get("id", edge.values[-1])})
     with pytest.raises(EdgeLost, match="begin with the first page"):
         ask(replace(question, edge=short))
 
@@ -233,13 +233,13 @@ def test_while_the_copy_is_away_the_store_looks_up_what_identifies_a_call(databa
         def ask(self, *_: object) -> None:
             raise CopyUnavailable("being filled")
 
-    answering = Answering(database, database, Away())
+    router = QueryRouter(database, database, Away())
     looked_up = Question(records=Records.OUTCOMES, conditions=ASKED["one number and more"][0], order=[Order("batch")])
     number = next(row["phone_number"] for row in all_rows(database) if row["phone_number"])
     known = replace(looked_up, conditions=[replace(NUMBER, values=[number, "+1"])])
-    assert ids(answering.page(known).rows) == ids(chosen(all_rows(database), known))[:100]
+    assert ids(router.page(known).rows) == ids(chosen(all_rows(database), known))[:100]
     with pytest.raises(CopyUnavailable):
-        answering.page(replace(known, conditions=[]))
+        router.page(replace(known, conditions=[]))
 
 
 def test_what_is_not_there_is_not_found(database) -> None:

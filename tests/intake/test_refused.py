@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from app.intake import refused as ring
-from app.intake.lines import read_line
+from app.intake.ndjson import read_line
 from app.intake.refused import Refused
 from app.model import Delivery, Integration, hashed
 

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.errors import StoreUnavailable
-from app.intake import segments
 from app.intake import spool as spool_module
-from app.intake.records import packed, records
+from app.intake import spool_segments
 from app.intake.spool import ASIDE, Spool
+from app.intake.spool_records import packed, records
 from app.model import Delivery, Product, Via
 
 text = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -141,12 +141,12 @@ def test_a_torn_tail_costs_nothing_that_is_appended_later(tmp_path, monkeypatch)
 
 def test_an_envelope_of_a_newer_program_is_kept_for_it(tmp_path, monkeypatch) -> None:
     spool = Spool(tmp_path)
-    monkeypatch.setattr("app.intake.records.VERSION", 2)
+    monkeypatch.setattr("app.intake.spool_records.VERSION", 2)
     spool.append([newer := delivery()])
     monkeypatch.undo()
     assert drain(spool) == []
     assert len(aside(spool)) == 1
-    monkeypatch.setattr("app.intake.records.VERSION", 2)
+    monkeypatch.setattr("app.intake.spool_records.VERSION", 2)
     spool.retry()
     assert drain(spool) == [newer]
 
@@ -155,10 +155,10 @@ def test_the_backlog_is_counted_without_reading_records(tmp_path, monkeypatch) -
     spool = Spool(tmp_path)
     for size in (1, 2, 300):
         spool.append([delivery() for _ in range(size)])
-    monkeypatch.setattr("app.intake.records._record", None)
+    monkeypatch.setattr("app.intake.spool_records._record", None)
     backlog = spool.backlog()
     assert (backlog.deliveries, backlog.aside) == (303, 0)
-    assert backlog.size_bytes == sum(file.stat().st_size - segments.HEADER_BYTES for file in files(spool))
+    assert backlog.size_bytes == sum(file.stat().st_size - spool_segments.HEADER_BYTES for file in files(spool))
     assert 0 <= backlog.oldest_seconds < 60
     monkeypatch.undo()
     spool.drained(next(spool.pieces()))
@@ -175,7 +175,7 @@ def test_two_hundred_thousand_deliveries_are_a_few_files(tmp_path, monkeypatch) 
         spool.append([delivery(b"x" * 100)] * 500)
     assert spool.backlog().deliveries == 200_000
     assert len(files(spool)) < 20
-    assert max(file.stat().st_size for file in files(spool)) <= segments.MAX_BYTES
+    assert max(file.stat().st_size for file in files(spool)) <= spool_segments.MAX_BYTES
 
 
 def test_draining_goes_on_where_it_ended(tmp_path) -> None:
@@ -215,7 +215,7 @@ def test_neither_who_appends_nor_who_drains_waits_for_a_process_that_is_frozen(t
     spool = Spool(tmp_path)
     spool.append([first := delivery()])
     [file] = files(spool)
-    with segments._locked(file, os.O_RDWR):
+    with spool_segments._locked(file, os.O_RDWR):
         spool.append([second := delivery()])
         assert waiting(spool) == [second]
     assert sorted(waiting(spool)) == sorted([first, second])
@@ -243,7 +243,7 @@ def test_a_full_disk_refuses_leaves_nothing_behind_and_hurts_nothing_before(tmp_
     for kept in ([], [delivery()]):
         if kept:
             spool.append(kept)
-        monkeypatch.setattr(segments.os, failing, full)
+        monkeypatch.setattr(spool_segments.os, failing, full)
         with pytest.raises(StoreUnavailable, match="No space left") as refusal:
             spool.append([delivery()])
         assert str(tmp_path) not in str(refusal.value)

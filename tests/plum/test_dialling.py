@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import pytest
 
-from app.plum.simulator.agenda import Agenda
 from app.plum.simulator.dialling import RING_SECONDS, Course, dial
-from app.plum.simulator.orders import Order, Rejected, batch, single
+from app.plum.simulator.queue_requests import Order, Rejected, batch, single
+from app.plum.simulator.scheduler import Agenda
 from app.plum.simulator.wire_forms import ANY_FORM
 from tests.conftest import wait_until
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.interpret import interpret
 from app.model import Delivery, Product, Reading
 from app.normalise import same_reading
-from app.products.pairs import MAX_VALUES, MORE
+from app.products.duplicate_keys import MAX_VALUES, MORE
 from app.store.types import to_json
 
 FIELDS = {"status": "completed", "attempts": 1, "note": 'a=b&c "d" 100% +1 é'}

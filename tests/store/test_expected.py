@@ -18,9 +18,9 @@ from app.errors import Contradicts
 from app.identity import expected_id
 from app.interpret import interpret
 from app.model import CallState, Delivery, ExpectedCall, Outcome, Product, Via
-from app.store import changes, expected, missing
-from app.store.changes import Span
+from app.store import expected, journal, missing
 from app.store.database import Database
+from app.store.journal import Span
 from app.store.query.question import Condition, Operator, Question, Records
 from app.store.readings import save
 from app.store.reprocess import reprocess
@@ -168,13 +168,13 @@ def test_the_same_call_again_changes_nothing_and_what_contradicts_is_refused(dat
 
 def test_a_result_that_is_given_its_call_is_told_to_the_journals_followers(database: Database) -> None:
     key = post(database, LATER)
-    seen = changes.horizon(database)
+    seen = journal.horizon(database)
     expected.register(database, [call(metadata={"who": "Ann"})])
-    told = changes.page(database, Span(seen, changes.horizon(database)))
+    told = journal.page(database, Span(seen, journal.horizon(database)))
     assert [one for change in told for one in change.outcome_ids] == [key]
-    seen = changes.horizon(database)
+    seen = journal.horizon(database)
     expected.register(database, [call(metadata={"who": "Ann"})])
-    assert changes.page(database, Span(seen, changes.horizon(database))) == []
+    assert journal.page(database, Span(seen, journal.horizon(database))) == []
 
 
 def test_reading_again_keeps_what_a_call_gave(database: Database) -> None:

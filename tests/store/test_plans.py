@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from app.interpret import interpret
 from app.model import Delivery, Reading
-from app.store import pages
+from app.store import pagination
 from app.store.query.question import Condition, Edge, Operator, Order, Question, Records
 from app.store.readings import save
 from app.store.reprocess import reprocess_one
@@ -62,9 +62,9 @@ def test_the_newest_come_from_the_index_at_any_page(database, kind, backwards, f
         conditions=[Condition("integration", Operator.EQUAL, ["others"])] if filtered else [],
     )
     if backwards is not None:
-        row = pages.page(database, question).rows[9]
+        row = pagination.page(database, question).rows[9]
         question = replace(question, edge=Edge([row[NEWEST[kind]], row["id"]], backwards))
-    plan = plan_of(database, lambda: pages.page(database, question))
+    plan = plan_of(database, lambda: pagination.page(database, question))
     assert f"ix_{kind}_newest" in plan, plan
     assert "Sort" not in plan, plan
     assert "TEMP B-TREE" not in plan, plan
@@ -75,9 +75,9 @@ def test_the_newest_come_from_the_index_at_any_page(database, kind, backwards, f
 @pytest.mark.parametrize("bound", [Operator.GTE, Operator.LT])
 def test_since_and_until_come_from_the_index(database, bound) -> None:
     newest = [Order("ended_at", descending=True)]
-    middle = pages.page(database, Question(records=Records.OUTCOMES, order=newest)).rows[50]["ended_at"]
+    middle = pagination.page(database, Question(records=Records.OUTCOMES, order=newest)).rows[50]["ended_at"]
     since = Question(records=Records.OUTCOMES, order=newest, conditions=[Condition("ended_at", bound, [middle])])
-    assert "ix_outcomes_newest" in plan_of(database, lambda: pages.page(database, since))
+    assert "ix_outcomes_newest" in plan_of(database, lambda: pagination.page(database, since))
 
 
 def test_the_deliveries_of_a_call_come_from_indexes_alone(database) -> None:
@@ -85,7 +85,7 @@ def test_the_deliveries_of_a_call_come_from_indexes_alone(database) -> None:
     question = Question(
         records=Records.DELIVERIES, order=[Order("received_at", descending=True)], conditions=[of_call]
     )
-    plan = plan_of(database, lambda: pages.page(database, question))
+    plan = plan_of(database, lambda: pagination.page(database, question))
     for index in ("ix_deliveries_start_of", "ix_deliveries_later"):
         assert index in plan, plan
 
@@ -116,7 +116,7 @@ def test_what_identifies_a_call_comes_from_its_index_newest_first(database, fiel
         order=[Order("ended_at", descending=True)],
         conditions=[Condition(field, Operator.EQUAL, ["a"])],
     )
-    plan = plan_of(database, lambda: pages.page(database, question))
+    plan = plan_of(database, lambda: pagination.page(database, question))
     assert f"ix_outcomes_{field}" in plan, plan
     assert "Sort" not in plan, plan
     assert "TEMP B-TREE" not in plan, plan

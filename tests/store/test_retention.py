@@ -19,9 +19,9 @@ from app.identity import expected_id
 from app.interpret import interpret
 from app.model import AuditEntry, CallState, Delivery, ExpectedCall, HoldKind, Verdict
 from app.pruning import Pruner
-from app.store import audit, changes, erasure, expected, integrations
+from app.store import audit, erasure, expected, integrations, journal
 from app.store.database import Database
-from app.store.holds import add_hold, list_holds, remove_hold
+from app.store.legal_holds import add_hold, list_holds, remove_hold
 from app.store.query.question import Question, Records
 from app.store.readings import save
 from app.store.reprocess import Report, reprocess
@@ -56,9 +56,9 @@ def ids(database: Database, table: Any, integration: str = "mine") -> set[UUID]:
         return set(connection.execute(select(table.c.id).where(table.c.integration == integration)).scalars())
 
 
-def journalled(database: Database, since: changes.Horizon) -> set[UUID]:
-    span = changes.Span(since, changes.horizon(database))
-    return {key for change in changes.page(database, span, 1000, 1000) for key in change.outcome_ids}
+def journalled(database: Database, since: journal.Horizon) -> set[UUID]:
+    span = journal.Span(since, journal.horizon(database))
+    return {key for change in journal.page(database, span, 1000, 1000) for key in change.outcome_ids}
 
 
 def held(database: Database, kind: HoldKind, subject: str) -> None:
@@ -79,7 +79,7 @@ def test_an_old_outcome_goes_with_all_that_was_received_about_it(database: Datab
         expected_id("mine", None, "1", None, None), "mine", None, "1", None, None, None, {}, CallState.WAITING, NOW
     )
     expected.register(database, [call])
-    began = changes.horizon(database)
+    began = journal.horizon(database)
     removed = pruned(database, {Records.OUTCOMES: YEAR})
     assert ids(database, outcomes) == {young}
     assert len(ids(database, deliveries)) == 1

@@ -15,7 +15,7 @@ from sqlalchemy import inspect, select, text
 from app.errors import SchemaOutdated, StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery
-from app.store import migrating, pages, schema_version
+from app.store import migrating, pagination, schema_version
 from app.store.database import Database
 from app.store.integrations import add_integration, get_script, set_script
 from app.store.query.question import Condition, Operator, Question, Records
@@ -79,7 +79,7 @@ def test_starts_and_scripts_outlast_the_way_down_and_up_as_far_as_the_older_sche
 
 def _deliveries_of(database, outcome_id) -> set:
     of_outcome = Condition("outcome_id", Operator.EQUAL, [outcome_id])
-    rows = pages.page(database, Question(records=Records.DELIVERIES, conditions=[of_outcome])).rows
+    rows = pagination.page(database, Question(records=Records.DELIVERIES, conditions=[of_outcome])).rows
     return {row["id"] for row in rows}
 
 
@@ -173,7 +173,7 @@ def test_callbacks_that_come_while_the_store_is_migrated_are_all_there(database)
 def test_a_store_without_schema_says_what_to_run(database_url) -> None:
     database = Database(database_url)
     with pytest.raises(StoreUnavailable, match="plum-outcomes migrate"):
-        pages.count(database, Question(records=Records.OUTCOMES))
+        pagination.count(database, Question(records=Records.OUTCOMES))
     database.close()
 
 

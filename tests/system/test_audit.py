@@ -202,7 +202,11 @@ def test_what_nobody_knew_is_seen_soon(service: Service, masked: str) -> None:
 
     wait_until(lambda: len(drift()) == 3 and {one["count"] for one in drift()} == {1}, 30)
     told = {(one["kind"], one["field"], one["value"]) for one in drift()}
-    assert told == {("word", "status", f"Odd {PHONE}"), ("field", "cost", "string"), ("field", "contact", "string")}
+    assert told == {
+        ("word", "status", f"Odd {PHONE}"),
+        ("field", "cost", "string"),
+        ("field", "contact", "string"),
+    }
     assert {(one["product"], one["delivery_id"]) for one in drift()} == {("dev", first)}
     [word] = drift(masked, kind="word")
     assert word["value"] == f"Odd •••{PHONE[-4:]}"

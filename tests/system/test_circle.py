@@ -88,7 +88,7 @@ def queue(service: Service, sender: Sender, file: str, *options: str) -> dict[st
     return service.json("plum", "bulk-queue", sender.name, file, *to, "--key", sender.key, *options)
 
 
-def tally(service: Service, sender: Sender) -> dict[str, int]:
+def counts(service: Service, sender: Sender) -> dict[str, int]:
     [found] = service.json("missing", f"integration={sender.name}", "--grace", "0s")
     return found
 
@@ -105,10 +105,10 @@ def test_after_reconciling_nothing_is_missing_and_all_is_as_plum_says(
     calls = plum.ended(sender, CALLS)
     lost = {key for key, call in calls.items() if call["lost"]}
     assert lost
-    assert tally(dialling, sender)["missing"] == len(lost)
+    assert counts(dialling, sender)["missing"] == len(lost)
     os.kill(faults.beside(dialling, "housekeeping"), signal.SIGKILL)
     assert dialling.json("reconcile", f"integration={sender.name}", "--grace", "0s") == {"polled": len(lost)}
-    after = tally(dialling, sender)
+    after = counts(dialling, sender)
     assert (after["expected"], after["received"], after["polled"], after["missing"]) == (CALLS, CALLS, len(lost), 0)
     outcomes = {outcome["call_id"]: outcome for outcome in sender.outcomes(limit=1000)}
     assert {key: outcome["status"] for key, outcome in outcomes.items()} == {
@@ -126,8 +126,8 @@ def test_devs_contact_list_is_known_by_its_references(dialling: Service, plum: P
     sender = dialling.sender("dev-circle", "dev")
     assert queue(dialling, sender, contact_list(tmp_path / "list.csv", 400, 30), "--batch", "spring")["queued"] == 30
     lost = sum(call["lost"] for call in plum.ended(sender, 30).values())
-    wait_until(lambda: tally(dialling, sender)["received"] == 30 - lost, 30)
-    assert tally(dialling, sender)["missing"] == lost
+    wait_until(lambda: counts(dialling, sender)["received"] == 30 - lost, 30)
+    assert counts(dialling, sender)["missing"] == lost
     assert dialling.json("reconcile", f"integration={sender.name}", "--grace", "0s") == {"not_asked": lost}
 
 
@@ -136,8 +136,8 @@ def test_a_batch_whose_results_name_no_call_is_counted(dialling: Service, plum: 
     assert queue(dialling, sender, contact_list(tmp_path / "list.csv", 500, 30), "--batch", "spring")["queued"] == 30
     # Insight's callback that comes twice cannot be told from those of two calls.
     come = min(30, sum(sum(call["posts"].values()) for call in plum.ended(sender, 30).values()))
-    wait_until(lambda: tally(dialling, sender)["received"] == come, 30)
-    assert tally(dialling, sender)["missing"] == 30 - come
+    wait_until(lambda: counts(dialling, sender)["received"] == come, 30)
+    assert counts(dialling, sender)["missing"] == 30 - come
 
 
 def test_a_url_that_does_not_answer_is_refused_by_plum_and_nothing_is_expected(dialling: Service) -> None:
@@ -165,7 +165,7 @@ def test_what_plum_refuses_is_told_in_one_line(dialling: Service, to: str, says:
     dialling.assert_one_line(*told, says=says, hides="loopback-developer-key")
     if to == "500/1":  # its fate is unknown: never again unasked
         dialling.assert_one_line(*told, says="--again")
-        assert tally(dialling, sender)["expected"] == 1
+        assert counts(dialling, sender)["expected"] == 1
 
 
 def test_a_call_is_shown_as_plum_tells_it_and_nothing_is_stored(dialling: Service, plum: Plum) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.config import from_environment
 from app.errors import TooSlow
 from app.model import Scope
-from app.store import migrating, pages
+from app.store import migrating, pagination
 from app.store.database import Database
 from app.store.tokens import add_token
 from app.web.filters import FacetsSchema, ListSchema, SummarySchema
@@ -84,7 +84,7 @@ def test_a_question_that_takes_too_long_is_answered_with_how_to_narrow_it(client
     def slow(*_: object) -> None:
         raise TooSlow("narrow it")
 
-    monkeypatch.setattr(pages, "page", slow)
+    monkeypatch.setattr(pagination, "page", slow)
     answer = client.get("/api/v1/outcomes", headers=client.tokens[Scope.READ])
     assert (answer.status_code, answer.json["detail"]) == (503, "narrow it")
     assert answer.headers["Retry-After"] == "60"  # the same question would take as long again
@@ -115,7 +115,7 @@ def test_pages_of_large_records_are_followed_by_their_links_there_and_back(clien
         return found
 
     [whole] = followed("/api/v1/outcomes?limit=1000", "next")
-    monkeypatch.setattr(pages, "PAGE_BYTES", 0)
+    monkeypatch.setattr(pagination, "PAGE_BYTES", 0)
     there = followed("/api/v1/outcomes?limit=1000", "next")
     back = followed(there[-1]["prev"], "prev")
     assert [answer["data"] for answer in there] == [[record] for record in whole["data"]]

@@ -20,7 +20,7 @@ from app.model import AuditEntry, Scope, Token, hashed
 from app.store import tokens
 from app.store.audit import write
 from app.store.database import Database
-from app.store.pages import page
+from app.store.pagination import page
 from app.store.query.question import Question, Records
 from app.web import cursors
 from app.web.auth import Keyring, Secrets

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from flask import Flask, g
 
-from app.store.changes import Change, Horizon, Span
+from app.store.journal import Change, Horizon, Span
 from app.web import event_ids, live
 from app.web.errors import Invalid
 from app.web.feed import EVERY, Batch, Behind, Recent, Stream

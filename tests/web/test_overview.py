@@ -19,11 +19,11 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from app.answering import Answering
 from app.config import from_environment
 from app.errors import CopyUnavailable
 from app.interpret import interpret
 from app.model import Delivery, Disposition, Scope
+from app.query_router import QueryRouter
 from app.store import migrating
 from app.store.database import Database
 from app.store.readings import save
@@ -277,7 +277,7 @@ def test_while_the_copy_is_away_the_page_says_so_and_shows_what_came_last(client
     def away(*_: object) -> None:
         raise CopyUnavailable("the analytical copy is being filled: 3 %")
 
-    monkeypatch.setattr(Answering, "tally", away)
+    monkeypatch.setattr(QueryRouter, "group_counts", away)
     page = _page(client, "/")
     assert page.count("the analytical copy is being filled: 3 %") == 1
     assert len(Tables(page).tables["The calls that came last"]) == 11
@@ -412,7 +412,7 @@ def test_while_the_copy_is_away_whole_values_are_found_and_parts_are_said_not_to
     def away(*_: object) -> None:
         raise CopyUnavailable("the copy is away")
 
-    monkeypatch.setattr(Answering, "_ask", away)
+    monkeypatch.setattr(QueryRouter, "_ask", away)
     assert _led_to(client, "twin-0").startswith("/calls/")
     answer = client.get("/search?q=win-0")
     assert "cannot be searched now: the copy is away" in answer.text

@@ -23,8 +23,8 @@ from app.store import integrations, migrating, quarantine
 from app.store.database import Database
 from app.store.schema import deliveries, expected_calls
 from app.web.pages.attention import EXAMPLES
-from app.web.pages.told import REASONS
-from app.web.pages.watch import Watch
+from app.web.pages.attention_checks import Watch
+from app.web.pages.explanations import REASONS
 from tests.conftest import wait_until
 from tests.web.conftest import running
 from tests.web.pages import Reader, section

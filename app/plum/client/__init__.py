@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from app.plum.client.answers import CallStatus
 from app.plum.client.client import Client, Clocks
 from app.plum.client.credentials import Credentials
 from app.plum.client.dev import DevClient
@@ -28,10 +27,11 @@ from app.plum.client.failures import (
     UnknownDeployment,
     WrongCredentials,
 )
-from app.plum.client.numbered import FuseClient, InsightClient
+from app.plum.client.insight_fuse import FuseClient, InsightClient
 from app.plum.client.pacing import Pace
-from app.plum.client.patience import Patience
 from app.plum.client.requests import BulkRequest, CallRequest
+from app.plum.client.responses import CallStatus
+from app.plum.client.retrying import Patience
 from app.plum.client.timeouts import Timeouts
 
 __all__ = [

@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from app.plum.client.answers import CallStatus, Unclear
 from app.plum.client.credentials import Credentials
 from app.plum.client.failures import FateUnknown
 from app.plum.client.forms import File, Form, bulk_file, bulk_form, call_form
 from app.plum.client.limits import check_bulk, check_call
 from app.plum.client.pacing import Pace
-from app.plum.client.patience import Patience
 from app.plum.client.requests import BulkRequest, CallRequest
+from app.plum.client.responses import CallStatus, Unclear
+from app.plum.client.retrying import Patience
 
 if TYPE_CHECKING:
     from app.plum.client.exchange import Exchange

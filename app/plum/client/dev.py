@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NoReturn
 
-from app.plum.client.answers import CallStatus, Fields, Reply, Unclear, call_id, fields_of, is_dev_queued, is_refused
 from app.plum.client.client import Client
 from app.plum.client.failures import NotOffered, Refused
 from app.plum.client.forms import File, Form
-from app.plum.client.judging import check
+from app.plum.client.responses import (
+    CallStatus,
+    Fields,
+    Reply,
+    Unclear,
+    call_id,
+    fields_of,
+    is_dev_queued,
+    is_refused,
+)
+from app.plum.client.status_codes import check
 
 # https://docs.plumvoice.com/dev/plum-dev-apis/dev-outbound-apis
 CALL = "/webservice/queuecall.php"

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app.plum.client.answers import Reply, Unclear
 from app.plum.client.credentials import Credentials
 from app.plum.client.failures import InvalidRequest, Unavailable
 from app.plum.client.forms import File, Form
+from app.plum.client.responses import Reply, Unclear
 from app.plum.client.timeouts import Timeouts
 
 MAX_ANSWER_BYTES = 1048576

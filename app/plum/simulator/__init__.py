@@ -6,8 +6,8 @@ Imports nothing of the receiver, nor of our client: what it expects rests on the
 from __future__ import annotations
 
 from app.plum.simulator.campaign import BASE, Call, Noise, Post, Target, campaign, noise
-from app.plum.simulator.player import Starts, Summary, expectations, run, start
 from app.plum.simulator.probing import ProbeFailed, probe, probe_start
+from app.plum.simulator.result_sender import Starts, Summary, expectations, run, start
 from app.plum.simulator.wire_forms import ANY_FORM, DRAWN, FORMS, Knobs
 
 __all__ = [

@@ -7,8 +7,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from app.plum.simulator.campaign import Target, campaign
-from app.plum.simulator.player import run
 from app.plum.simulator.probing import probe
+from app.plum.simulator.result_sender import run
 
 CALLS = 200
 CONCURRENCY = 8

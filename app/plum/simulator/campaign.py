@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from app.plum.simulator.stories import Story, fields
-from app.plum.simulator.teller import Teller
-from app.plum.simulator.truth import truth
+from app.plum.simulator.call_histories import Story, fields
+from app.plum.simulator.expected_outcomes import truth
+from app.plum.simulator.random_calls import Teller
 from app.plum.simulator.wire_forms import ANY_FORM, FORM, JSON, XML, Knobs, choose, encode, headers
 
 BASE = datetime(2026, 1, 5, 12, tzinfo=UTC)

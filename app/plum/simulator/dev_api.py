@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, abort, request
 
-from app.plum.simulator.answering import LOGIN, PIN, dev, is_known
-from app.plum.simulator.orders import Rejected, batch, single
 from app.plum.simulator.platform import Platform
+from app.plum.simulator.queue_requests import Rejected, batch, single
+from app.plum.simulator.responses import LOGIN, PIN, dev, is_known
 
 
 def dev_api(platform: Platform) -> Blueprint:

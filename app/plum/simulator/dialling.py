@@ -6,9 +6,9 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.plum.simulator.line import dialled, line_events
-from app.plum.simulator.orders import Order
-from app.plum.simulator.stories import CANCELED, ENDINGS, Ending, Story, fields
+from app.plum.simulator.call_histories import CANCELED, ENDINGS, Ending, Story, fields
+from app.plum.simulator.queue_requests import Order
+from app.plum.simulator.random_events import dialled, line_events
 from app.plum.simulator.wire_forms import Knobs, choose
 
 RING_SECONDS = 20

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.plum.simulator.agenda import Agenda
+from app.plum.simulator.call_histories import fields
 from app.plum.simulator.dialling import Course, dial
-from app.plum.simulator.orders import Order, Rejected
-from app.plum.simulator.placed import Mishaps, Placed
 from app.plum.simulator.posting import Posting
 from app.plum.simulator.probing import ProbeFailed, fetch_plain
-from app.plum.simulator.stories import fields
+from app.plum.simulator.queue_requests import Order, Rejected
+from app.plum.simulator.queued_calls import Mishaps, Placed
+from app.plum.simulator.scheduler import Agenda
 from app.plum.simulator.wire_forms import ANY_FORM, encode, start_post
 
 # Each product has numbers of its own, as Plum's samples show them.

@@ -11,12 +11,12 @@ from app.reconciling import GRACE
 from app.store import quarantine
 from app.store.missing import make_due
 from app.store.query.question import Condition, Operator, Question, Records
+from app.web.caching import values_of
 from app.web.drift import DriftSchema
-from app.web.pages import told
+from app.web.pages import explanations
+from app.web.pages.attention_checks import RECENT, Watch, found, watch
 from app.web.pages.site import Blueprint, seen, shown
-from app.web.pages.watch import RECENT, Watch, found, watch
 from app.web.parts import now, parts
-from app.web.shared import all_of
 
 EXAMPLES = 3
 AT_ONCE = 100  # deliveries that a click reads again
@@ -49,7 +49,7 @@ def needs_a_person() -> list[str] | None:
 def show() -> Response:
     """Each part by itself: one that cannot be told now leaves the others."""
     kept = watch()
-    drift, missing, silent, states, copy = all_of(kept.drift, kept.missing, kept.silent, kept.states, kept.copy)
+    drift, missing, silent, states, copy = values_of(kept.drift, kept.missing, kept.silent, kept.states, kept.copy)
     return shown(
         "attention.html",
         groups=found(_groups),
@@ -105,7 +105,7 @@ def _groups() -> list[Group]:
     store = parts().answers
     counts = quarantine.count_by_reason(store, now() - RECENT)
     return [
-        Group(reason, told.REASONS.get(reason, reason), count, quarantine.newest(store, reason, EXAMPLES))
+        Group(reason, explanations.REASONS.get(reason, reason), count, quarantine.newest(store, reason, EXAMPLES))
         for reason, count in counts.items()
     ]
 

@@ -11,11 +11,11 @@ from flask import Response, g
 
 from app.errors import StoreUnavailable
 from app.model import Delivery, Scope, Verdict
-from app.store import pages, records
+from app.store import pagination, records
 from app.store.query.question import Condition, Operator, Order, Question, Records
 from app.web.auditing import Logged
 from app.web.lists import deliveries_about, id_of, schema_of
-from app.web.pages import told
+from app.web.pages import explanations
 from app.web.pages.site import Blueprint, may, seen, shown
 from app.web.parts import parts
 from app.web.schemas import DeliverySchema, ExpectedCallSchema, OutcomeSchema
@@ -112,22 +112,22 @@ def _page(outcome_id: str) -> Response:
         deliveries=[_understood(one, MAX_TEXT // len(found)) for one in found[:MOST]],
         more=len(found) > MOST,
         expected=[schema_of(ExpectedCallSchema).record(one) for one in expected],
-        told=told,
+        told=explanations,
         may_reveal=may(Scope.REVEAL),
     )
 
 
 def _delivery_page(delivery_id: str) -> Response:
     row = records.get_record(parts().answers, Records.DELIVERIES, id_of(delivery_id))
-    return shown("delivery.html", delivery=_understood(row), told=told, may_reveal=may(Scope.REVEAL))
+    return shown("delivery.html", delivery=_understood(row), told=explanations, may_reveal=may(Scope.REVEAL))
 
 
 def _rows(kind: Records, field: str, values: list[UUID], order: Order) -> list[dict[str, Any]]:
     """One more than are shown tells that there are more."""
     condition = Condition(field, Operator.EQUAL, values)
     question = Question(records=kind, conditions=[condition], order=[order], limit=MOST + 1)
-    with parts().gate.passed():
-        return list(pages.page(parts().answers, question).rows)
+    with parts().question_limit.slot():
+        return list(pagination.page(parts().answers, question).rows)
 
 
 def _timeline(

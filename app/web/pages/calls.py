@@ -10,19 +10,19 @@ from urllib.parse import urlencode
 from flask import Response, g, request
 from werkzeug.datastructures import MultiDict
 
+from app.cooperative import cooperatively
 from app.errors import StoreUnavailable
 from app.masking import PHONE_FIELDS
 from app.model import Scope
 from app.store import saved_views
 from app.store.query.question import Operator, Question, Weekday
-from app.turns import in_turns
 from app.web.auditing import Logged, write
 from app.web.downloads import made
 from app.web.errors import Forbidden
 from app.web.exports import CONTENT_TYPES, REDIAL, wanted
 from app.web.filters import Asked, ListSchema, asked, permit, revealing
 from app.web.lists import links_of, schema_of
-from app.web.pages import words
+from app.web.pages import formatting
 from app.web.pages.site import Blueprint, here, may, parameters, shown, token
 from app.web.parameters import comparable
 from app.web.parts import parts
@@ -100,10 +100,10 @@ def show() -> Response:
         write(token(), {}, 200)
     columns = given.fields or COLUMNS
     facets, total, told = _facets(given.question)
-    found = parts().answering.find(given.question)
-    with parts().gate.passed():
-        page = parts().answering.rows(given.question, found, list(dict.fromkeys(["id", *columns])))
-        records = [schema_of(OutcomeSchema, ["id", *columns]).record(row) for row in in_turns(page.rows)]
+    found = parts().router.find(given.question)
+    with parts().question_limit.slot():
+        page = parts().router.rows(given.question, found, list(dict.fromkeys(["id", *columns])))
+        records = [schema_of(OutcomeSchema, ["id", *columns]).record(row) for row in cooperatively(page.rows)]
     return shown(
         "calls.html",
         records=records,
@@ -152,7 +152,7 @@ def _facets(question: Question) -> tuple[dict[str, list[Choice]], int | None, st
     """Each facet's most frequent values, how many calls there are in all, and what stands against telling either."""
     whole = replace(question, edge=None)
     try:
-        counted = parts().answering.facets(whole, FACETS)
+        counted = parts().router.facets(whole, FACETS)
     except StoreUnavailable as error:
         return {}, None, str(error)
     chosen = {one.field: one.values for one in question.conditions if one.operator is Operator.EQUAL}
@@ -171,7 +171,7 @@ def _choice(field: str, value: Any, count: int, chosen: Any) -> Choice:
         return Choice("not known", count, here(**{f"{field}__null": None if is_chosen else "true"}), is_chosen)
     left = [str(one) for one in chosen if one != value] + ([] if is_chosen else [str(value)])
     return Choice(
-        words.name(value) if field in WORDS else str(value), count, here(**{field: values(left)}), is_chosen
+        formatting.name(value) if field in WORDS else str(value), count, here(**{field: values(left)}), is_chosen
     )
 
 
@@ -196,8 +196,8 @@ def chips() -> list[Chip]:
 
 def _told(field: str, operator: str, texts: list[str]) -> str:
     if operator == Operator.NULL:
-        return f"{words.name(field)} is {'' if texts[0] == 'true' else 'not '}empty"
-    return f"{words.name(field)} {_SAYS[Operator(operator)]} {' or '.join(texts)}"
+        return f"{formatting.name(field)} is {'' if texts[0] == 'true' else 'not '}empty"
+    return f"{formatting.name(field)} {_SAYS[Operator(operator)]} {' or '.join(texts)}"
 
 
 def _column(name: str, question: Question) -> Column:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from markupsafe import Markup, escape
 from pygal import PluginImportFixer, StackedBar
 
-from app.turns import in_turns
-from app.web.pages import words
+from app.cooperative import cooperatively
+from app.web.pages import formatting
 
 # How pygal finds its maps, of which we have none: Python 3.11 warns of it whenever a module is looked for.
 sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, PluginImportFixer)]
@@ -45,7 +45,7 @@ def stacked(labels: Sequence[str], series: Sequence[Sequence[Mark | None]], colo
     chart = StackedBar(
         width=_WIDTH, height=_HEIGHT, margin=6, spacing=4, show_legend=False, explicit_size=False, js=[], css=[],
         x_labels_major_every=every, show_minor_x_labels=False, truncate_label=-1,
-        value_formatter=words.number,
+        value_formatter=formatting.number,
     )  # fmt: skip
     chart.x_labels = labels
     chart.y_labels = _steps(tallest)
@@ -73,7 +73,7 @@ def _plain(element: Any, colours: Sequence[str]) -> str:
         return f"<title>{escape(element.text)}</title>"
     if tag not in _SHAPES or "background" in classes or element.get("height") in _NOTHING:
         return ""
-    inside = str(escape(element.text or "")) + "".join(_plain(child, colours) for child in in_turns(element))
+    inside = str(escape(element.text or "")) + "".join(_plain(child, colours) for child in cooperatively(element))
     attributes = _attributes(element, classes, colours)
     if tag in _GROUPS and not inside:
         return ""

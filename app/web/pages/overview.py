@@ -17,15 +17,15 @@ from flask import Response, request
 from markupsafe import Markup, escape
 
 from app.analytics.answers import Found
-from app.analytics.tally import CLOCK_HOUR, WEEKDAY
+from app.analytics.counts import CLOCK_HOUR, WEEKDAY
+from app.cooperative import cooperatively
 from app.errors import Overloaded, StoreUnavailable, TooBroad
 from app.model import Disposition, Scope
 from app.store.query.question import Order, Question, Records, Weekday
-from app.turns import in_turns
 from app.web.auditing import write
 from app.web.filters import Asked, MissingSchema, asked, permit, revealing
 from app.web.lists import schema_of
-from app.web.pages import charts, periods, words
+from app.web.pages import charts, formatting, periods
 from app.web.pages.calls import WORDS, chips, values
 from app.web.pages.charts import Mark
 from app.web.pages.periods import Period, Unit
@@ -168,7 +168,7 @@ def show() -> Response:
     permit(whole.question, reveal=may(Scope.REVEAL))
     if revealing(whole.question):  # counts tell of a number, too
         write(token(), {}, 200)
-    with parts().gate.passed():
+    with parts().question_limit.slot():
         ends = _ends()
         newest = _newest()
     if ends is None:
@@ -211,7 +211,7 @@ class Ends(NamedTuple):
 def _ends() -> Ends | None:
     """By the store's index of time; None where there is no call."""
     last, first = (
-        parts().answering.page(_in_order("ended_at", descending, limit), ["ended_at"])
+        parts().router.page(_in_order("ended_at", descending, limit), ["ended_at"])
         for descending, limit in ((True, FEW - 1), (False, 1))
     )
     if not (last.rows and first.rows):
@@ -225,12 +225,12 @@ def _in_order(field: str, descending: bool, limit: int, records: Records = Recor
 
 def _newest() -> list[dict[str, Any]]:
     """The calls of the deliveries that came last, as the store has them: also while the copy is away."""
-    answering = parts().answering
-    deliveries = answering.page(_in_order("received_at", True, _RECENT, Records.DELIVERIES), ["outcome_id"]).rows
+    router = parts().router
+    deliveries = router.page(_in_order("received_at", True, _RECENT, Records.DELIVERIES), ["outcome_id"]).rows
     came = {row["outcome_id"]: row["received_at"] for row in reversed(deliveries) if row["outcome_id"]}
     newest = sorted(came, key=lambda key: came[key], reverse=True)[:NEWEST]
     found = [Found(key, []) for key in newest]
-    page = answering.rows(Question(records=Records.OUTCOMES, limit=NEWEST), found, ["id", *COLUMNS])
+    page = router.rows(Question(records=Records.OUTCOMES, limit=NEWEST), found, ["id", *COLUMNS])
     schema = schema_of(OutcomeSchema, ["id", *COLUMNS])
     return [{"came_at": came[row["id"]], **schema.record(row)} for row in page.rows]
 
@@ -240,8 +240,8 @@ def _answers(chosen: Chosen) -> dict[str, Any]:
     unit, earlier = periods.unit_of(chosen.period), chosen.period.before(now())
     groupings = [[], [unit.bucket, "disposition"], [WEEKDAY, CLOCK_HOUR], *([field] for field in GROUPED)]
     try:
-        whole, by_time, by_clock, *by_field = parts().answering.tally(chosen.question, groupings, chosen.zone)
-        [before] = parts().answering.tally(chosen.of(earlier), [[]], chosen.zone) if whole else [[]]
+        whole, by_time, by_clock, *by_field = parts().router.group_counts(chosen.question, groupings, chosen.zone)
+        [before] = parts().router.group_counts(chosen.of(earlier), [[]], chosen.zone) if whole else [[]]
     except (StoreUnavailable, Overloaded, TooBroad) as error:
         return {"told": str(error)}
     if not whole:
@@ -270,22 +270,22 @@ def _figures(row: Row, before: Row) -> list[Figure]:
         _rate("Answer rate", "answer_rate", row, before, "of all calls"),
         _rate("Human rate", "human_rate", row, before, "of those whose answerer is known"),
         _amount("Attempts", "attempts", row, before),
-        _amount("Talk time", "duration_sum", row, before, words.duration),
+        _amount("Talk time", "duration_sum", row, before, formatting.duration),
     ]
 
 
 def _amount(
-    name: str, field: str, row: Row, before: Row, say: Callable[[Any], str] = words.number, more: str = ""
+    name: str, field: str, row: Row, before: Row, say: Callable[[Any], str] = formatting.number, more: str = ""
 ) -> Figure:
     value, other = row[field], before.get(field)
     share = abs(value - other) / other if value is not None and other else 0
-    return Figure(name, say(value), _change(value, other, words.percent(share), say), more)
+    return Figure(name, say(value), _change(value, other, formatting.percent(share), say), more)
 
 
 def _rate(name: str, field: str, row: Row, before: Row, more: str) -> Figure:
     value, other = row[field], before.get(field)
     points = f"{abs((value or 0) - (other or 0)) * 100:.1f} points"
-    return Figure(name, words.percent(value), _change(value, other, points, words.percent), more)
+    return Figure(name, formatting.percent(value), _change(value, other, points, formatting.percent), more)
 
 
 def _change(value: float | None, before: float | None, difference: str, say: Callable[[Any], str]) -> str:
@@ -322,7 +322,7 @@ def _lines(chosen: Chosen, unit: Unit, rows: Iterable[Row]) -> tuple[list[Dispos
     for row in rows:
         calls[periods.start(row[unit.bucket], unit, chosen.zone), row["disposition"]] += row["count"]
     present = [word for word in Disposition if any(disposition == word for _, disposition in calls)]
-    marks = in_turns(periods.marks(chosen.period, unit))
+    marks = cooperatively(periods.marks(chosen.period, unit))
     return present, [_line(chosen, mark, unit, calls, present) for mark in marks]
 
 
@@ -334,7 +334,7 @@ def _line(
 
     def part(word: Disposition) -> Mark | None:
         count = calls.get((begin, word), 0)
-        title = f"{text}: {count:,} {words.name(word).lower()}"
+        title = f"{text}: {count:,} {formatting.name(word).lower()}"
         return Mark(count, title, chosen.link(within, disposition=word)) if count else None
 
     marks = [part(word) for word in present]
@@ -380,7 +380,7 @@ def _group(chosen: Chosen, field: str, row: Row) -> Group:
 def _named(field: str, value: str | None) -> str:
     if value is None:
         return "not known"
-    return words.name(value) if field in WORDS else value
+    return formatting.name(value) if field in WORDS else value
 
 
 def _narrowed(chosen: Chosen, field: str, value: str | None) -> str | None:

@@ -17,9 +17,9 @@ from app.errors import CopyUnavailable, NotFound
 from app.model import Scope, Verdict
 from app.store import records
 from app.store.query.question import Condition, Operator, Order, Question, Records
-from app.values import Odd, phone, storable
+from app.values import BadValue, phone, storable
 from app.web.auditing import Logged
-from app.web.pages import words
+from app.web.pages import formatting
 from app.web.pages.calls import values
 from app.web.pages.site import Blueprint, may, shown
 from app.web.parts import parts
@@ -67,7 +67,7 @@ def _by_id(text: str) -> Response | None:
         key = UUID(text)
     except ValueError:
         return None
-    with parts().gate.passed():
+    with parts().question_limit.slot():
         if _record(Records.OUTCOMES, key):
             return _to(f"/calls/{key}")
         delivery = _record(Records.DELIVERIES, key)
@@ -92,7 +92,7 @@ def _whole(text: str) -> dict[str, str]:
         return fields
     try:
         number = phone(text, parts().settings.default_region)
-    except Odd:
+    except BadValue:
         return fields
     return {**fields, "phone_number": number} if number else fields
 
@@ -122,12 +122,12 @@ def _match(field: str, operator: Operator, value: str) -> Match:
     question = Question(
         records=Records.OUTCOMES, conditions=[condition], order=[Order("ended_at", descending=True)], limit=MOST
     )
-    found = parts().answering.find(question)
-    with parts().gate.passed():
-        page = parts().answering.rows(question, found, ["id"])
+    found = parts().router.find(question)
+    with parts().question_limit.slot():
+        page = parts().router.rows(question, found, ["id"])
     name = f"{field}__{operator}".removesuffix("__")
     link = f"/calls?{urlencode({name: values([value]) if operator is Operator.EQUAL else value}, doseq=True)}"
-    return Match(words.name(field), {row["id"] for row in page.rows}, page.more_after, link)
+    return Match(formatting.name(field), {row["id"] for row in page.rows}, page.more_after, link)
 
 
 def _to(path: str) -> Response:

@@ -10,10 +10,10 @@ from flask import Response, jsonify, request
 from marshmallow import ValidationError
 
 from app import metrics
-from app.addresses import result_url, start_url
 from app.errors import Disabled, Exists, NotFound, PlumError
 from app.model import Product, Scope, Verdict, checked_name
-from app.store import integrations, pages, tokens
+from app.public_urls import result_url, start_url
+from app.store import integrations, pagination, tokens
 from app.store.query.question import Condition, Operator, Order, Question, Records
 from app.web import session
 from app.web.errors import Forbidden, Invalid, row
@@ -79,8 +79,8 @@ def seen_of(name: str) -> Response:
     since = max(_moment("since", request.args.get("since", "")), now() - WATCHED)
     probed_at = metrics.last_probe(name)
     is_probed = probed_at is not None and probed_at >= since.timestamp()
-    with parts().gate.passed():
-        found = pages.page(parts().answers, _results(name, since), ["outcome_id"]).rows
+    with parts().question_limit.slot():
+        found = pagination.page(parts().answers, _results(name, since), ["outcome_id"]).rows
     result = {field: found[0][field] for field in ("id", "outcome_id")} if found else None
     return jsonify({"probed": is_probed, "result": result})
 

@@ -24,7 +24,7 @@ from app.web import session
 from app.web.auditing import Logged, logged
 from app.web.errors import Forbidden, row
 from app.web.fields import Zone
-from app.web.pages import words
+from app.web.pages import formatting
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -181,13 +181,13 @@ def _common() -> dict[str, Any]:
         "signed_in": token,
         "may": (lambda scope: bool(token) and may(scope)),
         "zone": zone(),
-        "words": words,
+        "words": formatting,
     }
 
 
-blueprint.add_app_template_filter(lambda value: words.moment(value, zone()), "moment")
-blueprint.add_app_template_filter(words.duration, "duration")
-blueprint.add_app_template_filter(words.number, "number")
-blueprint.add_app_template_filter(words.percent, "percent")
-blueprint.add_app_template_filter(words.name, "words")
-blueprint.add_app_template_filter(words.as_json, "as_json")
+blueprint.add_app_template_filter(lambda value: formatting.moment(value, zone()), "moment")
+blueprint.add_app_template_filter(formatting.duration, "duration")
+blueprint.add_app_template_filter(formatting.number, "number")
+blueprint.add_app_template_filter(formatting.percent, "percent")
+blueprint.add_app_template_filter(formatting.name, "words")
+blueprint.add_app_template_filter(formatting.as_json, "as_json")

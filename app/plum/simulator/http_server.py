@@ -12,10 +12,10 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from app.plum.simulator.answering import KEY, LOGIN, PIN, USER, error
 from app.plum.simulator.dev_api import dev_api
-from app.plum.simulator.numbered_api import numbered_api
+from app.plum.simulator.insight_fuse_api import numbered_api
 from app.plum.simulator.platform import Conduct, Platform
+from app.plum.simulator.responses import KEY, LOGIN, PIN, USER, error
 
 MAX_REQUEST_BYTES = 64 * 1048576
 POLL_SECONDS = 0.1

@@ -25,10 +25,10 @@ from app.analytics.protocol import File
 from app.analytics.redial import Candidate
 from app.errors import CopyUnavailable
 from app.model import Identity
-from app.store import changes, do_not_call, pages
-from app.store.changes import Horizon
+from app.store import do_not_call, journal, pagination
 from app.store.database import Database
-from app.store.pages import Page
+from app.store.journal import Horizon
+from app.store.pagination import Page
 from app.store.query.question import Condition, Operator, Order, Question, Records
 from app.store.schema import IDENTIFYING
 
@@ -62,7 +62,7 @@ class Copy(Protocol):
     def file(self, file: File, horizon: Horizon) -> Iterator[bytes]: ...
 
 
-class Answering:
+class QueryRouter:
     """The answers to analysts' questions. What was acknowledged before a question is in its answer.
 
     `store` may be a replica; `journal` is never one, for it says what the copy has to hold.
@@ -101,8 +101,8 @@ class Answering:
         """The page, of the outcomes found or as the store finds them."""
         question = self._within_ends(question)
         if found is None:
-            return pages.page(self._store, question, fields)
-        return pages.page_of_ids(self._store, question, found, fields)
+            return pagination.page(self._store, question, fields)
+        return pagination.page_of_ids(self._store, question, found, fields)
 
     def count(self, page: Page, question: Question, kind: Kind) -> Count:
         """The count that is asked for with a page: of the whole question."""
@@ -112,7 +112,7 @@ class Answering:
             return Count(len(page.rows), Kind.EXACT)  # the first page is all
         if question.records is Records.OUTCOMES:
             return Count(self._ask("count", question), Kind.EXACT)
-        return Count(pages.count(self._store, question), Kind.EXACT)
+        return Count(pagination.count(self._store, question), Kind.EXACT)
 
     def facets(self, question: Question, fields: Sequence[str]) -> dict[str, list[Facet]]:
         """For each field its values and how often each stands, most frequent first."""
@@ -124,9 +124,9 @@ class Answering:
         found: list[Row] = self._ask("summarise", question, group_by, zone)
         return found
 
-    def tally(self, question: Question, groupings: Sequence[Sequence[str]], zone: tzinfo) -> list[list[Row]]:
+    def group_counts(self, question: Question, groupings: Sequence[Sequence[str]], zone: tzinfo) -> list[list[Row]]:
         """For each grouping its groups and their counts, all at once."""
-        found: list[list[Row]] = self._ask("tally", question, groupings, zone)
+        found: list[list[Row]] = self._ask("group_counts", question, groupings, zone)
         return found
 
     def count_nameless(self, integrations: Sequence[str]) -> dict[tuple[str, str | None], int]:
@@ -154,12 +154,12 @@ class Answering:
         if file.form == "redial":
             file = replace(file, without=do_not_call.numbers(self._journal))
         file = replace(file, question=self._within_ends(file.question))
-        return self._copy.file(file, changes.horizon(self._journal))
+        return self._copy.file(file, journal.horizon(self._journal))
 
     def _ask(self, what: str, *arguments: Any) -> Any:
         with self._turn():
             within = tuple(self._within_ends(one) if isinstance(one, Question) else one for one in arguments)
-            return self._copy.ask(what, within, changes.horizon(self._journal))
+            return self._copy.ask(what, within, journal.horizon(self._journal))
 
     def _within_ends(self, question: Question) -> Question:
         """The same question. Of hours of the week it names the time in which calls ended, since engines look at each
@@ -167,7 +167,9 @@ class Answering:
         if question.hours is None or question.records is not Records.OUTCOMES:
             return question
         ends = [
-            pages.page(self._journal, Question(records=Records.OUTCOMES, order=[order], limit=1), ["ended_at"]).rows
+            pagination.page(
+                self._journal, Question(records=Records.OUTCOMES, order=[order], limit=1), ["ended_at"]
+            ).rows
             for order in (Order("ended_at"), Order("ended_at", descending=True))
         ]
         first, last = (rows[0]["ended_at"] if rows else datetime.now(UTC) for rows in ends)

@@ -12,7 +12,7 @@ WAITING = 12
 WAIT_SECONDS = 2.0
 
 
-class Gate:
+class ConcurrencyLimit:
     """Lets `running` through at a time. A few more wait a moment; all others are refused at once."""
 
     def __init__(self, running: int, waiting: int = WAITING, seconds: float = WAIT_SECONDS) -> None:
@@ -21,16 +21,16 @@ class Gate:
         self._seconds = seconds
 
     @contextmanager
-    def passed(self) -> Iterator[None]:
+    def slot(self) -> Iterator[None]:
         """Raises `Overloaded`."""
-        if not self._enters():
+        if not self._acquire():
             raise Overloaded("too many questions at once; ask again in a moment, or ask for less at a time")
         try:
             yield
         finally:
             self._running.release()
 
-    def _enters(self) -> bool:
+    def _acquire(self) -> bool:
         if self._running.acquire(blocking=False):
             return True
         if not self._waiting.acquire(blocking=False):

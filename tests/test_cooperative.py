@@ -11,14 +11,14 @@ from uuid import uuid4
 
 import pytest
 
-from app.store.changes import Change, Horizon, Span
-from app.turns import TURN_SECONDS
+from app.cooperative import SLICE_SECONDS
+from app.store.journal import Change, Horizon, Span
 from app.web.feed import Batch
 
 NOW = datetime(2026, 3, 8, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("seconds, turns", [(0.0, 0), (2 * TURN_SECONDS, 3)])
+@pytest.mark.parametrize("seconds, turns", [(0.0, 0), (2 * SLICE_SECONDS, 3)])
 def test_others_have_their_turn_after_each_large_record_of_a_stream(monkeypatch, seconds, turns) -> None:
     keys = [uuid4() for _ in range(3)]
     batch = Batch(Span(Horizon(0), Horizon(1)), [Change(1, NOW, keys)], {key: {"id": key} for key in keys})

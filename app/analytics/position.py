@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from app.store.changes import Horizon, Mark, Span
+from app.store.journal import Horizon, Mark, Span
 
 
-class State(NamedTuple):
+class Position(NamedTuple):
     """How far the copy is.
 
     It holds what the journal held at `seen`, whose newest change was then `mark`, and of `span`, where there is one,
@@ -24,13 +24,13 @@ class State(NamedTuple):
     is_filled: bool = False
 
 
-def written(state: State) -> str:
-    return json.dumps(state, default=str)
+def written(position: Position) -> str:
+    return json.dumps(position, default=str)
 
 
-def read(written: str) -> State:
+def read(written: str) -> Position:
     seen, mark, span, filled_to, is_filled = json.loads(written)
-    return State(
+    return Position(
         _horizon(seen),
         Mark(mark[0], datetime.fromisoformat(mark[1])) if mark else None,
         Span(_horizon(span[0]), _horizon(span[1]), *span[2:]) if span else None,

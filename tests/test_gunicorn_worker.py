@@ -10,8 +10,8 @@ import pytest
 from gevent import sleep, socket, spawn
 from gunicorn.http.errors import InvalidHeader, LimitRequestHeaders, LimitRequestLine, UnsupportedTransferCoding
 
-from app import server
-from app.server import GUARDING, Chunks, Connection, Waiting, refusal_of
+from app import gunicorn_worker
+from app.gunicorn_worker import GUARDING, Chunks, Connection, Waiting, refusal_of
 from app.web import errors
 
 Ends = tuple[Connection, socket.socket]
@@ -70,7 +70,7 @@ def test_when_the_worker_stops_those_that_have_sent_nothing_end() -> None:
 
 
 def test_a_head_that_drips_does_not_win_time_by_it(ends: Ends, monkeypatch) -> None:
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(gunicorn_worker, "HEAD_SECONDS", 0.3)
     connection, client = ends
     connection.expect_head(0.3)
     began = time.monotonic()
@@ -89,7 +89,7 @@ def test_a_head_that_drips_does_not_win_time_by_it(ends: Ends, monkeypatch) -> N
 
 def test_a_head_beyond_the_limit_is_refused_and_a_body_is_not(ends: Ends) -> None:
     connection, client = ends
-    client.sendall(b"a" * (server.MAX_HEAD_BYTES + 10))
+    client.sendall(b"a" * (gunicorn_worker.MAX_HEAD_BYTES + 10))
     with pytest.raises(LimitRequestHeaders):
         b"".join(iter(lambda: connection.recv(8192), b""))
     connection.has_head()
@@ -99,7 +99,7 @@ def test_a_head_beyond_the_limit_is_refused_and_a_body_is_not(ends: Ends) -> Non
 
 
 def test_an_answer_that_nobody_reads_is_given_up_and_one_read_slowly_is_not(ends: Ends, monkeypatch) -> None:
-    monkeypatch.setattr(server, "STALLED_SECONDS", 0.4)
+    monkeypatch.setattr(gunicorn_worker, "STALLED_SECONDS", 0.4)
     connection, client = ends
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     connection.has_head()

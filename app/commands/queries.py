@@ -7,7 +7,7 @@ from typing import Any
 import click
 from werkzeug.datastructures import MultiDict
 
-from app.assembly import create_answering
+from app.assembly import create_query_router
 from app.auditing import log_command
 from app.config import from_environment
 from app.store.database import Database, questions_database
@@ -55,8 +55,8 @@ def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     wanted = _asked(filters, SummarySchema.about(OutcomeSchema), reveal)
     if reveal:
         log_command(Database(settings.database_url), "summary --reveal", pairs_of(filters))
-    answering = create_answering(settings, questions_database(settings))
-    rows = answering.summarise(wanted.question, wanted.group_by, wanted.zone)
+    router = create_query_router(settings, questions_database(settings))
+    rows = router.summarise(wanted.question, wanted.group_by, wanted.zone)
     print_rows([_rounded(shown_figures(row), as_json) for row in rows], as_json=as_json)
 
 
@@ -82,7 +82,7 @@ def drift(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     wanted = asked(MultiDict(pairs_of(filters)), DriftQuestion())
     if reveal:
         log_command(Database(settings.database_url), "drift --reveal", pairs_of(filters))
-    rows = create_answering(settings, questions_database(settings)).drift(wanted.since, wanted.among)
+    rows = create_query_router(settings, questions_database(settings)).drift(wanted.since, wanted.among)
     schema = DriftSchema()
     print_rows([schema.record(row, reveal=reveal) for row in rows], as_json=as_json)
 
@@ -101,8 +101,8 @@ def _print_page(
     wanted = _asked(filters, ListSchema.about(kind), reveal)
     if reveal:
         log_command(Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
-    answering = create_answering(settings, questions_database(settings))
-    page = answering.page(wanted.question, wanted.fields)
+    router = create_query_router(settings, questions_database(settings))
+    page = router.page(wanted.question, wanted.fields)
     schema = kind(reveal=reveal, only=wanted.fields)
     records = [schema.record(row) for row in page.rows]
     if as_json:
@@ -111,7 +111,7 @@ def _print_page(
         print_rows([{name: record[name] for name in wanted.fields or columns} for record in records], as_json=False)
     if page.more_after:
         click.echo(f"(the first {len(records)}; there are more: limit=…, since=…, until=…)", err=True)
-    counted = answering.count(page, wanted.question, wanted.count)
+    counted = router.count(page, wanted.question, wanted.count)
     if counted.value is not None:
         click.echo(f"({counted.value} in all, {counted.kind})", err=True)
 

@@ -15,7 +15,7 @@ from app.store.database import Database
 from app.store.query.conditions import where
 from app.store.query.order import page_of, with_long_texts
 from app.store.query.question import Question
-from app.store.weights import LARGE_BYTES, WEIGHT, light
+from app.store.row_sizes import LARGE_BYTES, WEIGHT, light
 
 Row = dict[str, Any]
 

@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, Response, current_app, send_from_directory
 from flask_smorest import Api
 
 from app.errors import NotFound
-from app.web.documented import Plugin
+from app.web.openapi_parameters import Plugin
 from app.web.views import PROBLEM, ProblemSchema
 
 pages = Blueprint("document", __name__, url_prefix="/api")

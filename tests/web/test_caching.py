@@ -8,13 +8,13 @@ from itertools import count
 
 import pytest
 
-from app.web.shared import Kept, Shared
+from app.web.caching import Coalesced, RefreshedInBackground
 from tests.conftest import wait_until
 
 
 def test_who_asks_later_hears_what_is_made_later_and_after_a_pause() -> None:
     numbers = count(1)
-    shared = Shared(lambda: next(numbers), 0.05)
+    shared = Coalesced(lambda: next(numbers), 0.05)
     began = time.monotonic()
     assert [shared(), shared(), shared()] == [1, 2, 3]
     assert time.monotonic() - began >= 0.1
@@ -28,7 +28,7 @@ def test_those_who_ask_while_it_is_made_wait_for_it() -> None:
         time.sleep(0.05)
         return "made"
 
-    shared = Shared(make, 0.05)
+    shared = Coalesced(make, 0.05)
     heard: list[str] = []
     threads = [threading.Thread(target=lambda: heard.append(shared())) for _ in range(20)]
     for thread in threads:
@@ -48,7 +48,7 @@ def test_a_failure_is_heard_and_the_next_tries_again() -> None:
             raise outcome
         return outcome
 
-    shared = Shared(make, 0.05)
+    shared = Coalesced(make, 0.05)
     with pytest.raises(ValueError, match="away"):
         shared()
     assert shared() == "there"
@@ -59,7 +59,7 @@ def test_a_failure_is_heard_and_the_next_tries_again() -> None:
 
 def test_what_is_made_at_once_is_never_old() -> None:
     numbers = count(1)
-    kept = Kept(lambda: next(numbers))
+    kept = RefreshedInBackground(lambda: next(numbers))
     assert kept() == 1
     wait_until(lambda: kept() > 1)
 
@@ -71,7 +71,7 @@ def test_what_takes_long_is_told_as_it_was_while_the_next_is_made() -> None:
         goes_on.wait()
         return next(numbers)
 
-    kept = Kept(make)
+    kept = RefreshedInBackground(make)
     began = time.monotonic()
     assert [kept(), kept()] == [None, None]
     assert time.monotonic() - began < 1
@@ -86,6 +86,6 @@ def test_what_takes_long_is_told_as_it_was_while_the_next_is_made() -> None:
 
 def test_a_failure_leaves_what_was_known_and_is_logged(caplog) -> None:
     told = iter([1])
-    kept = Kept(lambda: next(told))
+    kept = RefreshedInBackground(lambda: next(told))
     assert kept() == 1
     wait_until(lambda: kept() == 1 and "what a page shows cannot be found" in caplog.text)

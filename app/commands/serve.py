@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import click
 
-from app import serving
-from app.addresses import remember_address
-from app.commands.opening import opened
-from app.store import changes
+from app import startup
+from app.commands.context import opened
+from app.public_urls import remember_address
+from app.store import journal
 from app.store.database import Database, questions_database
 from app.terminal import example
 
@@ -28,13 +28,13 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
     with opened() as (settings, database):
         if welcome:
             _migrate(database)
-        serving.check(settings, database)
+        startup.check(settings, database)
         questions_database(settings).close()
-        listening = serving.listen(bind)
+        listening = startup.listen(bind)
         remember_address(settings, bind)
         if welcome:
-            click.echo(serving.welcome(settings, database))
-    serving.run_gunicorn(listening, workers)
+            click.echo(startup.welcome(settings, database))
+    startup.run_gunicorn(listening, workers)
 
 
 @click.command()
@@ -43,7 +43,7 @@ def migrate() -> None:
     """Bring the store's schema up to date."""
     with opened() as (_, database):
         _migrate(database)
-        changes.renew(database, datetime.now(UTC))
+        journal.renew(database, datetime.now(UTC))
     click.echo("the schema is up to date")
 
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from app.plum import client as api
 from app.plum.client import ApiError, CallStatus
-from app.plum.client.answers import Reply
 from app.plum.client.client import Clocks
 from app.plum.client.credentials import Credentials
 from app.plum.client.dev import DevClient
-from app.plum.client.numbered import FuseClient, InsightClient
+from app.plum.client.insight_fuse import FuseClient, InsightClient
 from app.plum.client.pacing import Pace
-from app.plum.client.patience import Patience
+from app.plum.client.responses import Reply
+from app.plum.client.retrying import Patience
 from tests.plum.client.conftest import NOW, PHONE, SECRET, USER, client, peer, perform
 
 ANSWERS = sorted((Path(__file__).parent / "answers").rglob("*.http"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from app.plum.simulator.stories import Ending
+from app.plum.simulator.call_histories import Ending
 
 RETRY_SHARE = 0.35
 BROKEN_OFF_SHARE = 0.05

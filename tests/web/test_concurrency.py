@@ -7,31 +7,31 @@ from contextlib import ExitStack
 
 import pytest
 
+from app.web.concurrency import ConcurrencyLimit
 from app.web.errors import Overloaded
-from app.web.gate import Gate
 
 
 def test_so_many_run_and_others_are_refused() -> None:
-    gate = Gate(2, waiting=0)
+    limit = ConcurrencyLimit(2, waiting=0)
     with ExitStack() as stack:
-        stack.enter_context(gate.passed())
-        stack.enter_context(gate.passed())
-        with pytest.raises(Overloaded), gate.passed():
+        stack.enter_context(limit.slot())
+        stack.enter_context(limit.slot())
+        with pytest.raises(Overloaded), limit.slot():
             pass
-    with gate.passed():
+    with limit.slot():
         pass
 
 
 def test_who_waits_comes_in_when_another_is_done_even_by_failing() -> None:
-    gate = Gate(1, waiting=1, seconds=10)
+    limit = ConcurrencyLimit(1, waiting=1, seconds=10)
     entered = threading.Event()
 
     def ask() -> None:
-        with gate.passed():
+        with limit.slot():
             entered.set()
 
     thread = threading.Thread(target=ask)
-    failing = gate.passed()
+    failing = limit.slot()
     failing.__enter__()
     thread.start()
     assert not entered.wait(0.1)
@@ -41,8 +41,8 @@ def test_who_waits_comes_in_when_another_is_done_even_by_failing() -> None:
 
 
 def test_who_waits_in_vain_is_refused_and_leaves_its_place() -> None:
-    gate = Gate(1, waiting=1, seconds=0.01)
-    with gate.passed():
+    limit = ConcurrencyLimit(1, waiting=1, seconds=0.01)
+    with limit.slot():
         for _ in range(3):
-            with pytest.raises(Overloaded), gate.passed():
+            with pytest.raises(Overloaded), limit.slot():
                 pass

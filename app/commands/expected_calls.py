@@ -11,12 +11,12 @@ from typing import Any
 import click
 
 from app.auditing import log_command
-from app.commands.opening import opened
+from app.commands.context import opened
 from app.config import Settings
 from app.store import do_not_call, expected, schema_version
 from app.store.integrations import integrations_by_name
 from app.terminal import as_json, example, print_rows, print_values
-from app.values import Odd, phone
+from app.values import BadValue, phone
 from app.web.errors import Invalid
 from app.web.registration import calls_from, first_wrong, objects_from
 
@@ -103,6 +103,6 @@ def _e164s(settings: Settings, numbers: Iterable[str]) -> list[str]:
     for number in numbers:
         try:
             found.append(phone(number, settings.default_region) or "")
-        except Odd:
+        except BadValue:
             raise click.UsageError(f"{number} is no full phone number; give it like +16175551234") from None
     return found

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from app.addresses import public_url, result_url, start_url
 from app.auditing import log_command
 from app.config import Settings
 from app.errors import ConfigError, StoreUnavailable
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.model import Scope
+from app.public_urls import public_url, result_url, start_url
 from app.store import integrations, schema_version, tokens
 from app.store.database import Database
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from app.plum.client.answers import Unclear
 from app.plum.client.failures import Unavailable
+from app.plum.client.responses import Unclear
 
 T = TypeVar("T")
 

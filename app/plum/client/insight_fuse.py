@@ -6,12 +6,21 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from app.plum.client.answers import CallStatus, Fields, Reply, call_id, call_status, error_text, fields_of, is_refused
 from app.plum.client.client import Client
 from app.plum.client.failures import InvalidRequest, Refused
 from app.plum.client.forms import FORM_TYPE, File, Form
-from app.plum.client.judging import check
 from app.plum.client.limits import check_to
+from app.plum.client.responses import (
+    CallStatus,
+    Fields,
+    Reply,
+    call_id,
+    call_status,
+    error_text,
+    fields_of,
+    is_refused,
+)
+from app.plum.client.status_codes import check
 
 # https://docs.plumvoice.com/insight/api · https://docs.plumvoice.com/fuse/apis/outbound-calls
 FOLDERS = {"insight": "surveys", "fuse": "apps"}

@@ -6,8 +6,8 @@ import itertools
 import random
 from dataclasses import replace
 
-from app.plum.simulator.line import dialled, line_events
-from app.plum.simulator.stories import CANCELED, ENDINGS, Story
+from app.plum.simulator.call_histories import CANCELED, ENDINGS, Story
+from app.plum.simulator.random_events import dialled, line_events
 from app.plum.simulator.wire_forms import Knobs, choose, dev_phone, fuse_phone
 
 # Numbers kept free for fiction: nobody's phone rings if a body leaks into a real queue.

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, abort, request
 
-from app.plum.simulator.answering import KEY, USER, is_known, numbered, wants_xml
-from app.plum.simulator.orders import Order, Rejected, batch, single
 from app.plum.simulator.platform import Platform
+from app.plum.simulator.queue_requests import Order, Rejected, batch, single
+from app.plum.simulator.responses import KEY, USER, is_known, numbered, wants_xml
 from app.plum.simulator.wire_forms import FORM
 
 FOLDERS = {"insight": "surveys", "fuse": "apps"}

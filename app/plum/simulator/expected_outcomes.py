@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from app.plum.simulator.stories import Story
+from app.plum.simulator.call_histories import Story
 
 
 def truth(story: Story, reference: str | None = None, batch: str | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.plum.simulator.dialling import Course
-from app.plum.simulator.orders import Order
+from app.plum.simulator.queue_requests import Order
 from app.plum.simulator.wire_forms import Knobs
 
 

@@ -6,16 +6,16 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-TURN_SECONDS = 0.005
+SLICE_SECONDS = 0.005
 
 Item = TypeVar("Item")
 
 
-def in_turns(items: Iterable[Item]) -> Iterator[Item]:
+def cooperatively(items: Iterable[Item]) -> Iterator[Item]:
     """The items; between those that take long to work on, the other requests of the process have their turn."""
     began = time.monotonic()
     for item in items:
         yield item
-        if time.monotonic() - began > TURN_SECONDS:
+        if time.monotonic() - began > SLICE_SECONDS:
             time.sleep(0)
             began = time.monotonic()

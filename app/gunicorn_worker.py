@@ -39,7 +39,7 @@ MAX_WAITING = 500  # connections that have sent no request yet, and as many that
 MAX_WORKING = 1000  # connections with one
 BOOT_FAILED = 1  # any status but gunicorn's own for this, at which it would end the whole service
 
-log = logging.getLogger("app.server")
+log = logging.getLogger("app.gunicorn_worker")
 
 
 class Refusal(NamedTuple):

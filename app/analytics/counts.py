@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Label, Subquery, func, literal_column, select
 
 from app.analytics.answers import MAX_GROUPS, Row, clock_of
-from app.analytics.groupings import groups
+from app.analytics.grouping_sets import groups
 from app.errors import TooBroad
 from app.store.query.buckets import Bucket, Stretch, began_minutes, local_bucket, start
 from app.store.query.conditions import where
@@ -37,7 +37,9 @@ _SUMMED: dict[str, ColumnElement[Any]] = {
 }
 
 
-def tally(cursor: Cursor, question: Question, groupings: Sequence[Sequence[str]], zone: tzinfo) -> list[list[Row]]:
+def group_counts(
+    cursor: Cursor, question: Question, groupings: Sequence[Sequence[str]], zone: tzinfo
+) -> list[list[Row]]:
     """For each grouping its groups with their counts, in no order; `known` counts those whose answerer is known. The
     grouping by nothing has sums too.
 

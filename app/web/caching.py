@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class Shared(Generic[_T]):
+class Coalesced(Generic[_T]):
     """One answer for all who ask while it is made, and a pause before the next is made for others."""
 
     def __init__(self, make: Callable[[], _T], pause_seconds: float) -> None:
@@ -37,7 +37,7 @@ class Shared(Generic[_T]):
             return self._made
 
 
-class Kept(Generic[_T]):
+class RefreshedInBackground(Generic[_T]):
     """An answer that may take seconds, for a page that may not: the last one, while the next is made beside."""
 
     def __init__(self, make: Callable[[], _T], longest_seconds: float = 300.0) -> None:
@@ -76,7 +76,7 @@ class Kept(Generic[_T]):
             self._under_way = None
 
 
-def all_of(*kept: Kept[Any]) -> list[Any]:
+def values_of(*kept: RefreshedInBackground[Any]) -> list[Any]:
     """What each has, with one patience for all."""
     for one in kept:
         one.begin()

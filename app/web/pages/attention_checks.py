@@ -12,13 +12,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from flask import current_app
 
 from app.errors import PlumError
-from app.reconciling import Tally
-from app.store import integrations, pages, quarantine
+from app.reconciling import CallCounts
+from app.store import integrations, pagination, quarantine
 from app.store.query.question import Condition, Operator, Question, Records
-from app.web.pages import words
+from app.web.caching import RefreshedInBackground, values_of
+from app.web.pages import formatting
 from app.web.parts import Parts, now
 from app.web.readiness import HUNG_SECONDS
-from app.web.shared import Kept, all_of
 
 DAY = timedelta(days=1)
 USUAL = timedelta(days=14)  # from which it is known how an integration sends
@@ -61,24 +61,24 @@ class Watch:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self.silent = Kept(partial(found, self._silent))
-        self.drift = Kept(partial(found, self._drift))
-        self.missing = Kept(partial(found, self._missing))
-        self.states = Kept(self._states, _STATES_SECONDS)
-        self.copy = Kept(self._copy)
-        self.quarantined = Kept(partial(found, self._quarantined))
+        self.silent = RefreshedInBackground(partial(found, self._silent))
+        self.drift = RefreshedInBackground(partial(found, self._drift))
+        self.missing = RefreshedInBackground(partial(found, self._missing))
+        self.states = RefreshedInBackground(self._states, _STATES_SECONDS)
+        self.copy = RefreshedInBackground(self._copy)
+        self.quarantined = RefreshedInBackground(partial(found, self._quarantined))
 
     def things(self) -> list[str] | None:
         """What the home page says, by what the page of them shows; None while too little is known. What cannot be
         found shows in the state of what it would be found in. Drift is left out: it takes seconds."""
-        parts = all_of(self.states, self.copy, self.quarantined, self.missing, self.silent)
+        parts = values_of(self.states, self.copy, self.quarantined, self.missing, self.silent)
         if any(part is None for part in parts):
             return None
         states, copy, *others = parts
         quarantined, late, silent = (part.value or [] for part in others)
         return [
             *(f"{state.name}: {state.told}" for state in [*states, copy] if not state.is_well),
-            *_told_counts(sum(dict(quarantined).values()), sum(tally.missing for tally in late)),
+            *_told_counts(sum(dict(quarantined).values()), sum(counts.missing for counts in late)),
             *_told_silent(silent),
         ]
 
@@ -105,28 +105,28 @@ class Watch:
             Condition("received_at", Operator.GTE, [now() - DAY]),
         ]
         question = Question(records=Records.DELIVERIES, conditions=conditions, limit=1)
-        return bool(pages.page(self._parts.answers, question, ["id"]).rows)
+        return bool(pagination.page(self._parts.answers, question, ["id"]).rows)
 
     def _received(self, since: datetime, group_by: list[str], *more: Condition) -> list[dict[str, Any]]:
         conditions = [Condition("received_at", Operator.GTE, [since]), *more]
         question = Question(records=Records.OUTCOMES, conditions=conditions)
-        return self._parts.answering.summarise(question, group_by, UTC)
+        return self._parts.router.summarise(question, group_by, UTC)
 
     def _drift(self) -> list[dict[str, Any]]:
-        return self._parts.answering.drift(now() - RECENT, {})
+        return self._parts.router.drift(now() - RECENT, {})
 
-    def _missing(self) -> list[Tally]:
+    def _missing(self) -> list[CallCounts]:
         """By batch, the most missing first."""
-        return sorted(self._parts.missing(_EVERY), key=lambda tally: -tally.missing)
+        return sorted(self._parts.missing(_EVERY), key=lambda counts: -counts.missing)
 
     def _states(self) -> list[State]:
         """Of store, spool and housekeeping."""
         lines = [line.partition(": ") for line in self._parts.readiness().lines]
         first = {name: told for name, _, told in reversed(lines)}  # further ones tell what costs no delivery
         backlog = self._parts.spool.backlog()
-        oldest = words.duration(backlog.oldest_seconds)
-        waiting = words.counted(backlog.deliveries, "delivery waits", "deliveries wait")
-        aside = words.counted(backlog.aside, "file is", "files are")
+        oldest = formatting.duration(backlog.oldest_seconds)
+        waiting = formatting.counted(backlog.deliveries, "delivery waits", "deliveries wait")
+        aside = formatting.counted(backlog.aside, "file is", "files are")
         spool = [first["spool"]] if first["spool"] != "ok" else []
         spool += [f"{waiting} in it, the oldest for {oldest}"] if backlog.deliveries else []
         spool += (
@@ -142,13 +142,13 @@ class Watch:
         age = self._parts.heartbeat()
         if age is None:
             return State("Housekeeping", False, "does not run; start it: plum-outcomes housekeeping")
-        return State("Housekeeping", age <= HUNG_SECONDS, f"last went on {words.duration(age)} ago")
+        return State("Housekeeping", age <= HUNG_SECONDS, f"last went on {formatting.duration(age)} ago")
 
     def _copy(self) -> State:
         """Whether it answers a question."""
         nobody = Condition("id", Operator.NULL, [True])
         question = Question(records=Records.OUTCOMES, conditions=[nobody])
-        asked = found(lambda: self._parts.answering.summarise(question, [], UTC))
+        asked = found(lambda: self._parts.router.summarise(question, [], UTC))
         return State(
             "Analytical copy", asked.failure is None, asked.failure or "answers, and holds what the store does"
         )
@@ -176,12 +176,12 @@ def _told_counts(quarantined: int, late: int) -> Iterator[str]:
         (quarantined, "delivery", "deliveries", "could not be understood"),
         (late, "expected result is", "expected results are", "missing"),
     ]
-    return (f"{words.counted(number, one, many)} {what}" for number, one, many, what in told if number)
+    return (f"{formatting.counted(number, one, many)} {what}" for number, one, many, what in told if number)
 
 
 def _told_silent(silent: list[Silent]) -> Iterator[str]:
     for one in silent:
-        yield f"{one.integration} has sent nothing for {words.duration(one.pause.total_seconds())}"
+        yield f"{one.integration} has sent nothing for {formatting.duration(one.pause.total_seconds())}"
 
 
 def _pauses(integration: str, hours: list[datetime], at: datetime) -> Silent:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from app.plum.client.answers import Reply, Unclear, error_text
 from app.plum.client.failures import (
     Conflict,
     NotPermitted,
@@ -22,6 +21,7 @@ from app.plum.client.failures import (
     UnknownDeployment,
     WrongCredentials,
 )
+from app.plum.client.responses import Reply, Unclear, error_text
 
 REFUSALS: dict[int, tuple[type[Refused], str]] = {
     400: (Refused, "mend what it names; result_url must answer 200 to GET before Plum queues anything"),
