@@ -1,4 +1,4 @@
-"""What gunicorn serves: `gunicorn -c deploy/gunicorn.conf.py wsgi:app`."""
+"""The WSGI entry point: `gunicorn -c deploy/gunicorn.conf.py wsgi:app`."""
 
 from app.factory import create_app
 

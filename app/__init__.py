@@ -1,1 +1,1 @@
-"""Receiver and store for Plum Voice call results. `factory.create_app` shows how the parts fit."""
+"""Receiver and store for Plum Voice call results. `factory.create_app` wires its parts together."""

@@ -1,4 +1,4 @@
-"""Parts put together that need nothing of the web: for the factory, commands and the processes beside the workers."""
+"""Wiring without the web: for the factory, the commands and the processes beside the workers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _now = partial(datetime.now, UTC)
 
 
 def create_housekeeping(settings: Settings) -> Housekeeping:
-    """What runs beside the web workers."""
+    """Return the chores that run beside the web workers."""
     logs.log_what_ends_threads()
     database = Database(settings.database_url, connections=FOR_DRAINING)
     active_keys = ActiveKeys(database)
@@ -55,71 +55,71 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
 
 
 def create_reconciler(settings: Settings) -> Reconciler:
-    """What looks for the results that did not come."""
+    """Return the reconciler, which looks for missing results."""
     database = Database(settings.database_url, connections=1)
     return Reconciler(database, group_reader(settings), saver(database), Accounts(settings), _now)
 
 
 def create_pruner(settings: Settings) -> Pruner:
-    """What forgets as the settings want it."""
+    """Return the pruner, which enforces the retention settings."""
     return Pruner(Database(settings.database_url, connections=1), retained(settings), _now)
 
 
 def missing(
     settings: Settings, database: Database, router: QueryRouter, grace: timedelta = GRACE
 ) -> Callable[[Question], list[CallCounts]]:
-    """Counts expected calls, and those of them whose window and grace are over without a result."""
+    """Return the function that counts expected calls, and the missing ones among them."""
     return lambda question: call_counts(database, question, _now() - grace, router.count_nameless)
 
 
 def create_engine(settings: Settings) -> Engine:
-    """The analytical copy, for the one process that has it. Raises `Locked`."""
-    from app.analytics.engine import Engine  # DuckDB, which only who opens the copy needs
+    """Open the analytical copy. Raises `Locked` if another process has it."""
+    from app.analytics.engine import Engine  # it loads DuckDB, which only the copy's owner needs
 
     database = Database(settings.database_url, connections=FOR_COPYING)
     return Engine(database, settings.analytics_path, settings.analytics_memory, masking.masks())
 
 
 def create_query_router(settings: Settings, store: Database) -> QueryRouter:
-    """For who asks from the command line: the running service's copy, else the file itself."""
+    """Return the router for commands: it uses the running service's copy, or else opens the file itself."""
     copy = Nearest(remote(settings), partial(create_engine, settings))
     return QueryRouter(store, Database(settings.database_url, connections=1), copy)
 
 
 def remote(settings: Settings) -> Remote:
-    """The copy that the service's own process has."""
+    """Return a client of the process that owns the analytical copy."""
     return Remote(socket_of(settings.analytics_path), settings.database_url)
 
 
 def reader(settings: Settings) -> Callable[[Delivery], Reading]:
-    """`interpret` as this installation's settings want it."""
+    """Return `interpret` with this installation's settings."""
     return partial(interpret, region=settings.default_region, max_body_bytes=settings.max_body_bytes)
 
 
 def group_reader(settings: Settings) -> Interpret:
-    """The same for many deliveries at once."""
+    """Return `interpret_all` with this installation's settings."""
     return partial(interpret_all, region=settings.default_region, max_body_bytes=settings.max_body_bytes)
 
 
 def recorder(database: Database, settings: Settings) -> Record:
-    """`record`, the one way into the store for deliveries that wait for nobody: spooled and imported ones."""
+    """Return `record`, which parses and stores deliveries that no client waits for: spooled and imported ones."""
     read, save = group_reader(settings), saver(database)
     return lambda deliveries: save(read(deliveries))
 
 
 def saver(database: Database) -> Callable[[Sequence[Reading]], list[Receipt]]:
-    """`save`, which counts what comes into the store, also where nobody waits for the answer any more."""
+    """Return `save`, which also counts what it stores, even if the caller no longer waits."""
 
-    def save(found: Sequence[Reading]) -> list[Receipt]:
-        receipts = readings.save(database, found)
-        counting.count_readings(found, receipts)
+    def save(group: Sequence[Reading]) -> list[Receipt]:
+        receipts = readings.save(database, group)
+        counting.count_readings(group, receipts)
         return receipts
 
     return save
 
 
 def rehearsal(database: Database, settings: Settings) -> Callable[[], None]:
-    """What raises `StoreUnavailable` while the store takes no delivery: one is stored, and that undone."""
+    """Return a check that stores a delivery and rolls back. It raises `StoreUnavailable` while that fails."""
 
     def rehearse() -> None:
         check_space(database)

@@ -1,4 +1,4 @@
-"""Commands that reveal or change something, in the audit log; each before it does so."""
+"""Audit entries of commands that reveal or change something, written before they do so."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from app.store.database import Database
 
 
 def log_command(database: Database, what: str, asked: Iterable[tuple[str, str]] = ()) -> None:
-    """Raises `StoreUnavailable`; then the command must not go on."""
+    """Write the entry. Raises `StoreUnavailable`; then the command must not continue."""
     now = datetime.now(UTC)
     audit.write(database, AuditEntry(new_id(now), now, f"command line ({_user()})", what, mask_parameters(asked)))
 
 
 def _user() -> str:
-    """Whom the system knows, whatever the environment says."""
+    """Return the system's name of the user, whatever the environment says."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container's user often has no name

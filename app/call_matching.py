@@ -1,6 +1,6 @@
-"""How a queued call and its result find each other, and what the result takes from the call.
+"""Matching of expected calls and outcomes, and the fields that an outcome takes from its expected call.
 
-Pure: whichever of the two comes first, and however often either comes, the outcome is the same.
+Pure. The outcome is the same whichever of the two arrives first, and however often.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from app.model import ExpectedCall, Outcome, Product
 
 
 def references_of(outcome: Outcome) -> set[str]:
-    """What its call may be referred to by; DEV sends back the client's own reference, too."""
+    """Return the references of the outcome's call. DEV also sends back the client's own `message_reference`."""
     own = outcome.message_reference if outcome.product is Product.DEV else None
-    return {one for one in (outcome.reference, own) if one is not None}
+    return {reference for reference in (outcome.reference, own) if reference is not None}
 
 
 def matching(outcome: Outcome, calls: Iterable[ExpectedCall]) -> list[ExpectedCall]:
-    """The calls whose result this is; the one that it takes something from is the first: that of its reference."""
-    mine = [call for call in calls if _is_of(call, outcome)]
-    return sorted(mine, key=lambda call: (call.reference != outcome.reference, call.id))
+    """Return the calls whose result this is. The outcome takes fields from the first, the one with its reference."""
+    matches = [call for call in calls if _is_result_of(call, outcome)]
+    return sorted(matches, key=lambda call: (call.reference != outcome.reference, call.id))
 
 
-def _is_of(call: ExpectedCall, outcome: Outcome) -> bool:
-    """DEV's call ids are unique per outbound server only, so nothing else that both know may differ."""
+def _is_result_of(call: ExpectedCall, outcome: Outcome) -> bool:
+    """DEV's call ids are unique per outbound server only, so the other identifying fields must not differ."""
     if call.integration != outcome.integration:
         return False
     if call.outcome_id == outcome.id or (call.reference is not None and call.reference == outcome.reference):
@@ -37,7 +37,7 @@ def _is_of(call: ExpectedCall, outcome: Outcome) -> bool:
 
 
 def _is_named(call: ExpectedCall, outcome: Outcome, references: Collection[str]) -> bool:
-    """By reference or call id; a call without a reference also by its number in its batch."""
+    """True if the reference or call id matches; for a call without a reference also the number in its batch."""
     if call.reference in references or (call.call_id is not None and call.call_id == outcome.call_id):
         return True
     return (
@@ -52,7 +52,7 @@ def _differ(one: str | None, other: str | None) -> bool:
 
 
 def completed(outcome: Outcome, call: ExpectedCall) -> Outcome:
-    """The outcome with what it lacks and its call has; what a result says itself stands."""
+    """Fill the outcome's empty fields from its expected call; the outcome's own values stay."""
     return outcome._replace(
         call_id=outcome.call_id if outcome.call_id is not None else call.call_id,
         phone_number=outcome.phone_number if outcome.phone_number is not None else call.phone_number,

@@ -1,6 +1,6 @@
-"""The command line: `plum-outcomes`. Every command ends with 0 only on success; errors are one line on stderr.
+"""The command line: `plum-outcomes`. Every command exits with 0 only on success; errors are one line on stderr.
 
-A command is imported when it is called: all that others need takes longer to load than most of them run.
+A command's module is imported when it is called, since loading all of them takes longer than most commands run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LOADED_FROM = {name: f"app.commands.{module}" for module, names in COMMANDS.item
 @click.version_option(package_name="plum-outcomes")
 def main() -> None:
     """Receives Plum Voice call results, keeps them, and answers questions about them."""
-    os.umask(0o077)  # what is kept holds phone numbers
+    os.umask(0o077)  # the files contain phone numbers
     collect_rarely()
 
 

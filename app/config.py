@@ -1,4 +1,4 @@
-"""Settings from the environment, checked once at the start; each field carries its doc."""
+"""Settings from the environment, validated once at the start. Each field has its description."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from app.errors import ConfigError
 from app.model import Network, networks
 
 PREFIX = "PLUM_"
-# Of all bodies that a process is reading or keeps while they wait for their commit.
+# The limit for all bodies together that a process reads, or holds until their commit.
 MAX_HELD_BYTES = 64 * 1048576
-# What Kubernetes makes of the name of each Service in the namespace, `plum-outcomes` or `plum`, for every container.
+# Kubernetes sets such variables in every container for each Service of the namespace: `plum-outcomes` or `plum`.
 _SERVICE_LINK = re.compile(
     rf"{PREFIX}(?:[A-Z0-9_]+_)?"
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)"
@@ -37,10 +37,10 @@ def _text(value: str) -> str:
 def _url(value: str) -> str:
     try:
         parts = urlsplit(value)
-        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # of the port, or of an IPv6 address
-        right = False
-    if not right or "?" in value or "#" in value:
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a wrong port or IPv6 address
+        is_valid = False
+    if not is_valid or "?" in value or "#" in value:
         raise ValueError("an address like https://calls.example.com")
     return value.rstrip("/")
 
@@ -105,12 +105,12 @@ def _secret(doc: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the environment says; a field `database_url` is the variable `PLUM_DATABASE_URL`."""
+    """The settings; the field `database_url` is the variable `PLUM_DATABASE_URL`."""
 
-    database_url: str = _setting("where the store is", _text, "sqlite:///var/outcomes.db")
+    database_url: str = _setting("the store's URL", _text, "sqlite:///var/outcomes.db")
     read_database_url: str | None = _setting("a replica for analysts' questions", _text, None)
-    database_connections: int = _setting("the most that one worker opens", _connections, 8)
-    spool_dir: Path = _setting("where deliveries wait while the store is away", Path, Path("var/spool"))
+    database_connections: int = _setting("the most connections that one worker opens", _connections, 8)
+    spool_dir: Path = _setting("the directory where deliveries wait while the store is away", Path, Path("var/spool"))
     public_url: str | None = _setting("the address that Plum reaches, for result_url", _url, None)
     roles: frozenset[str] = _setting("which faces this process serves", _roles, frozenset(ROLES))
     max_body_bytes: int = _setting("larger bodies are answered 413", _size, 1048576)
@@ -120,7 +120,7 @@ class Settings:
     retain_audit_days: timedelta | None = _setting("how long the audit log is kept; unset: for ever", _days, None)
     default_region: str = _setting("where national phone numbers belong", _region, "US")
     analytics_path: Path = _setting("the file of the analytical copy", Path, Path("var/analytics.duckdb"))
-    analytics_memory: str = _setting("the most that the analytical copy takes", _memory, "1GB")
+    analytics_memory: str = _setting("the most memory that the analytical copy uses", _memory, "1GB")
     dev_url: str | None = _setting("the address of DEV's APIs, before /webservice", _url, None)
     dev_login: str | None = _secret("the login of DEV's APIs")
     dev_pin: str | None = _secret("the PIN of DEV's APIs")
@@ -135,8 +135,8 @@ class Settings:
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings. `NAME_FILE` reads a value from a file. Raises `ConfigError` in one clear line."""
-    known = {PREFIX + one.name.upper(): one for one in fields(Settings)}
+    """Read the settings; `NAME_FILE` names a file that has the value. Raises `ConfigError` with one clear line."""
+    known = {PREFIX + setting.name.upper(): setting for setting in fields(Settings)}
     values: dict[str, Any] = {"log_format": "text"} if sys.stderr.isatty() else {}
     for variable in sorted(name for name in environment if name.startswith(PREFIX)):
         name = variable if variable in known else variable.removesuffix("_FILE")
@@ -155,7 +155,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
             values[known[name].name] = known[name].metadata["read"](text)
         except ValueError as error:
             raise ConfigError(f"{name} should be {error}") from None
-    if "spool_dir" in values:  # two installations on one machine have a copy each
+    if "spool_dir" in values:  # each installation of a machine has its own copy
         values.setdefault("analytics_path", values["spool_dir"].parent / "analytics.duckdb")
     return Settings(**values)
 

@@ -1,4 +1,4 @@
-"""Work in turns: under gevent the other requests of a process wait while one works, callbacks too."""
+"""Cooperative multitasking: under gevent one greenlet's work blocks all other requests of its process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Item = TypeVar("Item")
 
 
 def cooperatively(items: Iterable[Item]) -> Iterator[Item]:
-    """The items; between those that take long to work on, the other requests of the process have their turn."""
-    began = time.monotonic()
+    """Yield the items; let other greenlets run after each 5 ms of work on them."""
+    began_at = time.monotonic()
     for item in items:
         yield item
-        if time.monotonic() - began > SLICE_SECONDS:
+        if time.monotonic() - began_at > SLICE_SECONDS:
             time.sleep(0)
-            began = time.monotonic()
+            began_at = time.monotonic()

@@ -1,7 +1,7 @@
-"""What is counted of deliveries and of what they say, and the words that labels hold.
+"""Counting of deliveries and their readings in metrics, and the values of labels.
 
-The words are ours, never a sender's: what is none of them counts as `other`. Each series that can be known beforehand
-begins at 0, so that its first increase is seen as one.
+The values are ours, never a sender's: any other counts as `other`. Each series that is known beforehand begins at 0,
+so that Prometheus sees its first increase.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from app.model import (
 from app.normalise import BY_CALLEE_TYPE, BY_STATUS
 from app.products import KNOWN_FIELDS, call_details, dev
 
-AUTO = "auto"  # the product of an integration that declares none
-NONE = "none"  # the callee type of a product that has none
+AUTO = "auto"  # the product label of an integration that declares none
+NONE = "none"  # the callee type label of a product that has no callee types
 OTHER = "other"
 
 QUARANTINE_REASONS = (
@@ -84,7 +84,7 @@ _NUMBERS = re.compile(r"\[\d+\]")
 
 
 def begin() -> None:
-    """All that is known before the first integration."""
+    """Create the series that do not depend on integrations."""
     for metric, words in (
         (metrics.QUARANTINED, QUARANTINE_REASONS),
         (metrics.REFUSED, REFUSAL_REASONS),
@@ -107,14 +107,14 @@ def begin() -> None:
 
 
 def expect_of(integrations: Iterable[Integration]) -> None:
-    """All that is known of these before their first delivery."""
+    """Create the series of these integrations before their first delivery."""
     for one in integrations:
         for verdict in Verdict:
             metrics.DELIVERIES.labels(one.name, one.product or AUTO, verdict)
 
 
 def count_deliveries(durable: Iterable[tuple[Delivery, Verdict]]) -> None:
-    """Each once, as what it was when it became durable."""
+    """Count each delivery once, with the verdict that it had when it became durable."""
     counts = Counter((one.integration, one.product or AUTO, verdict) for one, verdict in durable)
     for labels, number in counts.items():
         metrics.DELIVERIES.labels(*labels).inc(number)
@@ -123,7 +123,7 @@ def count_deliveries(durable: Iterable[tuple[Delivery, Verdict]]) -> None:
 
 
 def count_readings(readings: Sequence[Reading], receipts: Sequence[Receipt]) -> None:
-    """What was understood of deliveries that have come into the store just now, each once."""
+    """Count the readings of deliveries that are new in the store."""
     new = {
         receipt.delivery_id: (reading, receipt)
         for reading, receipt in zip(readings, receipts, strict=True)

@@ -1,4 +1,4 @@
-"""A check of the whole installation, each part with what to do about it."""
+"""Checks of the whole installation. Each says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.public_urls import result_url, start_url
 from app.store import integrations, schema_version, tokens
 from app.store.database import Database, writable
 
-LITTLE_BYTES = 1 << 30
+LOW_SPACE_BYTES = 1 << 30
 MAX_URL_LENGTH = 255
 KEY_LENGTH = 22
 
@@ -29,7 +29,7 @@ class Check:
 
 
 def examine(environment: Mapping[str, str]) -> list[Check]:
-    """Every part's state; those behind a broken part are not asked."""
+    """Check every part; skip those that depend on a broken part."""
     try:
         settings = from_environment(environment)
         database = Database(settings.database_url)
@@ -47,11 +47,11 @@ def _checks(settings: Settings, database: Database) -> Iterator[Check]:
     yield _addresses(settings)
     yield _spool(settings.spool_dir)
     yield _analytics(settings)
-    store = _asked("store", lambda: _store(database))
+    store = _checked("store", lambda: _store(database))
     yield store
     if not store.ok:
         return
-    schema = _asked("schema", lambda: _schema(database))
+    schema = _checked("schema", lambda: _schema(database))
     yield schema
     if schema.ok:
         yield _integrations(database)
@@ -68,11 +68,11 @@ def _analytics(settings: Settings) -> Check:
 
 
 def _nearest(directory: Path) -> Path:
-    return next(one for one in (directory, *directory.absolute().parents) if one.exists())
+    return next(path for path in (directory, *directory.absolute().parents) if path.exists())
 
 
 def _addresses(settings: Settings) -> Check:
-    """Plum's DEV takes no longer ones; a reference needs its room in them."""
+    """Plum's DEV limits URLs to 255 characters, in which a reference needs room."""
     if len(result_url(settings, "")) + KEY_LENGTH > MAX_URL_LENGTH:
         return Check("addresses", False, f"Plum takes {MAX_URL_LENGTH} characters of a URL; shorten PLUM_PUBLIC_URL")
     return Check(
@@ -82,9 +82,9 @@ def _addresses(settings: Settings) -> Check:
     )
 
 
-def _asked(part: str, ask: Callable[[], str]) -> Check:
+def _checked(part: str, check: Callable[[], str]) -> Check:
     try:
-        return Check(part, True, ask())
+        return Check(part, True, check())
     except PlumError as error:
         return Check(part, False, error.detail)
 
@@ -100,7 +100,7 @@ def _spool(directory: Path) -> Check:
         return Check(
             "spool", False, f"{directory} cannot be written: {error.strerror}; mend it or set PLUM_SPOOL_DIR"
         )
-    if free < LITTLE_BYTES:
+    if free < LOW_SPACE_BYTES:
         return Check("spool", False, f"only {free >> 20} MiB are free at {directory}; make room")
     return Check("spool", True, f"{directory} can be written, {free >> 30} GiB free")
 

@@ -1,4 +1,4 @@
-"""Erases one phone number everywhere it stands, and says in a receipt what went and what could not."""
+"""Erases one phone number everywhere, and returns a receipt of what was removed and what was not."""
 
 from __future__ import annotations
 
@@ -26,30 +26,33 @@ from app.store.database import Database, truncate_wal
 from app.store.query.question import Records
 from app.values import BadValue, phone, phone_parts, region_code
 
-MAX_WRAPS = 3  # of percent-encoding, as deep as bodies are read
-MAX_INFLATED = 16  # times the largest body, likewise
+MAX_WRAPS = 3  # nested percent-encodings, as many as the parser of bodies undoes
+MAX_INFLATED = 16  # times the largest body, as for the parser
 LOG_SECONDS = 5.0
 
 _GZIP_OR_ZLIB = 47  # https://docs.python.org/3/library/zlib.html#zlib.decompress
-_SEPARATORS = r"[\s().\-/\u2010-\u2015\u2212\u00b7_]{0,5}"  # that people write within a number
+_SEPARATORS = r"[\s().\-/\u2010-\u2015\u2212\u00b7_]{0,5}"  # as people write them within numbers
 _LETTER = re.compile(r"[^\W\x00-\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was removed, what is held, and in words what still holds the number, or may."""
+    """What was removed and held; `left` says what may still contain the number."""
 
     outcomes: int
     deliveries: int
     expected_calls: int
-    refused: int  # posts that were refused, and kept for a while
+    refused: int  # refused posts
     held: int
     left: list[str]
 
 
 def erase(settings: Settings, database: Database, number: str, *, dry_run: bool = False) -> Receipt:
-    """What was interrupted is mended by erasing again. A dry run says what would go, of deliveries only those without
-    an outcome. Raises `NotFound` for what is no number, and `StoreUnavailable`."""
+    """Erase the number. If this is interrupted, erase again.
+
+    A dry run returns what would be removed; of deliveries it counts only those without an outcome. Raises `NotFound`
+    if the number is not valid, and `StoreUnavailable`.
+    """
     e164 = _e164(number, settings.default_region)
     has_number = finder(e164, settings.default_region)
     found = erasure.find(database, has_number, _texts_of(settings))
@@ -83,24 +86,26 @@ def _e164(number: str, region: str) -> str:
 
 
 def finder(e164: str, region: str) -> Callable[[str], bool]:
-    """Whether the number stands in a text, in whatever form: with its country code, or where it is of the region as
-    dialled there; apart from other digits, its own with what people write between them.
+    """Return the predicate that finds the number in a text in every usual form.
+
+    These are: with its country code, or, for a number of the region, as dialled there; with separators between the
+    digits, and without another digit next to it.
     """
     code, national = phone_parts(e164)
     digits = _SEPARATORS.join(national)
     international = rf"(?:(?:\+|00|011){_SEPARATORS})?{_SEPARATORS.join(code)}{_SEPARATORS}(?:0{_SEPARATORS})?"
     is_of_region = code == region_code(region)
     before = rf"(?:{international}|0?{_SEPARATORS})" if is_of_region else international
-    written = re.compile(rf"(?<![0-9]){before}{digits}(?![0-9])")
+    pattern = re.compile(rf"(?<![0-9]){before}{digits}(?![0-9])")
 
     def has_number(text: str) -> bool:
-        return written.search(_LETTER.sub(_in_ascii, text)) is not None
+        return pattern.search(_LETTER.sub(_in_ascii, text)) is not None
 
     return has_number
 
 
 def _in_ascii(character: re.Match[str]) -> str:
-    """A digit of another script as one of ours."""
+    """Return the ASCII digit for a digit of another script."""
     return str(unicodedata.decimal(character[0], character[0]))
 
 
@@ -123,9 +128,9 @@ def _is_in_refused(has_number: Callable[[str], bool], entry: dict[str, Any]) -> 
 
 
 def _bodies(delivery: Delivery, most: int) -> Iterator[bytes]:
-    """As sent, and as far as it inflates, whatever its header says."""
+    """Yield the body as sent, and inflated as far as that works, whatever its header says."""
     yield delivery.body
-    with suppress(NotInflated, Unreadable):  # one that is too large inflates in part below
+    with suppress(NotInflated, Unreadable):  # a body that is too large is inflated in part below
         if codings := codings_of(delivery.headers):
             yield inflated(delivery.body, codings, most)
     with suppress(zlib.error):
@@ -133,7 +138,7 @@ def _bodies(delivery: Delivery, most: int) -> Iterator[bytes]:
 
 
 def _decoded(body: bytes) -> str:
-    """UTF-16 and UTF-32 write digits with NULs between."""
+    """Decode without NULs, which UTF-16 and UTF-32 have between digits."""
     plain = body.replace(b"\0", b"")
     try:
         return plain.decode()
@@ -142,7 +147,7 @@ def _decoded(body: bytes) -> str:
 
 
 def _unescaped(text: str) -> Iterator[str]:
-    """The text, and what it is by percent-decoding."""
+    """Yield the text and its percent-decoded forms."""
     for _ in range(MAX_WRAPS + 1):
         yield text
         decoded = unquote(text)
@@ -152,13 +157,13 @@ def _unescaped(text: str) -> Iterator[str]:
 
 
 def _forget_copy(path: Path) -> None:
-    """It is made again from the store: blocks of its file may hold what was deleted for long."""
+    """Delete the analytical copy, which is rebuilt from the store: its file may keep blocks of deleted rows."""
     for file in (path, path.with_name(f"{path.name}.wal")):
         file.unlink(missing_ok=True)
 
 
 def _left_in_log(database: Database) -> list[str]:
-    """SQLite's log of changes holds what was deleted until it is emptied, which waits for whoever reads."""
+    """Empty SQLite's WAL, which contains deleted rows; return a remark if a reader prevents that."""
     ends = time.monotonic() + LOG_SECONDS
     while not truncate_wal(database, above=0):
         if time.monotonic() > ends:

@@ -1,8 +1,7 @@
-"""An export, from a question to the last byte of its file.
+"""Exports, from the query to the last byte of the file.
 
-Files of outcomes come from the analytical copy. XLSX and deliveries are made here: by `plum-outcomes export`, or for
-the web worker in a process of their own (`python -m app.exporting`) at the lowest priority, so that they take nothing
-from the callbacks that come meanwhile.
+The analytical copy writes files of outcomes. XLSX and deliveries are written here: by `plum-outcomes export`, or for
+a web worker in a process of their own (`python -m app.exporting`), whose low priority protects callbacks.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ from app.store.database import Database, questions_database
 from app.store.records import each
 from app.web.exports import BODY, RECORDS, REDIAL, Wanted, columns, wanted
 
-PATIENCE_SECONDS = 86_400.0  # for the store to sort a question's deliveries, however many
-LOOK_SECONDS = 0.5
+SORT_SECONDS = 86_400.0  # time limit for the store to sort deliveries, however many
+PARENT_CHECK_SECONDS = 0.5
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to export: `records` outcomes, deliveries or redial, `parameters` as in the list's query string."""
+    """A requested export: `records` is outcomes, deliveries or redial; `parameters` are those of a list's query."""
 
     records: str
     format: str
@@ -49,7 +48,7 @@ class Order:
 
 
 def export(settings: Settings, database: Database, router: QueryRouter, order: Order) -> Iterator[bytes]:
-    """The file, piece by piece. Raises `Invalid`, `Forbidden`, `StoreUnavailable`; then it is not whole."""
+    """Return the file, block by block. Raises `Invalid`, `Forbidden`, `StoreUnavailable`; then it is incomplete."""
     found = wanted(order.records, MultiDict(order.parameters), reveal=order.reveal)
     if order.records == REDIAL:
         return router.file(File(REDIAL, found.question))
@@ -79,7 +78,7 @@ def _deliveries(
     if order.format == "xlsx":
         return xlsx.blocks(rows, shown)
     if order.format == "parquet":
-        from app.analytics import parquet  # DuckDB, which the other formats of a file do not need
+        from app.analytics import parquet  # it loads DuckDB, which the other formats do not need
 
         return parquet.blocks(csv.lines(rows, shown, raw=True), shown, 16 * settings.max_body_bytes)
     return _with_header(csv.lines(rows, shown, found.raw), shown)
@@ -91,11 +90,11 @@ def _with_header(lines: Iterable[bytes], shown: Sequence[Column]) -> Iterator[by
 
 
 def _records(database: Database, order: Order, found: Wanted, shown: Sequence[Column]) -> Iterator[Row]:
-    """Deliveries as the query API shows them, with the columns wanted in their order."""
+    """Yield deliveries as the query API shows them, with the requested columns in their order."""
     names = [column.name for column in shown]
     schema = RECORDS[order.records](reveal=order.reveal, only=[name for name in names if name != BODY])
-    asked = [*schema.fields, *(["body"] if BODY in names else [])]
-    for row in each(database, found.question, asked, PATIENCE_SECONDS):
+    selected = [*schema.fields, *(["body"] if BODY in names else [])]
+    for row in each(database, found.question, selected, SORT_SECONDS):
         record = schema.record(row)
         if BODY in names:
             record[BODY] = b64encode(row["body"]).decode()
@@ -113,7 +112,7 @@ def _text(value: Any) -> str | None:
 
 
 def main() -> None:
-    """For the web worker whose process id is the argument: the order comes as JSON, the file leaves by stdout."""
+    """Read an order as JSON from stdin and write its file to stdout. The argument is the web worker's process id."""
     parent = int(sys.argv[1])
     os.nice(19)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -135,14 +134,14 @@ def main() -> None:
 
 
 def _complain(public: str, detail: str) -> NoReturn:
-    """The last line is for whoever asked, those before it for the log."""
+    """Exit with a message: its last line is for the client, the lines before it for the log."""
     sys.exit(f"{detail}\n{public}")
 
 
 def _end_with(parent: int) -> None:
-    """A worker that is killed can tell nobody to end."""
+    """End when the worker does: a killed worker cannot end its exports."""
     while os.getppid() == parent:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(PARENT_CHECK_SECONDS)
     os._exit(1)
 
 

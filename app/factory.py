@@ -1,4 +1,4 @@
-"""The wiring, which one reads first: each part is made here, and no other module knows them all.
+"""The wiring; read it first. Each part of the web application is created here, and only this module knows them all.
 
 callback → web.result → intake.Writer → interpret → store.readings.save → "completed"
                               └ store away → intake.Spool → "completed" … housekeeping → record
@@ -49,27 +49,27 @@ from app.web.parts import Parts, now
 from app.web.readiness import Readiness
 from app.web.result import PlumFace
 
-# Of a worker's connections: what writes deliveries, and who asks whether it can; what writes all else, and live
-# streams; look-ups of keys and tokens.
-FOR_DELIVERIES, BESIDE, FOR_AUTHENTICATION = 2, 2, 1
-FOR_ALL_ELSE = FOR_DELIVERIES + BESIDE + FOR_AUTHENTICATION  # than questions
-HEALTH_SECONDS = 0.1  # between two looks at how all is, however many ask
-FOR_THE_COPY = 4  # questions of a worker at a time
+# A worker's connections: for deliveries and their health check; for all other writes and live streams; for look-ups
+# of keys and tokens. All others are for queries.
+FOR_DELIVERIES, FOR_OTHER_WRITES, FOR_AUTHENTICATION = 2, 2, 1
+RESERVED = FOR_DELIVERIES + FOR_OTHER_WRITES + FOR_AUTHENTICATION
+HEALTH_SECONDS = 0.1  # between two health checks, however many clients ask
+FOR_THE_COPY = 4  # concurrent queries of a worker to the analytical copy
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The WSGI application. Raises `ConfigError` for settings that it cannot work with."""
+    """Return the WSGI application. Raises `ConfigError`."""
     settings = settings or from_environment()
     logs.log_what_ends_threads()
     counting.begin()
     metrics.BUILD_INFO.labels(version("plum-outcomes"), VERSION).set(1)
     url = settings.database_url
     database = _watched("deliveries", Database(url, connections=FOR_DELIVERIES))
-    # Analysts have connections of their own, so that no question keeps a delivery waiting.
-    questions = settings.database_connections - FOR_ALL_ELSE
-    answers = _watched("questions", questions_database(settings, questions))
-    # Never a replica, which takes no writes, nor knows who writes.
-    beside = _watched("beside", Database(url, connections=BESIDE))
+    # Queries have connections of their own, so that none keeps a delivery waiting.
+    queries = settings.database_connections - RESERVED
+    answers = _watched("questions", questions_database(settings, queries))
+    # Never a replica, which takes no writes and does not know running transactions.
+    beside = _watched("beside", Database(url, connections=FOR_OTHER_WRITES))
     spool = Spool(settings.spool_dir)
     rehearse = assembly.rehearsal(database, settings)
     breaker = Breaker(probe=rehearse, forget=database.close)
@@ -99,7 +99,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             readiness=Coalesced(readiness.look, HEALTH_SECONDS),
             heartbeat=heartbeat,
             known_keys=known_keys.read,
-            question_limit=ConcurrencyLimit(questions),
+            question_limit=ConcurrencyLimit(queries),
             feed=Feed(beside),
             missing=assembly.missing(settings, beside, router),
             read=assembly.reader(settings),
@@ -111,7 +111,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _watched(pool: str, database: Database) -> Database:
-    """Its connections are counted."""
+    """Count the database's connections in metrics."""
     in_use = metrics.CONNECTIONS.labels(pool)
     in_use.set(0)
     metrics.MOST_CONNECTIONS.labels(pool).set(database.connections)
@@ -120,7 +120,7 @@ def _watched(pool: str, database: Database) -> Database:
 
 
 def _look_at_secrets(database: Database) -> Callable[[], Secrets]:
-    """By connections of its own: neither a flood of wrong keys nor a long question keeps a delivery waiting."""
+    """Return the look-up of keys and tokens. Its own connections keep floods of wrong keys away from deliveries."""
     active_keys = ActiveKeys(database)
 
     def look() -> Secrets:
@@ -130,7 +130,7 @@ def _look_at_secrets(database: Database) -> Callable[[], Secrets]:
         try:
             return within(HANG_SECONDS, look)
         except StoreUnavailable:
-            database.close()  # a connection may hang for ever
+            database.close()  # a connection may hang forever
             raise
 
     return look_in_time

@@ -1,4 +1,4 @@
-"""How often Python looks for garbage in cycles, of which a process of ours makes little beside what it loads."""
+"""Tuning of Python's cyclic garbage collector: our processes load many objects and make few cycles."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ THRESHOLDS = (100_000, 20, 50)
 
 
 def collect_rarely() -> None:
-    """Look for garbage rarely, and not when the process ends: that took a third of a short command's time.
+    """Run the collector rarely, and not at the exit, where it took a third of a short command's time.
 
-    Cycles that are left at the end are not finalised, so what has to be closed is closed by name.
+    Cycles that are left at the exit are not finalised, so resources have to be closed explicitly.
     """
     gc.set_threshold(*THRESHOLDS)
     atexit.register(gc.freeze)

@@ -1,7 +1,7 @@
-"""What only the server sees: connections that send nothing, heads that never end, requests that are no HTTP.
+"""The gunicorn worker class: gunicorn's gevent worker with limits for idle connections, slow heads and bad requests.
 
-`deploy/gunicorn.conf.py` names this worker class. It is gunicorn's own for gevent with another care for connections:
-https://gunicorn.org/design/#async-workers. It speaks HTTP/1; TLS and HTTP/2 are the proxy's.
+`deploy/gunicorn.conf.py` names it. It speaks HTTP/1; TLS and HTTP/2 are the proxy's.
+https://gunicorn.org/design/#async-workers
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from gunicorn.http.parser import Parser
 from gunicorn.util import close, close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
-# A result's head has less than 8 kB; a question may have that much in its URL.
+# The head of a result is below 8 kB; the URL of a query may have as much.
 MAX_HEAD_BYTES = 32 * 1024
-HEAD_SECONDS = 10.0  # for a head, from the connection or its first byte on
-STALLED_SECONDS = 60.0  # without a byte read of an answer, or sent of a body
-PIECE_BYTES = 64 * 1024  # of an answer, given to the system at a time
-DRAIN_BYTES = 2 * 1024 * 1024  # of a body that nobody wanted, so that its sender sees the answer
-MAX_WAITING = 500  # connections that have sent no request yet, and as many that have had their answer
-MAX_WORKING = 1000  # connections with one
-BOOT_FAILED = 1  # any status but gunicorn's own for this, at which it would end the whole service
+HEAD_SECONDS = 10.0  # the limit for the first byte of a head, and from there to its end
+STALLED_SECONDS = 60.0  # the longest pause of a client that reads a response or sends a body
+PIECE_BYTES = 64 * 1024  # of a response, sent at a time
+DRAIN_BYTES = 2 * 1024 * 1024  # of an unread body, read so that its sender sees the response
+MAX_WAITING = 500  # connections before their first request, and as many between two requests
+MAX_WORKING = 1000  # connections with a request under way
+BOOT_FAILED = 1  # not gunicorn's own status for this, which would end the whole service
 
 log = logging.getLogger("app.gunicorn_worker")
 
 
 class Refusal(NamedTuple):
-    """What a client hears of a request that is none; `reason` is the metric's label."""
+    """The response to an invalid request; `reason` is the metric's label."""
 
     status: str
     reason: str
 
 
-# The first that fits counts.
+# The first match counts.
 REFUSALS: tuple[tuple[type[Exception], Refusal], ...] = (
     (LimitRequestLine, Refusal("414 URI Too Long", "long_url")),
     (LimitRequestHeaders, Refusal("431 Request Header Fields Too Large", "large_head")),
@@ -61,9 +61,9 @@ REFUSALS: tuple[tuple[type[Exception], Refusal], ...] = (
 UNEXPECTED = Refusal("500 Internal Server Error", "unexpected")
 OVERLOAD = Refusal("503 Service Unavailable", "overload")
 LENGTH_REQUIRED = Refusal("411 Length Required", "no_length")
-# For which a post without a length is looked at for bytes that follow it nevertheless: longer where nothing else can.
+# How long a POST without a length is checked for a body; longer if no other request can follow.
 UNANNOUNCED_SECONDS, LAST_UNANNOUNCED_SECONDS = 0.2, 3.0
-# What `web/errors.py` gives every answer of the application; a test holds the two together.
+# The headers that `web/errors.py` adds to every response; a test compares them.
 GUARDING = (
     "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
     "Referrer-Policy: no-referrer\r\nX-Frame-Options: DENY\r\n"
@@ -73,7 +73,7 @@ _REQUEST_LINE = re.compile(rb"\s*[A-Z]{3,7} [^ \r\n]+ HTTP/1")
 
 
 class Connection(socket.socket):
-    """A client's socket that knows whether a request is under way, and is patient accordingly."""
+    """A client's socket, with time limits that depend on whether a request is under way."""
 
     def __init__(self, accepted: socket.socket, address: str) -> None:
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
@@ -84,21 +84,21 @@ class Connection(socket.socket):
 
     @property
     def has_begun(self) -> bool:
-        """Whether some of a head has come."""
+        """True if a part of the head has arrived."""
         return self._head_bytes > 0
 
     def expect_head(self, seconds: float) -> None:
-        """Wait so long for the first byte of the next request."""
+        """Set the time limit for the first byte of the next request."""
         self._head_bytes = 0
         self._deadline = time.monotonic() + seconds
 
     def has_head(self) -> None:
-        """A request is under way."""
+        """Note that a request is under way."""
         self._deadline = None
         self.settimeout(STALLED_SECONDS)
 
     def recv(self, *args: Any) -> bytes:
-        """Raises `LimitRequestHeaders` and `TimeoutError` for a head that is too large or takes too long."""
+        """Raises `LimitRequestHeaders` for a head that is too large, and `TimeoutError` for a slow one."""
         if self._deadline is None:
             return super().recv(*args)
         remaining = self._deadline - time.monotonic()
@@ -114,7 +114,7 @@ class Connection(socket.socket):
         return received
 
     def receive_at_once(self, seconds: float) -> bytes:
-        """What comes within this time; nothing where nothing does."""
+        """Return the bytes that arrive within this time."""
         self.settimeout(seconds)
         try:
             return super().recv(MAX_HEAD_BYTES)
@@ -124,26 +124,26 @@ class Connection(socket.socket):
             self.settimeout(STALLED_SECONDS)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """The time limit is for each piece that the system takes; the library's own is for all that is sent."""
+        """Send with the time limit for each piece; the library's own would limit the whole response."""
         view = memoryview(data)
         while view:
             view = view[self.send(view[:PIECE_BYTES], flags) :]
 
     def reset_by_closing(self) -> None:
-        """Who does not read would let what it was sent lie in the system's memory."""
+        """Let `close` discard unsent data, which a client that does not read would leave in the kernel's buffers."""
         self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def read_no_more(self) -> None:
-        """What has come already is still read; then the connection looks closed by the client."""
+        """Stop receiving: after the bytes that have arrived the connection looks closed by the client."""
         with suppress(OSError):
             self.shutdown(socket.SHUT_RD)
 
 
 class Waiting:
-    """Connections of one kind without a request under way.
+    """A bounded set of connections without a request under way.
 
-    Beyond the limit the one that has waited longest has to go, of the address that has the most of them: so nobody
-    keeps others out.
+    Beyond the limit, the oldest connection of the address with the most connections is closed, so that no address can
+    keep others out.
     """
 
     def __init__(self, limit: int) -> None:
@@ -155,10 +155,10 @@ class Waiting:
         self._by_address.setdefault(connection.address, {})[connection] = None
         self._count += 1
         if self._count > self._limit:
-            most: dict[Connection, None] = max(self._by_address.values(), key=len)
-            longest = next(iter(most))
-            self.remove(longest)
-            longest.read_no_more()
+            largest: dict[Connection, None] = max(self._by_address.values(), key=len)
+            oldest = next(iter(largest))
+            self.remove(oldest)
+            oldest.read_no_more()
 
     def remove(self, connection: Connection) -> None:
         of_address = self._by_address.get(connection.address, {})
@@ -170,7 +170,7 @@ class Waiting:
             del self._by_address[connection.address]
 
     def end_idle(self) -> None:
-        """Those that have sent nothing yet."""
+        """Close the connections that have sent nothing yet."""
         for of_address in self._by_address.values():
             for connection in of_address:
                 if not connection.has_begun:
@@ -178,13 +178,13 @@ class Waiting:
 
 
 class Chunks:
-    """A chunked body of which a read gives what has come.
+    """A reader of a chunked body that returns each chunk as it arrives.
 
-    gunicorn's own reader gathers as much as is asked for, and loses it where the sender breaks off.
+    gunicorn's own reader collects as many bytes as are requested, and loses them if the sender disconnects.
     """
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        self.failed = False  # gunicorn looks here whether another request can follow
+        self.failed = False  # gunicorn reads it to know whether another request can follow
         self._chunks = chunks
         self._rest = b""
 
@@ -195,22 +195,22 @@ class Chunks:
             except Exception:
                 self.failed = True
                 raise
-        given, self._rest = self._rest[:size], self._rest[size:]
-        return given
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
-    """gunicorn's worker for gevent, which bounds what strangers hold and logs nothing that they sent."""
+    """gunicorn's gevent worker; it bounds what clients hold and logs nothing that they sent."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._new = Waiting(MAX_WAITING)
         self._kept = Waiting(MAX_WAITING)
-        self._unwanted = Waiting(MAX_WAITING)  # that still send what nobody has read
+        self._unwanted = Waiting(MAX_WAITING)  # connections that still send an unread body
         self._working = 0
 
     def init_process(self) -> None:
-        """What stands in a worker's way at its start may pass, so the master is to try again and not to end."""
+        """Start; after a failure exit with a status at which the master tries again instead of ending the service."""
         try:
             super().init_process()
         except Exception:
@@ -221,14 +221,14 @@ class Worker(GeventWorker):  # type: ignore[misc]
             sys.exit(BOOT_FAILED)
 
     def notify(self) -> None:
-        """Called every second: those who wait must not hold up a worker that is to end."""
+        """Called every second: idle connections must not delay a worker that is stopping."""
         super().notify()
         if not self.alive:
             self._new.end_idle()
             self._kept.end_idle()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """One connection, until it ends."""
+        """Serve one connection until it ends."""
         connection = Connection(client, addr[0] if addr else "")
         ours = listener.getsockname()
         try:
@@ -243,14 +243,14 @@ class Worker(GeventWorker):  # type: ignore[misc]
         except (TimeoutError, ConnectionResetError):
             connection.reset_by_closing()
         except (StopIteration, OSError):
-            pass  # the client has gone, or has to go
+            pass  # the client has disconnected, or is disconnected
         except Exception as error:
             log.exception("unexpected failure of a connection", exc_info=error)
         finally:
             close(connection)
 
     def _next(self, parser: Parser, connection: Connection, waiting: Waiting) -> Any:
-        """The next request; None where there is none, or none that can be served."""
+        """Return the next request; None if there is none, or if it is invalid."""
         waiting.add(connection)
         try:
             return next(parser)
@@ -262,9 +262,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
             waiting.remove(connection)
 
     def _finish_body(self, parser: Parser, connection: Connection) -> bool:
-        """Whether all of the body has come, also what the application has not read; so that its answer is seen."""
+        """Read the rest of the body, so that the client sees the response; return True if it is complete."""
         if getattr(getattr(parser.mesg.body, "reader", None), "length", None) == 0:
-            return True  # as of nearly every request
+            return True  # the usual case
         self._unwanted.add(connection)
         try:
             whole: bool = parser.finish_body(time.monotonic() + HEAD_SECONDS, DRAIN_BYTES)
@@ -294,7 +294,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._working -= 1
 
     def _refuse(self, connection: Connection, refusal: Refusal, header: str = "") -> None:
-        """The answer quotes nothing, nor does the log: a request line holds a key, a header may hold a token."""
+        """Refuse a request. Response and log quote nothing of it: it may contain a key or a token."""
         self.wsgi.extensions["plum"].count_refused(refusal.reason)
         log.warning("a request was refused before it was read whole: %s", refusal.reason)
         connection.has_head()
@@ -306,7 +306,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
 
 def _has_unannounced_body(request: Any, parser: Parser, connection: Connection) -> bool:
-    """Whether a post without a length has a body nevertheless; by HTTP it has none, and a probe has none either.
+    """True if bytes follow a POST without a length. By HTTP it has no body, like a probe.
 
     https://www.rfc-editor.org/rfc/rfc9112#section-6.3
     """
@@ -314,11 +314,11 @@ def _has_unannounced_body(request: Any, parser: Parser, connection: Connection) 
         return False
     is_last = request.should_close()
     seconds = LAST_UNANNOUNCED_SECONDS if is_last else UNANNOUNCED_SECONDS
-    came = parser.unreader.take_buffered() or connection.receive_at_once(seconds)
-    parser.unreader.unread(came)
-    return bool(came.strip()) and (is_last or not _REQUEST_LINE.match(came))
+    following = parser.unreader.take_buffered() or connection.receive_at_once(seconds)
+    parser.unreader.unread(following)
+    return bool(following.strip()) and (is_last or not _REQUEST_LINE.match(following))
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """What the client hears, and the metric counts, of this failure."""
+    """Return the response to this failure."""
     return next((refusal for kind, refusal in REFUSALS if isinstance(error, kind)), UNEXPECTED)

@@ -1,6 +1,6 @@
-"""What runs beside the web workers: it drains the spool, and keeps known keys up to date.
+"""Housekeeping beside the web workers: it drains the spool and keeps the known keys up to date.
 
-One at a time for each spool directory; a second one waits until the first is gone.
+Each spool directory has one housekeeping process at a time; a second one waits until the first has ended.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from app.intake.spool import Piece, Spool
 from app.intake.writer import PORTION_BYTES, Interpret, Save
 from app.model import Delivery, KnownKey, Reading
 
-LOCK = "housekeeping.lock"  # each round of the main loop touches it
+LOCK = "housekeeping.lock"  # its modification time is the heartbeat
 PAUSE_SECONDS = 0.5
-PATIENCE_SECONDS = 12.0  # with a store that hangs
+STORE_SECONDS = 12.0  # the time limit of a call to a store that hangs
 MAX_DRAINED_AT_ONCE = 200
-QUIET_SECONDS = 60.0  # between two lines about a spool directory that cannot be used
+QUIET_SECONDS = 60.0  # between two log lines about an unusable spool directory
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 
 
 class Housekeeping:
-    """The chores, and the loop that does them until `stop` is set."""
+    """The chores, and the loop that runs them."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class Housekeeping:
         truncate_wal: Callable[[], object],
         renew_journal: Callable[[], bool],
     ) -> None:
-        """`rehearse` raises `StoreUnavailable` while the store takes no delivery at all; `forget` gives up
-        connections, some of which may hang for ever.
+        """`rehearse` raises `StoreUnavailable` while the store takes no delivery at all; `forget` discards
+        connections, some of which may hang forever.
         """
         self._spool = spool
         self._waiting: Iterator[Piece] = iter(())
@@ -63,82 +63,85 @@ class Housekeeping:
         self._forget = forget
         self._truncate_wal = truncate_wal
         self._renew_journal = renew_journal
-        self._knows_journal = False
+        self._has_checked_journal = False
         self._quiet_until = 0.0
         self._beat: Callable[[], object] = lambda: None
 
     def run(self, stop: threading.Event) -> None:
+        """Run until `stop` is set."""
         while not stop.is_set():
             try:
-                self._keep_house(stop)
+                self._run_with_lock(stop)
             except OSError as error:
                 self._complain(error)
                 stop.wait(PAUSE_SECONDS)
 
-    def _keep_house(self, stop: threading.Event) -> None:
-        """Raises `OSError` where the spool's directory cannot be used."""
-        with _alone(self._spool.directory, stop) as beat:
+    def _run_with_lock(self, stop: threading.Event) -> None:
+        """Raises `OSError` if the spool's directory is unusable."""
+        with _locked(self._spool.directory, stop) as beat:
             if beat is None:
                 return
             self._beat = beat
             self._spool.retry()
             while not stop.is_set() and beat():
-                if not self._tidy():
+                if not self._run_chores():
                     stop.wait(PAUSE_SECONDS)
 
-    def _tidy(self) -> int:
-        """How many deliveries were drained."""
+    def _run_chores(self) -> int:
+        """Return how many deliveries were drained."""
         metrics.CHORE_RUNS.labels("spool").inc()
         try:
-            self._know_journal()
-            self._known_keys.replace(self._asked(self._active_keys))
-            self._asked(self._truncate_wal)
+            self._check_journal()
+            self._known_keys.replace(self._in_time(self._active_keys))
+            self._in_time(self._truncate_wal)
             return self.drain()
         except StoreUnavailable as error:
             metrics.CHORE_FAILURES.labels("spool").inc()
             log.warning("waiting for the store: %s", error.detail)
-            self._knows_journal = False  # it may come back from a dump
+            self._has_checked_journal = False  # it may return restored from a dump
             self._forget()
         except OSError as error:
             metrics.CHORE_FAILURES.labels("spool").inc()
             self._complain(error)
         return 0
 
-    def _know_journal(self) -> None:
-        if not self._knows_journal and self._asked(self._renew_journal):
-            log.warning("the store is on another server, whose transactions are numbered anew: so is the journal now")
-        self._knows_journal = True
+    def _check_journal(self) -> None:
+        if not self._has_checked_journal and self._in_time(self._renew_journal):
+            log.warning(
+                "the store was moved to another server, which numbers transactions anew; the journal is renewed"
+            )
+        self._has_checked_journal = True
 
     def _complain(self, error: OSError) -> None:
         if time.monotonic() >= self._quiet_until:
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             log.error("the spool directory cannot be used: %s: %s", self._spool.directory, error.strerror)
 
-    def _asked(self, ask: Callable[[], _T]) -> _T:
-        """Within the patience that there is with a store; each answer shows that this process goes on."""
+    def _in_time(self, call: Callable[[], _T]) -> _T:
+        """Call the store with a time limit, after a heartbeat."""
         self._beat()
-        return within(PATIENCE_SECONDS, ask)
+        return within(STORE_SECONDS, call)
 
     def drain(self) -> int:
-        """Bring a batch of the spool into the store; how many deliveries. Raises `StoreUnavailable`, `OSError`.
+        """Move a batch from the spool into the store; return its size. Raises `StoreUnavailable`, `OSError`.
 
-        What the store cannot take is set aside, one by one: it costs its neighbours nothing.
+        A delivery that the store refuses is set aside by itself; the others of its batch are stored.
         """
         try:
             batch = self._batch()
             deliveries = [delivery for piece in batch for delivery in piece.deliveries]
             if refused := self._refused(deliveries):
-                self._asked(self._rehearse)
+                self._in_time(self._rehearse)
                 self._spool.set_aside(refused)
             for piece in batch:
                 self._spool.drained(piece)
         except (StoreUnavailable, OSError):
-            self._waiting = iter(())  # it begins anew, where the drained ends
+            self._waiting = iter(())  # the next batch begins behind the last drained piece
             raise
         return len(deliveries)
 
     def _batch(self) -> list[Piece]:
-        """The next of those that one listing of the spool has found; where there are none, of another."""
+        """Return the next pieces of the current listing of the spool, or of a new one at its end."""
         batch = list(_next(self._waiting))
         if not batch:
             self._waiting = self._spool.pieces()
@@ -146,12 +149,12 @@ class Housekeeping:
         return batch
 
     def _refused(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Those that the store does not take; it has the others."""
+        """Store the deliveries; return those that the store refuses."""
         if not deliveries:
             return []
         try:
-            readings = self._understood(deliveries)
-            self._asked(lambda: self._save(readings))
+            readings = self._interpret(deliveries)
+            self._in_time(lambda: self._save(readings))
         except StoreUnavailable:
             raise
         except Exception as error:
@@ -164,13 +167,13 @@ class Housekeeping:
         metrics.DRAINED.inc(len(deliveries))
         return []
 
-    def _understood(self, deliveries: list[Delivery]) -> list[Reading]:
-        """Apart from the patience with the store: what takes long here is not its fault."""
-        found: list[Reading] = []
+    def _interpret(self, deliveries: list[Delivery]) -> list[Reading]:
+        """Parse the deliveries. The store's time limit does not include this."""
+        readings: list[Reading] = []
         for portion in in_groups(deliveries, MAX_DRAINED_AT_ONCE, PORTION_BYTES):
             self._beat()
-            found += self._read(portion)
-        return found
+            readings += self._read(portion)
+        return readings
 
 
 def _next(pieces: Iterator[Piece]) -> Iterator[Piece]:
@@ -183,7 +186,7 @@ def _next(pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def heartbeat_age(directory: Path) -> float | None:
-    """For how many seconds whoever keeps house for this spool has not gone on; None where nobody does."""
+    """Return the seconds since the last heartbeat of this spool's housekeeping; None if none runs."""
     try:
         with (directory / LOCK).open() as lock:
             beaten_at = os.fstat(lock.fileno()).st_mtime
@@ -195,7 +198,8 @@ def heartbeat_age(directory: Path) -> float | None:
     return None
 
 
-def _beats(lock: int, file: Path) -> bool:
+def _beat(lock: int, file: Path) -> bool:
+    """Touch the lock file; False if the file was deleted or replaced."""
     os.utime(lock)
     try:
         return os.path.samestat(os.fstat(lock), file.stat())
@@ -204,10 +208,11 @@ def _beats(lock: int, file: Path) -> bool:
 
 
 @contextmanager
-def _alone(directory: Path, stop: threading.Event) -> Iterator[Callable[[], bool] | None]:
-    """Holds the lock within; how to show that one goes on, once it is had, None where `stop` came first.
+def _locked(directory: Path, stop: threading.Event) -> Iterator[Callable[[], bool] | None]:
+    """Hold the directory's lock; yield the function for the heartbeat, or None if `stop` was set first.
 
-    That is False once the file is gone: then others find no lock, and it has to be taken anew.
+    The heartbeat is False once the lock's file is gone: other processes do not see the lock then, and it has to be
+    acquired again.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / LOCK).open("a") as lock:
@@ -217,6 +222,6 @@ def _alone(directory: Path, stop: threading.Event) -> Iterator[Callable[[], bool
             except BlockingIOError:
                 stop.wait(PAUSE_SECONDS)
                 continue
-            yield lambda: _beats(lock.fileno(), directory / LOCK)
+            yield lambda: _beat(lock.fileno(), directory / LOCK)
             return
         yield None

@@ -1,4 +1,4 @@
-"""Deliveries understood: bytes in, values out. Pure, and it never raises."""
+"""Parses deliveries: bytes in, values out. Pure, and it never raises."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from app.normalise import VERSION, as_text, normalise, start_of
 from app.products import start
 from app.products.content_codings import INFLATION, NotInflated, codings_of, inflated
 
-MAX_BODY_BYTES = 1048576  # where no setting says otherwise
+MAX_BODY_BYTES = 1048576  # the default of PLUM_MAX_BODY_BYTES
 
-# The reason where a fault of ours stands in the way. It must not cost the callback: that is kept, seen and counted,
-# and reprocessing mends it once the program is mended.
+# The reason for a fault of ours. The callback is kept, visible and counted, and can be reprocessed once the program
+# is fixed.
 _NOT_UNDERSTOOD = "not_understood"
-# What few bytes inflate to can hold millions of values, which take seconds to read; a body as sent cannot.
-_MARKS = (b"&", b"<", b",", b"%", b"\n")
-MAX_MARKS = 300_000
+# A few bytes may inflate to millions of values, which take seconds to parse. An uncompressed body has fewer.
+_SEPARATORS = (b"&", b"<", b",", b"%", b"\n")
+MAX_SEPARATORS = 300_000
 
 
 def interpret(delivery: Delivery, region: str = "US", max_body_bytes: int = MAX_BODY_BYTES) -> Reading:
-    """The delivery's reading: the call as it tells it, or the reason why it does not."""
+    """Return the delivery's reading: an outcome, or the reason why there is none."""
     return interpret_all([delivery], region, max_body_bytes)[0]
 
 
 def interpret_all(
     deliveries: Sequence[Delivery], region: str = "US", max_body_bytes: int = MAX_BODY_BYTES
 ) -> list[Reading]:
-    """The reading of each; a compressed one may inflate to so many times `max_body_bytes`.
+    """Return the reading of each delivery. A compressed body may inflate to 16 times `max_body_bytes`.
 
-    All are parsed before the first is normalised: what the processor has at hand for one step serves the whole group.
+    All bodies are parsed before the first is normalised, so that each step's code stays in the processor's cache.
     """
     reports = [_report(delivery, INFLATION * max_body_bytes) for delivery in deliveries]
     return [
@@ -41,7 +41,7 @@ def interpret_all(
 
 
 def start_fields(delivery: Delivery, max_body_bytes: int = MAX_BODY_BYTES) -> dict[str, str]:
-    """What a call's start says, by Plum's names, as text; of a body that cannot be read, what its query says."""
+    """Return the fields of a call's start by Plum's names, as text; of a body that does not parse, the query's."""
     try:
         body = _inflated(delivery, INFLATION * max_body_bytes)
     except Unreadable:
@@ -51,7 +51,7 @@ def start_fields(delivery: Delivery, max_body_bytes: int = MAX_BODY_BYTES) -> di
 
 
 def _report(delivery: Delivery, most: int) -> Report | str | None:
-    """What its body says, or the reason why it says nothing; None where it tells of no result."""
+    """Return the body's report, or the reason why there is none; None for the start of a call."""
     if delivery.cut_short:
         return "cut_short"
     if delivery.started:
@@ -75,7 +75,8 @@ def _inflated_report(delivery: Delivery, most: int) -> Report:
 
 
 def _inflated(delivery: Delivery, most: int) -> bytes:
-    """A header that does not hold is a wrong hint: a proxy may have inflated the body and left it there.
+    """Return the inflated body. A body that is not compressed as its header says is returned as it is: a proxy may
+    have inflated it and left the header.
 
     Raises `Unreadable`.
     """
@@ -83,13 +84,13 @@ def _inflated(delivery: Delivery, most: int) -> bytes:
         body = inflated(delivery.body, codings_of(delivery.headers), most)
     except NotInflated:
         return delivery.body
-    if len(body) > len(delivery.body) and sum(map(body.count, _MARKS)) > MAX_MARKS:
+    if len(body) > len(delivery.body) and sum(map(body.count, _SEPARATORS)) > MAX_SEPARATORS:
         raise Unreadable("too_large")
     return body
 
 
 def _start(delivery: Delivery, region: str, max_body_bytes: int) -> Reading:
-    """It stays a start, whatever stands in the way of what it says."""
+    """Return a reading without outcome and reason, also if the fields do not parse."""
     try:
         call = start_of(delivery.integration, start_fields(delivery, max_body_bytes), region)
     except Exception:  # noqa: BLE001

@@ -1,6 +1,6 @@
-"""How the log looks: text for people, JSON lines for machines. Nothing that a sender chose is ever logged.
+"""The log's formats: text for people, JSON lines for machines. Nothing that a sender chose is logged.
 
-So an exception is shown by its frames and its type alone: drivers quote in their messages what they were given.
+Therefore an exception is logged by its frames and type only: messages of drivers quote the values that they got.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-BURST = 5  # of like messages, each as it comes
+BURST = 5  # equal warnings that a window logs
 WINDOW_SECONDS = 5.0
 MAX_KINDS = 1000
 
 
 class Text(logging.Formatter):
-    """A line, with the id of the delivery that it is about (`extra={"delivery": …}`), and the trace below it."""
+    """A line with the id of its delivery (`extra={"delivery": …}`), and the traceback below it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the library's name
         delivery = getattr(record, "delivery", None)
@@ -49,14 +49,14 @@ class JsonLines(Text):
 
 
 class Sparing(logging.Filter):
-    """Of warnings that say the same lets a few through in each window; the first of the next says how many came more.
+    """Logs only the first few equal warnings of each window; the next window's first says how many were dropped.
 
-    They come in floods: whoever can reach the service can make it refuse something ten thousand times a minute.
+    Any client of the service can cause ten thousand refusals a minute, with a warning each.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._windows: dict[str, tuple[float, int]] = {}  # by kind: when it ends, how many came
+        self._windows: dict[str, tuple[float, int]] = {}  # message → end of its window, count
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
@@ -75,7 +75,7 @@ class Sparing(logging.Filter):
 
 
 def without_values(error: BaseException | None) -> str:
-    """The trace of an exception and of those that it came from, without what they say."""
+    """Return the tracebacks of an exception and its causes, without their messages."""
     return "\n\n".join(reversed(list(map(_trace, _chain(error)))))
 
 
@@ -89,20 +89,20 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _trace(error: BaseException) -> str:
     frames = "".join(traceback.format_tb(error.__traceback__))
-    within = "".join(f"\n\n{_trace(one)}" for one in getattr(error, "exceptions", ()))
+    grouped = "".join(f"\n\n{_trace(member)}" for member in getattr(error, "exceptions", ()))
     kind = type(error)
-    return f"Traceback (most recent call last):\n{frames}{kind.__module__}.{kind.__qualname__}{within}"
+    return f"Traceback (most recent call last):\n{frames}{kind.__module__}.{kind.__qualname__}{grouped}"
 
 
 def log_what_ends_threads() -> None:
-    """A thread that fails tells so in the log, in its form, and not beside it."""
+    """Log the exception that ends a thread, in the log's format, instead of printing it."""
     threading.excepthook = lambda failed: logging.getLogger(__name__).error(
         "a thread has ended by a failure", exc_info=failed.exc_value
     )
 
 
 def config(log_format: str) -> dict[str, Any]:
-    """For `logging.config.dictConfig`: everything to stderr, in `text` or `json`."""
+    """Return the configuration for `logging.config.dictConfig`: everything to stderr, as `text` or `json`."""
     loggers = {"level": "INFO", "handlers": ["stderr"], "propagate": False}
     return {
         "version": 1,

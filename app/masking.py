@@ -1,6 +1,6 @@
-"""Without the scope `reveal` phone numbers are masked, wherever they stand: whatever is long enough to be one.
+"""Masking of phone numbers for tokens without the scope `reveal`: every run of digits that is long enough is masked.
 
-A field is masked by what it holds alone: an export works by columns and shows what a list does.
+The mask of a field depends on that field's value only, so an export, which works by columns, shows what a list shows.
 """
 
 from __future__ import annotations
@@ -18,75 +18,76 @@ from app.exports.columns import Mask
 from app.values import storable
 
 PHONE_FIELDS = frozenset({"phone_number", "phone_number_raw"})
-MASKED_WITHIN = frozenset(
-    {"extra", "headers", "query", "problems", "metadata"}
-)  # where phones may stand among other things
+# Fields that may contain phone numbers among other text.
+MASKED_WITHIN = frozenset({"extra", "headers", "query", "problems", "metadata"})
 
-# Neither repetition gives back what it took, so that hostile texts take no longer than others.
+# Both repetitions are possessive: without backtracking the time is linear in the text's length.
 _RUN = re.compile(r"\d(?:[\W_]{0,3}+\d){6,}+")
-_HOLDS_LAST_FOUR = 4 + 3 * 3  # characters, of which three may stand between any two digits
+_HOLDS_LAST_FOUR = 4 + 3 * 3  # characters: four digits, and at most three others between any two of them
 _NO_DIGITS = re.compile("[^0-9]+")
-# A cursor holds the values of the row that it marks, and whatever is looked for within texts may be digits.
+# Parameters that are masked whole: a cursor contains a row's values, and a search text may be part of a number.
 _LEFT_OUT = re.compile(rf"({'|'.join(sorted(PHONE_FIELDS))}|query)(__\w+)?|cursor|q|\w+__contains")
-# Their values were read as UUIDs, hex or times.
+# Parameters whose values are UUIDs, hex or times.
 _NO_PHONE = re.compile(r"(id|outcome_id|sha256|since|until|\w+_at)(__\w+)?")
 _EMPTY = ("{}", "[]")
 
 
 def masked(record: dict[str, Any]) -> dict[str, Any]:
-    """The record as who may not see phones sees it."""
+    """Return the record with its phone numbers masked."""
     shown = {name: mask(record[name]) for name, mask in _MASKS.items() if record.get(name) is not None}
     return record | shown
 
 
 def masks() -> dict[str, Mask]:
-    """The same for texts of single fields, lists and objects being JSON; a field without a mask is shown whole."""
+    """Return the masks of single fields as texts, where lists and objects are JSON. Other fields need no mask."""
     return {name: partial(_mask_stored, mask, name in _JSON) for name, mask in _MASKS.items()}
 
 
 def mask_digits(text: str) -> str:
-    """Of each run of seven digits or more, with at most three characters between any two that are neither letter nor
-    digit, the last four, whatever it means."""
+    """Mask all but the last four digits of each run of seven or more digits.
+
+    Between any two digits of a run there may be up to three characters that are neither letters nor digits.
+    """
     return _RUN.sub(_last_four, text)
 
 
 def mask_e164(number: str) -> str:
-    """The first five and last four characters, `+1617•••1234`; of a number too short for that, the last four."""
+    """Keep the first five and last four characters, `+1617•••1234`; of a shorter number only the last four."""
     return f"{number[:5]}{HIDDEN}{number[-4:]}" if len(number) > 9 else f"{HIDDEN}{number[-4:]}"
 
 
 def mask_sent(phone: str) -> str:
-    """Of a phone as sent only the last four digits, 0 to 9."""
+    """Keep only the last four digits of a phone number as sent."""
     return HIDDEN + _NO_DIGITS.sub("", phone)[-4:]
 
 
 def mask_query(query: str) -> str:
-    """Shown decoded where something is hidden: digits may be written as escapes."""
+    """Mask the percent-decoded query, since digits may be escaped. Without a match the query stays as sent."""
     decoded = unquote(query)
     shown = mask_digits(decoded)
     return query if shown == decoded else shown
 
 
 def mask_headers(headers: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Of names and values, each of which may be a URL that refers, or hold one."""
+    """Mask names and values like queries, since each may contain a URL."""
     return [[mask_digits(mask_query(text)) for text in header] for header in headers]
 
 
 def mask_json(value: Any) -> Any:
-    """Of each text, name and number by itself; a number of which digits are hidden becomes a text."""
+    """Mask each text, name and number by itself; a masked number becomes a text."""
     if isinstance(value, str):
         return mask_digits(value)
     if isinstance(value, list):
         return [mask_json(item) for item in value]
     if isinstance(value, dict):
         return _mask_object(value)
-    written = json_text(value)  # a number's digits; true, false and null have none
-    shown = mask_digits(written)
-    return value if shown == written else shown
+    text = json_text(value)  # a number's digits; true, false and null have none
+    shown = mask_digits(text)
+    return value if shown == text else shown
 
 
 def mask_parameters(parameters: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A question's parameters without what may be a phone number, or hold one."""
+    """Mask the parameters of a query whose values may contain phone numbers."""
     return [(name, _mask_parameter(name, value)) for name, value in parameters]
 
 
@@ -99,13 +100,13 @@ def _mask_parameter(name: str, value: str) -> str:
 
 def _mask_object(value: dict[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {}
-    alike: Counter[str] = Counter()
+    repetitions: Counter[str] = Counter()
     for name, item in value.items():
-        ends = free = mask_digits(name)
-        while free in shown:  # two phones may end alike
-            alike[ends] += 1
-            free = f"{ends} ({alike[ends] + 1})"
-        shown[free] = mask_json(item)
+        unique = masked_name = mask_digits(name)
+        while unique in shown:  # two numbers may have the same last four digits
+            repetitions[masked_name] += 1
+            unique = f"{masked_name} ({repetitions[masked_name] + 1})"
+        shown[unique] = mask_json(item)
     return shown
 
 

@@ -1,15 +1,14 @@
-"""Where the processes of a service keep their metrics: in memory that they share, not in a directory.
+"""The metrics of a service's processes, in shared memory instead of a directory.
 
-The client library shares metrics by files that each process maps, one for each kind of metric. A file on a disk can
-be cleaned away, cut short or find its disk full, and then costs the process that maps it its life. Here the files are
-memory of the service (memfd_create(2), its size sealed) and go with its last process.
+The client library shares metrics through files that each process maps, one for each kind of metric. If a file on disk
+is deleted or truncated, or its disk is full, the process that maps it dies. Here the files are memory of the service
+(memfd_create(2), of sealed size) and vanish with its last process.
 
-A process counts in a place, and one that replaces another goes on counting in the other's: so counters never go back,
-however many workers come and go, and a scrape always reads the same few files.
+Each process writes to a slot of its own, and a process that replaces another continues in the other's slot. So
+counters never go back, however many workers come and go, and a scrape always reads the same few files.
 
-A file never grows, since growing can fail: a series for which it has no room is counted and not shown, and costs
-nothing else. A series takes some 250 bytes, so there is room for some 4,000 of a kind.
-https://prometheus.github.io/client_python/multiprocess/
+A file never grows, since growing can fail: a series that does not fit is counted but not shown. A series takes some
+250 bytes, so a file holds some 4,000. https://prometheus.github.io/client_python/multiprocess/
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict, _read_all_values
 from prometheus_client.multiprocess import MultiProcessCollector
 
-LIVE = ("gauge_livemax", "gauge_livesum")  # what a process that is gone says no longer counts
+LIVE = ("gauge_livemax", "gauge_livesum")  # values of living processes only
 KINDS = ("counter", "histogram", "gauge_mostrecent", *LIVE)
-FILE_BYTES = 1 << 20  # taken as it is used
+FILE_BYTES = 1 << 20  # allocated page by page when it is used
 VARIABLE = "METRICS_IN_MEMORY"
 
 _VALUE_BYTES = 16
-_ROOM = FILE_BYTES - _VALUE_BYTES  # behind it lies one value, for all that have no room
-_ENTRY_BYTES = 4 + 8 + _VALUE_BYTES  # beside the key: its length, what aligns it, the value
+_ROOM = FILE_BYTES - _VALUE_BYTES  # behind it is one value that all series without room share
+_ENTRY_BYTES = 4 + 8 + _VALUE_BYTES  # besides the key: its length, padding, the value
 
 log = logging.getLogger(__name__)
 
-_files: dict[str, int] = {}  # descriptors, by the name that the library gives a file
+_files: dict[str, int] = {}  # the library's name of a file → descriptor
 _free_places: list[int] = []
 
 
 def create(places: int) -> None:
-    """Make the files of so many processes; those that are forked have them too."""
+    """Create the files of so many processes; forked processes inherit them."""
     _free_places.extend(range(places))
     for place in range(places):
         for kind in KINDS:
@@ -52,12 +51,12 @@ def create(places: int) -> None:
 
 
 def take_place() -> int | None:
-    """A place for another process; None where all are taken, so that its metrics stay with itself."""
+    """Take the slot for another process; None if none is free, so that its metrics are not shared."""
     return _free_places.pop(0) if _free_places else None
 
 
 def for_child(place: int) -> dict[str, str]:
-    """What a process that is started, not forked, needs in its environment; it has to keep `descriptors` open."""
+    """Return the environment for a process that is started, not forked. It has to inherit `descriptors`."""
     return {VARIABLE: json.dumps([place, _files])}
 
 
@@ -66,14 +65,14 @@ def descriptors() -> list[int]:
 
 
 def join(place: int) -> None:
-    """Count in this place from now on; to be called before the first metric is made."""
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = ""  # what the library puts before a file's name
+    """Write to this slot from now on. Call it before the first metric is created."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = ""  # the library puts it before a file's name
     values.MmapedDict = _InMemory  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
 
 
 def join_as_child() -> None:
-    """The same in a process that was started `for_child`; nothing in any other."""
+    """Join in a process whose environment is from `for_child`; do nothing in any other."""
     if VARIABLE in os.environ:
         place, files = json.loads(os.environ[VARIABLE])
         _files.update(files)
@@ -81,7 +80,7 @@ def join_as_child() -> None:
 
 
 def leave(place: int) -> None:
-    """The process of this place has ended; who takes it next counts on from where it has come to."""
+    """Free the slot of a process that has ended. The next process in it continues its counters."""
     _free_places.insert(0, place)
     for kind in LIVE:
         os.pwrite(_files[_name(kind, place)], bytes(8), 0)
@@ -92,12 +91,12 @@ def is_shared() -> bool:
 
 
 def fullest() -> float:
-    """How full the fullest file is, 0 to 1."""
+    """Return how full the fullest file is, 0 to 1."""
     return max(map(_used, _files.values()), default=0) / _ROOM
 
 
 class Collector:
-    """The metrics of all processes."""
+    """Collects the metrics of all processes."""
 
     def collect(self) -> Iterator[Metric]:
         multiprocess.MmapedDict = _InMemory  # type: ignore[attr-defined]
@@ -106,7 +105,7 @@ class Collector:
 
 
 class _InMemory(MmapedDict):
-    """One of the files, by its name."""
+    """One of the files in memory, by its name."""
 
     _is_full = False
 
@@ -124,9 +123,9 @@ class _InMemory(MmapedDict):
             super()._init_value(key)  # type: ignore[no-untyped-call]
             return
         if not self._is_full:
-            log.error("the memory for metrics is full: some are counted and not shown")
+            log.error("the memory for metrics is full: some series are counted but not shown")
         self._is_full = True
-        self._positions[key] = _ROOM  # which nobody reads
+        self._positions[key] = _ROOM  # a scrape does not read it
 
 
 def _name(kind: str, place: int) -> str:
@@ -138,12 +137,12 @@ def _used(file: int) -> int:
 
 
 def _memory(name: str) -> int:
-    """An empty file. Where the system has none in memory, one that no directory names."""
+    """Return an empty file in memory, or an unlinked temporary file if the system has no memfd."""
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryFile() as file:
             file.truncate(FILE_BYTES)
             return os.dup(file.fileno())
-    made = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(made, FILE_BYTES)
-    fcntl.fcntl(made, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-    return made
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, FILE_BYTES)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    return descriptor

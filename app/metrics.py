@@ -1,6 +1,6 @@
-"""The metric catalogue; no other module knows the client library. `docs/operations.md` explains each.
+"""The metric catalogue. `docs/operations.md` explains each metric.
 
-No label holds anything that a sender chooses; `counting.py` has the words that labels hold.
+No label holds anything that a sender chooses; `counting.py` lists the values of labels.
 """
 
 from prometheus_client import (
@@ -141,7 +141,7 @@ def exposition() -> bytes:
 
 
 def last_probe(integration: str) -> float | None:
-    """When any worker has last been probed for it; None where none has since the service started."""
+    """Return when any worker was last probed for the integration; None if not since the service started."""
     labels = {"integration": integration}
     return _of_all_workers().get_sample_value("plum_last_probe_timestamp_seconds", labels)
 

@@ -1,4 +1,4 @@
-"""The nouns. Everything else in this package is a verb on them; `docs/glossary.md` tells them in prose."""
+"""The domain model: the values that all other modules work on. `docs/glossary.md` defines each term."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-Json = Any  # what `json.loads` gives
+Json = Any  # a value that `json.loads` returns
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAME = re.compile(r"\w[\w.\-]{0,63}")
 
 
 class Product(StrEnum):
-    """Plum's three products, each with its own form of callback."""
+    """Plum's three products. Each has its own form of callback."""
 
     DEV = "dev"
     INSIGHT = "insight"
@@ -27,7 +27,7 @@ class Product(StrEnum):
 
 
 class Status(StrEnum):
-    """Plum's outcome word, `result` under DEV and `status` elsewhere, without case."""
+    """Plum's word for the result, in lower case: `result` in DEV's callbacks, `status` in the others."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -71,7 +71,7 @@ class AnsweredBy(StrEnum):
 
 
 class Identity(StrEnum):
-    """What tells one call from another; the contract's identity table."""
+    """What distinguishes one call from another, as in the contract's identity table."""
 
     REFERENCE = "reference"
     CALL_ID = "call_id"
@@ -80,7 +80,7 @@ class Identity(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a delivery did to its outcome."""
+    """The effect of a delivery on its outcome."""
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
@@ -91,7 +91,7 @@ class Verdict(StrEnum):
 
 
 class Via(StrEnum):
-    """The way a delivery came in."""
+    """How a delivery arrived."""
 
     HTTP = "http"
     SPOOL = "spool"
@@ -100,27 +100,27 @@ class Via(StrEnum):
 
 
 class CallState(StrEnum):
-    """What is known of a call that was queued."""
+    """The state of an expected call."""
 
     WAITING = "waiting"
     RECEIVED = "received"
-    MISSING = "missing"  # past its window and the grace, and no result
-    POLLED = "polled"  # its result was asked for
+    MISSING = "missing"  # its window and the grace period are over, and no result has arrived
+    POLLED = "polled"  # Plum's status API gave its result
     UNKNOWN_TO_PLUM = "unknown_to_plum"
-    REFUSED = "refused"  # by Plum, to queue it or to tell of it
+    REFUSED = "refused"  # Plum refused to queue it, or to report on it
 
 
 class HoldKind(StrEnum):
-    """What a legal hold keeps from being pruned or erased."""
+    """What a legal hold protects from pruning and erasing."""
 
-    INTEGRATION = "integration"  # all that it sent
-    CALL = "call"  # one outcome and what was received about it
+    INTEGRATION = "integration"  # everything that this integration sent
+    CALL = "call"  # one outcome and all deliveries about it
 
 
 class Problem(NamedTuple):
-    """A value that could not be taken as it stands; it never costs the row.
+    """A value that does not parse. It never costs the rest of the delivery.
 
-    `field` is Plum's name as sent (`events[2].timestamp` where nested), `value` as sent.
+    `field` is Plum's name as sent (`events[2].timestamp` where nested); `value` is the value as sent.
     """
 
     field: str
@@ -129,7 +129,7 @@ class Problem(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """Our verbatim record of one callback. `product` is what its integration declares, None for auto."""
+    """Our verbatim record of one callback. `product` is the one that its integration declares, None for `auto`."""
 
     id: UUID
     integration: str
@@ -143,8 +143,8 @@ class Delivery(NamedTuple):
     remote_addr: str | None = None
     reference: str | None = None
     batch: str | None = None
-    cut_short: bool = False  # the sender hung up before its body was whole
-    started: bool = False  # of a start_url: a call connects, and its result is yet to come
+    cut_short: bool = False  # the sender disconnected before its body was complete
+    started: bool = False  # it came to a start_url: the call connects, and has no result yet
 
     @property
     def size(self) -> int:
@@ -156,17 +156,17 @@ class Delivery(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A value together with the name under which Plum sent it."""
+    """A value and the name under which Plum sent it."""
 
     name: str
     value: Json
 
 
 class ExpectedCall(NamedTuple):
-    """One call that was queued and whose result is to come.
+    """One queued call whose result has to arrive.
 
-    Its `id` is made of what its result will be known by: the reference of its `result_url`, else Plum's call id,
-    else the batch and the number.
+    Its `id` is derived from what identifies its result: the reference of its `result_url`, else Plum's call id,
+    else the batch and the phone number.
     """
 
     id: UUID
@@ -175,25 +175,25 @@ class ExpectedCall(NamedTuple):
     call_id: str | None
     phone_number: str | None  # E.164
     batch: str | None
-    ends_at: datetime | None  # of its window
+    ends_at: datetime | None  # the end of its calling window
     metadata: Mapping[str, Json]
     state: CallState
     registered_at: datetime
-    queued_at: datetime | None = None  # when Plum's answer came; None also where others queued it
+    queued_at: datetime | None = None  # the time of Plum's response; None if others queued the call
     polled_at: datetime | None = None
     outcome_id: UUID | None = None
-    due_at: datetime | None = None  # when to look for its result; None where nothing is to be done any more
+    due_at: datetime | None = None  # when to look for its result; None if there is nothing left to do
     polls: int = 0
 
 
 class Report(NamedTuple):
-    """What a product says, in our field names, unjudged. A name that was not sent is missing from `fields`."""
+    """A callback's values in our field names, not yet validated. `fields` lacks the names that were not sent."""
 
     product: Product
     fields: Mapping[str, Sent]
     status: Status
     callee_type: CalleeType | None
-    events: tuple[tuple[Sent, Sent], ...]  # (name, timestamp) of each
+    events: tuple[tuple[Sent, Sent], ...]  # pairs of name and timestamp
     extra: Mapping[str, Json]
     problems: tuple[Problem, ...]
 
@@ -204,10 +204,10 @@ class Event(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """One call's result in the one schema, as far as its deliveries tell. Unknown is None, never 0 or "".
+    """One call's result in the schema that all products share. An unknown value is None, never 0 or "".
 
-    Fields stand in the order of the contract's record; `digest` is the one that users do not see: what was
-    read, whatever its encoding (see `normalise`).
+    The fields have the order of the contract's record. Users do not see `digest`, the hash of the values that
+    were read (see `normalise`).
     """
 
     id: UUID
@@ -250,10 +250,10 @@ class Outcome(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A delivery understood, or the reason why it was not. Exactly one of `outcome` and `reason` is set, and neither
-    where the delivery says that a call has started.
+    """A parsed delivery, or the reason why it does not parse. Exactly one of `outcome` and `reason` is set; neither
+    is if the delivery reports the start of a call.
 
-    `outcome` is the call as this one delivery tells it; folding the readings of a call gives its outcome.
+    `outcome` holds what this one delivery says; the fold of a call's readings is the call's outcome.
     """
 
     delivery: Delivery
@@ -261,20 +261,21 @@ class Reading(NamedTuple):
     reason: str | None = None
     problems: tuple[Problem, ...] = ()
     normaliser: str = ""
-    start_of: UUID | None = None  # of a start that names its call, by `identity.start_id`
+    start_of: UUID | None = None  # for the start of an identified call, its `identity.start_id`
 
     @property
     def verdict(self) -> Verdict:
-        """By itself; the fold may find that its outcome knew as much or more."""
+        """The verdict on this delivery alone; the fold may find it to be a duplicate or superseded."""
         if self.outcome:
             return Verdict.APPLIED
         return Verdict.QUARANTINED if self.reason else Verdict.STARTED
 
 
 class Receipt(NamedTuple):
-    """What became of a delivery. `disposition` is what its outcome came to, where it is new or has changed.
+    """What the store did with a delivery.
 
-    `is_new`: the store did not have this delivery before.
+    `disposition` is that of its outcome if it is new or has changed. `is_new` is True if the store did not have
+    this delivery before.
     """
 
     delivery_id: UUID
@@ -286,12 +287,12 @@ class Receipt(NamedTuple):
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Those of `10.0.0.0/8,192.168.1.7`. Raises `ValueError`."""
+    """Parse a list like `10.0.0.0/8,192.168.1.7`. Raises `ValueError`."""
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def checked_name(text: str) -> str:
-    """What an integration or a token may be called. Raises `ValueError` in words."""
+    """Return the name of an integration or token if it is allowed. Raises `ValueError` with a message for users."""
     if not _NAME.fullmatch(text):
         shown = text if len(text) <= 80 else f"{text[:79]}…"
         raise ValueError(f"{shown!r}: use 1 to 64 letters, digits, dots, dashes and underscores")
@@ -299,34 +300,35 @@ def checked_name(text: str) -> str:
 
 
 def hashed(secret: str) -> bytes:
-    """What is kept of a key or token: of 128 random bits no slow hash is needed."""
+    """Return the SHA-256 of a key or token. Secrets of 128 random bits need no slow hash."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """One configured sender. `product` None means auto: told from each body; `script` None means the default one.
+    """One configured sender. `product` None means `auto`: each body tells its product.
 
-    Posts come from `allowed_from` alone, where that is not empty, and with the password of this hash, where one is.
+    Posts are accepted only from the networks `allowed_from`, unless that is empty, and only with the password
+    of `password_hash`, unless that is None.
     """
 
     name: str
     product: Product | None
-    script: str | None = None  # the VoiceXML that its calls hear when they connect
+    script: str | None = None  # the VoiceXML that its calls get when they connect
     allowed_from: tuple[Network, ...] = ()
     password_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """Whom a key opens for, and until when; None: no end is set."""
+    """The integration of a key. `expires_at` None means that the key does not expire."""
 
     integration: Integration
     expires_at: datetime | None
 
 
 class Scope(StrEnum):
-    """What an API token may see or do; each includes the one before."""
+    """What an API token permits. Each scope includes the one before it."""
 
     READ = "read"
     REVEAL = "reveal"
@@ -337,7 +339,7 @@ class Scope(StrEnum):
 
 
 class DriftKind(StrEnum):
-    """In which way something is new: a word of a known field, a field, or how a known field's value did not read."""
+    """What is new: a word in a known field, a field, or a parse problem of a known field's value."""
 
     WORD = "word"
     FIELD = "field"
@@ -345,7 +347,7 @@ class DriftKind(StrEnum):
 
 
 class Novelty(NamedTuple):
-    """Something that nobody knows: the word, the JSON type of an unknown field, or the problem's code, by field."""
+    """Something new in a callback. `value` is the word, the JSON type of the unknown field, or the problem's code."""
 
     kind: DriftKind
     field: str
@@ -354,17 +356,17 @@ class Novelty(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An analyst's token, by its name; the secret itself is known to its owner alone."""
+    """An analyst's API token. The secret itself is not stored."""
 
     name: str
     scope: Scope
 
 
 class AuditEntry(NamedTuple):
-    """Who saw phone numbers or bodies, took data out, or changed something; the fields are the record's.
+    """One access to phone numbers or bodies, one export, or one change. The fields are those of the audit record.
 
-    `asked` has the parameters' names and values, with what may be a phone number left out. `status` is None where
-    the entry is written before the answer is known.
+    `asked` has the names and values of the request's parameters, without possible phone numbers. `status` is None
+    if the entry is written before the response's status is known.
     """
 
     id: UUID

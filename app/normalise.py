@@ -1,6 +1,6 @@
-"""What holds for every product: disposition, identity, digest, and the fold.
+"""Rules that hold for every product: disposition, identity, digest, and the fold.
 
-Pure: no clock, no log, no store. A value that does not read becomes None and a problem beside it.
+Pure: no clock, no log, no store. A value that does not parse becomes None, with a problem.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _T = TypeVar("_T")
 
 
 def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
-    """The call as this one delivery tells it. `region` is where national numbers belong (`US`)."""
+    """Return the outcome of this one delivery. `region` is the region of national phone numbers (`US`)."""
     problems = list(report.problems)
     fields = report.fields
 
@@ -139,7 +139,7 @@ def normalise(delivery: Delivery, report: Report, region: str) -> Outcome:
 
 
 def start_of(integration: str, fields: Mapping[str, str], region: str) -> UUID | None:
-    """The call that a start tells of by these fields, as its outcome's `start_id` names it."""
+    """Return the id that a call's start shares with its outcome (`identity.start_id`), from the start's fields."""
     call_id, message_reference, phone_raw = (
         storable(fields.get(name)) for name in ("call_id", "message_reference", "phone_number")
     )
@@ -148,7 +148,7 @@ def start_of(integration: str, fields: Mapping[str, str], region: str) -> UUID |
 
 
 def same_reading(one: str, other: str) -> bool:
-    """Whether two digests are of the same reading, however encoded."""
+    """True if two digests are of the same reading, whatever its encoding."""
     return one[:32] == other[:32]
 
 
@@ -156,9 +156,10 @@ def same_reading(one: str, other: str) -> bool:
 
 
 def fold(outcomes: Iterable[Outcome]) -> Outcome:
-    """One outcome of what several deliveries, or earlier folds, tell of one call.
+    """Merge the readings of one call, or earlier folds of them, into one outcome.
 
-    The newest wins whole. Associative and commutative, so any order of arrival and any grouping gives the same.
+    The newest reading wins whole. The fold is associative and commutative: any order of arrival and any grouping
+    gives the same outcome.
     """
     readings = list(outcomes)
     if len(readings) == 1:
@@ -174,7 +175,7 @@ def fold(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 def rank(outcome: Outcome) -> tuple[int, datetime, bool, str]:
-    """The total order of the fold: attempts, time of evidence, finality, digest; never the order of arrival."""
+    """Return the sort key of the fold: attempts, time of evidence, finality, digest; never the order of arrival."""
     attempts = -1 if outcome.attempts is None else outcome.attempts
     evidence = outcome.last_attempt_at or _last_event(outcome.events) or _LONG_AGO
     return attempts, evidence, outcome.status is not Status.UNKNOWN, outcome.digest
@@ -192,7 +193,7 @@ def _judged(sent: Sent, read: Callable[[Json], _T | None], problems: list[Proble
 
 
 def as_text(sent: Sent, problems: list[Problem]) -> str | None:
-    """Any characters and length; empty is None. What is no text is kept as its JSON, with a problem."""
+    """Return text of any characters and length; empty is None. Other types become their JSON, with a problem."""
     value = sent.value
     if isinstance(value, str):
         if storable(value) not in (value, None):
@@ -251,10 +252,10 @@ def _duration(sent: int | None, connected_at: datetime | None, disconnected_at: 
 
 
 def _digest(outcome: Outcome) -> str:
-    """64 hex digits: the first half is what was read, however encoded; the second tells encodings apart.
+    """Return 64 hex digits: a hash of the values whatever their encoding, then a hash that includes the encoding.
 
     Two readings of a call with the same first half are the same reading. The second half only makes the fold's order
-    total; it is of the values kept as sent, since all others are the same in every encoding.
+    total; it hashes the values that are kept as sent, since the others are equal in every encoding.
     """
     judged = [*tuple(outcome)[_JUDGED], outcome.events]
     as_sent = [outcome.extra, outcome.problems]
@@ -264,11 +265,11 @@ def _digest(outcome: Outcome) -> str:
 
 
 _JUDGED = slice(Outcome._fields.index("integration"), Outcome._fields.index("ended_at"))
-_NOTHING: list[Json] = [{}, []]  # what `_canonical` makes of nulls alone
+_NOTHING: list[Json] = [{}, []]  # the canonical form of an empty `extra` and no problems
 
 
 def _canonical(value: Json) -> Json:
-    """Numbers as text and nothing for null: so JSON and a form say the same."""
+    """Write numbers as text and drop nulls, so that JSON and a form have the same canonical form."""
     if isinstance(value, Mapping):
         return {name: _canonical(item) for name, item in value.items() if item is not None}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The accounts at Plum that the settings name, and the clients that use them."""
+"""Plum accounts from the settings, and API clients that use them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from app.plum.client import CallStatus, Client, connect
 from app.plum.client.pacing import Pace
 
 POLLS_PER_SECOND = 20.0
-QUEUED_PER_SECOND = 5.0  # Plum warns that a loop of queue calls can make all calls fail
+QUEUED_PER_SECOND = 5.0  # Plum warns that a fast loop of queue requests can make all calls fail
 
-# The settings of each product's account: address, user, secret.
+# The settings of each product's account: base URL, user, secret.
 ACCOUNTS = {
     Product.DEV: ("dev_url", "dev_login", "dev_pin"),
     Product.INSIGHT: ("insight_url", "insight_user", "insight_key"),
@@ -22,9 +22,9 @@ ACCOUNTS = {
 
 
 def connected(settings: Settings, product: Product, per_second: float = QUEUED_PER_SECOND) -> Client:
-    """A client of the product's APIs, which queues so many calls a second at most.
+    """Return a client of the product's APIs that queues at most `per_second` calls a second.
 
-    Raises `ConfigError` where the account is not set.
+    Raises `ConfigError` if the settings lack the account.
     """
     values = [getattr(settings, name) for name in ACCOUNTS[product]]
     if missing := [name for name, value in zip(ACCOUNTS[product], values, strict=True) if not value]:
@@ -34,7 +34,7 @@ def connected(settings: Settings, product: Product, per_second: float = QUEUED_P
 
 
 class Accounts:
-    """What Plum tells of single calls, some a second; nothing of a product whose account is not set."""
+    """Asks Plum for the status of single calls, at a limited rate."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -42,7 +42,7 @@ class Accounts:
         self._pace = Pace(1 / POLLS_PER_SECOND, time.monotonic, time.sleep)
 
     def __call__(self, product: Product, call_id: str) -> CallStatus | None:
-        """Raises `ApiError`."""
+        """Return the call's status, or None if the product has no account. Raises `ApiError`."""
         if product not in self._clients:
             self._clients[product] = self._connected(product)
         client = self._clients[product]
@@ -54,5 +54,5 @@ class Accounts:
     def _connected(self, product: Product) -> Client | None:
         try:
             return connected(self._settings, product)
-        except ConfigError:  # an installation that only receives
+        except ConfigError:  # this installation only receives
             return None

@@ -1,4 +1,4 @@
-"""Retention: what is older than the settings allow is forgotten, slowly enough that no callback notices."""
+"""Retention: deletes records that are older than the settings allow, slowly enough not to delay callbacks."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from app.store.removal import Removed
 
 EVERY_SECONDS = 3600.0
 AFTER_FAULT_SECONDS = 60.0
-REST = 15  # times as long as each transaction took, so that it takes little of the store's time
+REST = 15  # pause after each transaction, as a multiple of its time: pruning uses little of the store's time
 
 log = logging.getLogger(__name__)
 
 
 def retained(settings: Settings) -> dict[Records, timedelta]:
-    """How long each kind is kept; one that is missing is kept for ever. What was expected goes with the outcomes."""
-    kept = {
+    """Return how long each kind of record is kept; others are kept forever. Expected calls go with the outcomes."""
+    ages = {
         Records.OUTCOMES: settings.retain_outcomes_days,
         Records.EXPECTED_CALLS: settings.retain_outcomes_days,
         Records.DELIVERIES: settings.retain_deliveries_days,
         Records.AUDIT: settings.retain_audit_days,
     }
-    return {records: age for records, age in kept.items() if age is not None}
+    return {records: age for records, age in ages.items() if age is not None}
 
 
 class Pruner:
-    """Forgets by kind what is older than `kept` allows, and the journal's entries that no follower needs."""
+    """Deletes records that are older than `kept` allows, and old journal entries."""
 
     def __init__(self, database: Database, kept: Mapping[Records, timedelta], now: Callable[[], datetime]) -> None:
         self._database = database
@@ -43,7 +43,7 @@ class Pruner:
         self._now = now
 
     def run(self, stop: threading.Event) -> None:
-        """A round an hour, until `stop` is set."""
+        """Run a round each hour, until `stop` is set."""
         while not stop.is_set():
             metrics.CHORE_RUNS.labels("prune").inc()
             try:
@@ -59,7 +59,7 @@ class Pruner:
                 stop.wait(AFTER_FAULT_SECONDS)
 
     def prune(self, rest: Callable[[float], object] = time.sleep, *, dry_run: bool = False) -> Iterator[Removed]:
-        """One round; what each transaction removed, or would remove. `rest` waits for so many seconds.
+        """Run one round; yield what each transaction removed, or would remove. `rest` waits for so many seconds.
 
         Raises `StoreUnavailable`.
         """
@@ -72,8 +72,8 @@ class Pruner:
                 is_done = edge is None
                 yield Removed({records: len(rows)} if dry_run else {})
                 for at in range(0, 0 if dry_run else len(rows), retention.AT_ONCE):
-                    some = rows[at : at + retention.AT_ONCE]
-                    removed, seconds = retention.remove(self._database, records, some, before)
+                    batch = rows[at : at + retention.AT_ONCE]
+                    removed, seconds = retention.remove(self._database, records, batch, before)
                     for kind, count in removed.items():
                         metrics.PRUNED.labels(kind.value).inc(count)
                     yield removed

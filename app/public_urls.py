@@ -1,4 +1,4 @@
-"""Where Plum and people reach the service: what is printed and shown for them to paste."""
+"""The URLs at which Plum and users reach the service, as printed and shown for pasting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 from app.config import Settings
 
-ADDRESS = "address"  # beside the spool: where `serve` listened last
+ADDRESS = "address"  # a file in the spool directory: the address of the last `serve`
 
 log = logging.getLogger(__name__)
 
@@ -16,12 +16,12 @@ def result_url(settings: Settings, key: str) -> str:
 
 
 def start_url(settings: Settings, key: str) -> str:
-    """What Plum's DEV asks when a call connects, and probes before it queues one."""
+    """Return the URL that Plum's DEV requests when a call connects, and probes before it queues calls."""
     return f"{public_url(settings)}/start/{key}"
 
 
 def public_url(settings: Settings) -> str:
-    """As set, else where `serve` listened last."""
+    """Return PLUM_PUBLIC_URL, else the address on which `serve` listened last."""
     if settings.public_url:
         return settings.public_url
     try:
@@ -31,9 +31,12 @@ def public_url(settings: Settings) -> str:
 
 
 def remember_address(settings: Settings, bind: str) -> None:
-    """For the `result_url` that later commands print."""
+    """Keep the address for the `result_url` that later commands print."""
     host = bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104
     try:
         (settings.spool_dir / ADDRESS).write_text(f"http://{host}")
     except OSError as error:
-        log.warning("where it listens is not kept beside the spool, for commands: %s", error.strerror)
+        log.warning(
+            "the address cannot be written to the spool directory: %s",
+            error.strerror,
+        )

@@ -1,13 +1,13 @@
-"""Who answers what. The store answers in the order of time and by what its indexes name; all else about outcomes
-comes from the analytical copy, which finds ids, counts, groups, sorts and writes files.
+"""Routes queries: the store answers what its indexes serve; the analytical copy finds ids, counts, groups, sorts and
+writes files.
 
-| asked | answered by |
+| query | answered by |
 |---|---|
 | single records, deliveries, the audit log | store |
 | outcomes in order of `ended_at`, all or between two times | store |
 | outcomes with one id, or one number, call id, message reference or reference, in order of `ended_at` | store |
 | other lists of outcomes | ids from the copy, their rows from the store |
-| the same by an id, number, call id or reference while the copy is away | store |
+| the same with an id, number, call id or reference, while the copy is away | store |
 | counts, facets, summaries, drift, exports of outcomes, redial | copy |
 """
 
@@ -35,14 +35,14 @@ from app.store.schema import IDENTIFYING
 Row = dict[str, Any]
 Facet = tuple[Any, int]
 
-# What a question is asked within.
-Turn = Callable[[], AbstractContextManager[None]]
+# Limits how many queries use the copy at a time.
+Slot = Callable[[], AbstractContextManager[None]]
 
-_FEW = 1000  # ids, whose rows the store finds and sorts in a moment
+_MAX_IDS = 1000  # whose rows the store finds and sorts quickly
 
 
 class Kind(StrEnum):
-    """Whether a count is asked for. The estimate that may be is exact."""
+    """The requested kind of count. An estimated count is exact here."""
 
     NONE = "none"
     ESTIMATED = "estimated"
@@ -63,9 +63,9 @@ class Copy(Protocol):
 
 
 class QueryRouter:
-    """The answers to analysts' questions. What was acknowledged before a question is in its answer.
+    """Answers analysts' queries. An answer includes everything that was acknowledged before its query.
 
-    `store` may be a replica; `journal` is never one, for it says what the copy has to hold.
+    `store` may be a replica; `journal` is the primary, whose horizon tells what the copy has to hold.
     """
 
     def __init__(
@@ -73,20 +73,20 @@ class QueryRouter:
         store: Database,
         journal: Database,
         copy: Copy,
-        turn: Turn = nullcontext,
+        slot: Slot = nullcontext,
     ) -> None:
-        """`turn` bounds how many questions wait for the copy at a time."""
+        """`slot` limits how many queries use the copy at a time."""
         self._store = store
         self._journal = journal
         self._copy = copy
-        self._turn = turn
+        self._slot = slot
 
     def page(self, question: Question, fields: Sequence[str] | None = None) -> Page:
-        """One page of records, with these fields or all."""
+        """Return one page of records, with these fields or all."""
         return self.rows(question, self.find(question), fields)
 
     def find(self, question: Question) -> list[Found] | None:
-        """The page's ids, where it takes the copy to find them."""
+        """Return the page's outcomes from the copy, or None if the store answers the query alone."""
         if is_answered_by_store(question):
             return None
         try:
@@ -98,39 +98,39 @@ class QueryRouter:
         return found
 
     def rows(self, question: Question, found: list[Found] | None, fields: Sequence[str] | None = None) -> Page:
-        """The page, of the outcomes found or as the store finds them."""
+        """Return the page of these outcomes, or, without them, as the store finds it."""
         question = self._within_ends(question)
         if found is None:
             return pagination.page(self._store, question, fields)
         return pagination.page_of_ids(self._store, question, found, fields)
 
     def count(self, page: Page, question: Question, kind: Kind) -> Count:
-        """The count that is asked for with a page: of the whole question."""
+        """Return the number of records that match the query, on all pages."""
         if kind is Kind.NONE:
             return Count(None, kind)
         if question.edge is None and not page.more_after:
-            return Count(len(page.rows), Kind.EXACT)  # the first page is all
+            return Count(len(page.rows), Kind.EXACT)  # the first page has all rows
         if question.records is Records.OUTCOMES:
             return Count(self._ask("count", question), Kind.EXACT)
         return Count(pagination.count(self._store, question), Kind.EXACT)
 
     def facets(self, question: Question, fields: Sequence[str]) -> dict[str, list[Facet]]:
-        """For each field its values and how often each stands, most frequent first."""
+        """Return for each field its values with their counts, most frequent first."""
         found: dict[str, list[Facet]] = self._ask("facets", question, fields)
         return found
 
     def summarise(self, question: Question, group_by: Sequence[str], zone: tzinfo) -> list[Row]:
-        """A row of figures for each group."""
+        """Return a row of figures for each group."""
         found: list[Row] = self._ask("summarise", question, group_by, zone)
         return found
 
     def group_counts(self, question: Question, groupings: Sequence[Sequence[str]], zone: tzinfo) -> list[list[Row]]:
-        """For each grouping its groups and their counts, all at once."""
+        """Return for each grouping its groups and their counts, from one statement."""
         found: list[list[Row]] = self._ask("group_counts", question, groupings, zone)
         return found
 
     def count_nameless(self, integrations: Sequence[str]) -> dict[tuple[str, str | None], int]:
-        """How many outcomes that name no call each of these integrations' batches has."""
+        """Return by integration and batch how many outcomes have the identity `none`."""
         conditions = [
             Condition("integration", Operator.EQUAL, integrations),
             Condition("identity", Operator.EQUAL, [Identity.NONE]),
@@ -140,30 +140,32 @@ class QueryRouter:
         return {(row["integration"], row["batch"]): row["count"] for row in found}
 
     def drift(self, since: datetime | None, among: Mapping[str, Sequence[str]]) -> list[Row]:
-        """What came that nobody knew, the newest first."""
+        """Return unknown words, fields and problems, the newest first."""
         found: list[Row] = self._ask("drift", since, among)
         return found
 
     def candidates(self, question: Question) -> list[Candidate]:
-        """The numbers of outcomes that may be dialled again, with what speaks against each."""
+        """Return the phone numbers of the matching outcomes, with what redial needs to know of each."""
         found: list[Candidate] = self._ask("candidates", question)
         return found
 
     def file(self, file: File) -> Iterator[bytes]:
-        """A file of outcomes, block by block; a contact list has no number that is not to be called."""
+        """Return an export of outcomes, block by block. Contact lists lack the numbers that must not be called."""
         if file.form == "redial":
             file = replace(file, without=do_not_call.numbers(self._journal))
         file = replace(file, question=self._within_ends(file.question))
         return self._copy.file(file, journal.horizon(self._journal))
 
     def _ask(self, what: str, *arguments: Any) -> Any:
-        with self._turn():
-            within = tuple(self._within_ends(one) if isinstance(one, Question) else one for one in arguments)
-            return self._copy.ask(what, within, journal.horizon(self._journal))
+        with self._slot():
+            bounded = tuple(self._within_ends(one) if isinstance(one, Question) else one for one in arguments)
+            return self._copy.ask(what, bounded, journal.horizon(self._journal))
 
     def _within_ends(self, question: Question) -> Question:
-        """The same question. Of hours of the week it names the time in which calls ended, since engines look at each
-        change of the clock within the time that a question names."""
+        """Bound a query for hours of the week by the first and last `ended_at`.
+
+        Its SQL has a case for each change of the zone's offset within the time that the query names.
+        """
         if question.hours is None or question.records is not Records.OUTCOMES:
             return question
         ends = [
@@ -178,18 +180,18 @@ class QueryRouter:
 
 
 def is_answered_by_store(question: Question) -> bool:
-    """Whether the rows stand in an index of the store one after the other, or are few."""
+    """True if the rows are adjacent in an index of the store, or few."""
     if question.records is not Records.OUTCOMES:
         return True
     others = [condition for condition in question.conditions if condition.field != "ended_at"]
     is_in_time = question.whole_order[0].field == "ended_at"
     if is_in_time and (_names_one(others[0]) if len(others) == 1 else not others and not question.hours):
         return True
-    return any(one.field == "id" and one.operator is Operator.EQUAL and len(one.values) <= _FEW for one in others)
+    return any(one.field == "id" and one.operator is Operator.EQUAL and len(one.values) <= _MAX_IDS for one in others)
 
 
 def is_looked_up(question: Question) -> bool:
-    """Whether an index of the store leads to the rows, which may be many."""
+    """True if an index of the store leads to the rows, which may be many."""
     return any(one.field in IDENTIFYING and one.operator is Operator.EQUAL for one in question.conditions)
 
 

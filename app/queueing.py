@@ -1,7 +1,7 @@
-"""Calls are queued at Plum: each is expected before it is queued, so that no result can come before it is known.
+"""Queueing of calls at Plum. Each call is registered as expected first, so that its result finds it.
 
-A queue call whose answer is lost may have come through. It is never repeated unasked: what is expected and was not
-seen to be queued is told as such.
+A queue request whose response is lost may have been carried out, so it is not repeated without `--again`. A call
+that is expected but not known to be queued is reported as such.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from app.store import expected
 from app.store.database import Database
 from app.values import BadValue, phone
 
-ROWS_AT_ONCE = 1000  # of a contact list in one request: so many are unknown where its answer is lost
+ROWS_AT_ONCE = 1000  # of a contact list in one request; so many calls are unknown if its response is lost
 _REFERENCE = "message_reference"
 
 _Terms = TypeVar("_Terms", bound=Terms)
@@ -38,7 +38,7 @@ Connect = Callable[[Product], AbstractContextManager[Client]]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Where calls are queued, and where their results go: one integration's, under one of its keys."""
+    """The integration of queued calls, and the URLs of one of its keys."""
 
     integration: Integration
     result_url: str
@@ -47,20 +47,20 @@ class Line:
 
     @property
     def product(self) -> Product:
-        """Raises `InvalidRequest` for an integration of no product."""
+        """Raises `InvalidRequest` if the integration declares no product."""
         if self.integration.product is None:
             name = self.integration.name
             raise InvalidRequest("integration", f"one with a product; {name} has auto, so make one: integration add")
         return self.integration.product
 
     def addressed(self, terms: _Terms, kind: str, name: str) -> _Terms:
-        """With the addresses that Plum gets; DEV asks ours for its script unless told another."""
+        """Set the URLs that Plum gets. DEV's start_url is ours by default."""
         start_url = terms.start_url or (self.start_url if self.product is Product.DEV else None)
         return replace(terms, result_url=f"{self.result_url}/{kind}/{quote(name, safe='')}", start_url=start_url)
 
 
 class Queued(NamedTuple):
-    """A call as Plum took it; `is_new` is false where it had been queued before."""
+    """A queued call; `is_new` is False if it was queued before."""
 
     call_id: str | None
     reference: str
@@ -71,9 +71,9 @@ class Queued(NamedTuple):
 def queue(
     database: Database, connect: Connect, line: Line, request: CallRequest, now: Clock, *, again: bool = False
 ) -> Queued:
-    """Queue one call, once: with a reference that was queued already it only tells of that call.
+    """Queue one call once: for a reference that is queued already, return that call.
 
-    `again` repeats one whose fate is unknown. Raises `Exists` for such a one, else what the client raises.
+    `again` repeats a request whose fate is unknown, which else raises `Exists`. Raises the client's errors.
     """
     reference = request.reference or secrets.token_urlsafe(9)
     sent = line.addressed(replace(request, reference=reference), "call", reference)
@@ -115,7 +115,7 @@ def _expected(
 
 
 class _fate(AbstractContextManager[None]):  # noqa: N801
-    """Whatever happens within, calls that Plum surely did not take are not expected any more."""
+    """Context: expected calls are removed again if an error proves that Plum did not queue them."""
 
     def __init__(self, database: Database, fresh: Sequence[UUID]) -> None:
         self._database = database
@@ -131,7 +131,7 @@ class _fate(AbstractContextManager[None]):  # noqa: N801
 
 @dataclass(slots=True)
 class Progress:
-    """How many numbers of a contact list were queued, had been before, stand there again, or may be queued."""
+    """How many numbers of a contact list were queued now, queued before, repeated in the list, or may be queued."""
 
     queued: int = 0
     already_queued: int = 0
@@ -155,13 +155,13 @@ def bulk_queue(
     again: bool = False,
     one_by_one: bool = False,
 ) -> None:
-    """Queue a contact list, a part at a time, and count in `progress` what came of it.
+    """Queue a contact list part by part, and count the numbers in `progress`.
 
-    A number counts once in a batch. Who begins again goes on with what was not queued. `one_by_one` queues each
-    number by itself: that takes longer, and Plum tells each call's id, by which its result can be asked for. Raises
-    what the client raises; parts before that are queued.
+    A batch has each number once. A repeated command queues only what is not queued yet. `one_by_one` queues each
+    number by itself: that takes longer, but Plum returns each call's id, with which its result can be polled. Raises
+    the client's errors; the parts before are queued then.
     """
-    contacts(line.product.value, terms.csv)  # all of it, before anything is queued
+    contacts(line.product.value, terms.csv)  # validates the whole list before anything is queued
     listed = list(_contacts(line, terms, now(), progress, are_named=one_by_one or line.product is Product.DEV))
     others = expected.numbers_of(database, line.integration.name, terms.name)
     with connect(line.product) as client:
@@ -174,7 +174,7 @@ def bulk_queue(
 
 
 def _is_elsewhere(call: ExpectedCall, others: Mapping[str, set[UUID]]) -> bool:
-    """Whether its number is expected in the batch already, as another call: it was queued in the other way."""
+    """True if another call of the batch has the number: it was queued in the other way."""
     return bool(call.phone_number and others.get(call.phone_number, set()) - {call.id})
 
 
@@ -204,7 +204,7 @@ def _queue_part(
 
 @dataclass(frozen=True, slots=True)
 class _Sending:
-    """Sends parts of a contact list, in either way; gives the id of a single call."""
+    """Sends parts of a contact list, in either way. A single call's id is returned."""
 
     client: Client
     line: Line
@@ -212,7 +212,7 @@ class _Sending:
 
     def together(self, part: Sequence[_Contact]) -> None:
         sent = self.line.addressed(self.terms, "batch", self.terms.name)
-        self.client.bulk_queue(replace(sent, csv=_written([one.row for one in part])))
+        self.client.bulk_queue(replace(sent, csv=_to_csv([one.row for one in part])))
 
     def one(self, part: Sequence[_Contact]) -> str:
         [(call, row)] = part
@@ -226,9 +226,9 @@ class _Sending:
 def _contacts(
     line: Line, terms: BulkRequest, now: datetime, progress: Progress, *, are_named: bool
 ) -> Iterator[_Contact]:
-    """The list's rows, each number once; those that are named get a reference, by which their results name them.
+    """Yield the list's rows, each number once. With `are_named` each gets a reference that identifies its result.
 
-    Raises `InvalidRequest` for a reference that two numbers have.
+    Raises `InvalidRequest` if two numbers have the same reference.
     """
     numbers: dict[UUID, str] = {}
     for row in csv.DictReader(io.StringIO(terms.csv.decode("utf-8-sig"), newline=""), restval=""):
@@ -246,7 +246,7 @@ def _contacts(
 def _contact(line: Line, terms: BulkRequest, row: Mapping[str, str], now: datetime, *, is_named: bool) -> _Contact:
     dialled, reference = row[DESTINATION], row.get(_REFERENCE) or None
     if is_named and reference is None:
-        # The same whenever the list is queued, so that beginning again repeats nothing.
+        # Every run derives the same reference, so a repeated command queues nothing twice.
         number = _e164(dialled, line.region) or dialled
         reference = str(expected_id(line.integration.name, None, None, terms.name, number))
         row = {**row, _REFERENCE: reference}
@@ -254,7 +254,7 @@ def _contact(line: Line, terms: BulkRequest, row: Mapping[str, str], now: dateti
     return _Contact(_expected(line, terms, now, reference, terms.name, dialled, metadata), row)
 
 
-def _written(rows: Sequence[Mapping[str, str]]) -> bytes:
+def _to_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -270,6 +270,6 @@ def _e164(dialled: str, region: str) -> str | None:
 
 
 def _ends_at(terms: Terms, now: datetime) -> datetime:
-    """When no further attempt begins; without a window and retries, at once."""
+    """Return when the last attempt may begin; without a window and retries, now."""
     waits = ((terms.max_attempts or 1) - 1) * (terms.reattempt_wait_seconds or 0)
     return terms.end or (terms.start or now) + timedelta(seconds=waits)

@@ -1,6 +1,6 @@
-"""What is missing: expected calls whose results did not come are counted, and Plum is asked for them.
+"""Reconciliation: counts expected calls without a result, and asks Plum for their results.
 
-An answer enters as every delivery does, so a callback that comes later changes nothing twice.
+Plum's response is stored like any delivery, so a callback that arrives later has no second effect.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from app.store.database import Database
 from app.store.integrations import integrations_by_name
 from app.store.query.question import Question, Records
 
-GRACE = timedelta(minutes=15)  # after its window, for a result that is on its way
-AGAIN = timedelta(minutes=5)  # after which a call that is still running is asked for again, or one that was claimed
-LONGEST = timedelta(hours=1)  # between two tries where Plum does not tell
+GRACE = timedelta(minutes=15)  # after a call's window, for a result that is on its way
+AGAIN = timedelta(minutes=5)  # until the next request about a call that is running or claimed
+LONGEST = timedelta(hours=1)  # between two attempts while Plum does not respond
 AT_ONCE = 20
 PAUSE_SECONDS = 5.0
 COUNT_SECONDS = 60.0  # between two counts of all calls
@@ -36,12 +36,12 @@ EVERY = Question(records=Records.EXPECTED_CALLS)
 
 log = logging.getLogger(__name__)
 
-# Gives what Plum tells of a call of this product now; None where that cannot be asked. Raises `ApiError`.
+# Return Plum's status of a call of this product; None if there is no account to ask with. Raises `ApiError`.
 Ask = Callable[[Product, str], CallStatus | None]
 
 
 class Reconciler:
-    """Looks for results that are due: first in the store, then at Plum."""
+    """Looks for due results: first in the store, then at Plum."""
 
     def __init__(
         self, database: Database, read: Interpret, save: Save, ask: Ask, now: Callable[[], datetime]
@@ -54,7 +54,7 @@ class Reconciler:
         self._count_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set."""
+        """Run until `stop` is set."""
         while not stop.is_set():
             metrics.CHORE_RUNS.labels("reconcile").inc()
             try:
@@ -77,16 +77,16 @@ class Reconciler:
                 metrics.EXPECTED_CALLS.labels(state).set(counts.get(state, 0))
 
     def step(self) -> Counter[str]:
-        """What came of some that are due, by word; empty where none is. Raises `StoreUnavailable`."""
+        """Process some due calls; return how many had each result, empty if none is due."""
         return self._round(GRACE).step(EVERY)
 
     def all_of(self, question: Question, grace: timedelta) -> Counter[str]:
-        """What came of all calls of the question that are missing now, however lately they were asked for."""
+        """Process all missing calls of the query, however recently Plum was asked for them; return their results."""
         round_ = self._round(grace)
         missing.make_due(self._database, question, round_.due_before)
         results: Counter[str] = Counter()
-        while some := round_.step(question):
-            results += some
+        while batch := round_.step(question):
+            results += batch
         return results
 
     def _round(self, grace: timedelta) -> _Round:
@@ -94,7 +94,7 @@ class Reconciler:
 
 
 class _Round:
-    """Calls that were due at one moment. Once Plum does not answer for a product, its others have to wait too."""
+    """The calls that are due at one moment. If Plum does not respond for a product, its other calls are postponed."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class _Round:
         self._silent: set[Product] = set()
 
     def step(self, question: Question) -> Counter[str]:
-        """What came of some."""
+        """Process some of the calls; return how many had each result."""
         calls = missing.claim_due(self._database, question, self.due_before, self.due_before + AGAIN, AT_ONCE)
         found = expected.find_results(self._database, [call.id for call in calls]) if calls else set()
         results = Counter(self._look(call) for call in calls if call.id not in found)
@@ -125,11 +125,11 @@ class _Round:
         return results
 
     def _look(self, call: ExpectedCall) -> str:
-        """What came of it, as `plum_reconciled_calls_total` tells it."""
+        """Process one call; return its result, a label of `plum_reconciled_calls_total`."""
         integration = self._integrations.get(call.integration)
         product = integration.product if integration else None
         if call.call_id is None or product not in (Product.INSIGHT, Product.FUSE):
-            # Insight's results of a batch name nothing: whether this one is missing is known of its batch alone.
+            # Insight's batch results do not identify calls: only the number of missing results of the batch is known.
             is_counted = product is Product.INSIGHT and call.reference is None
             state = CallState.WAITING if is_counted else CallState.MISSING
             return self._settle(call, state, "not_asked", polled=False, after=None)
@@ -150,9 +150,9 @@ class _Round:
             return self._settle(call, CallState.UNKNOWN_TO_PLUM, "unknown_to_plum", after=None)
         if isinstance(failure, NotPermitted):
             return self._settle(call, CallState.REFUSED, "refused", after=None)
-        if isinstance(failure, InvalidRequest):  # no id that Plum gives
+        if isinstance(failure, InvalidRequest):  # not a valid id of Plum's
             return self._settle(call, CallState.MISSING, "not_asked", polled=False, after=None)
-        log.warning("%s does not tell of calls that are missing: %s", product, failure)
+        log.warning("Plum's API of %s does not give the status of missing calls: %s", product, failure)
         self._silent.add(product)
         return self._settle(call, CallState.MISSING, "not_reached", after=_backoff(call))
 
@@ -164,13 +164,13 @@ class _Round:
             received_at=self._now(),
             via=Via.POLL,
             content_type=status.content_type,
-            reference=call.reference,  # as the callback's URL has it: then both are the same reading
+            reference=call.reference,  # like the callback's URL, so that both are the same reading
             batch=None if call.reference else call.batch,
             body=status.body,
         )
         [reading] = self._read([delivery])
         if reading.outcome is None:
-            log.warning("what Plum tells of a call that is missing cannot be read: %s", reading.reason)
+            log.warning("Plum's status of a missing call does not parse: %s", reading.reason)
             return self._settle(call, CallState.MISSING, "not_understood", after=LONGEST)
         if reading.outcome.identity is Identity.NONE and (twin := missing.find_twin(self._database, reading.outcome)):
             missing.link(self._database, call, twin, CallState.RECEIVED, self._now())
@@ -182,7 +182,7 @@ class _Round:
     def _settle(
         self, call: ExpectedCall, state: CallState, result: str, *, polled: bool = True, after: timedelta | None
     ) -> str:
-        """`after` is counted from when it was due, so that nothing comes again in the same round."""
+        """Note the result. The call is due again `after` the round's moment, so never twice in one round."""
         due_at = None if after is None else self.due_before + after
         missing.settle(self._database, call, state, self._now() if polled else None, due_at)
         return result
@@ -193,7 +193,7 @@ def _backoff(call: ExpectedCall) -> timedelta:
 
 
 def _delivery_id(call: ExpectedCall, body: bytes) -> UUID:
-    """The same for the same answer: who asks again after a kill keeps nothing twice. It sorts as others do."""
+    """Return an id that sorts by time, the same for the same response: a repeat stores nothing twice."""
     return by_time(call.registered_at, int.from_bytes(hashlib.sha256(call.id.bytes + body).digest()[:10]))
 
 
@@ -201,7 +201,7 @@ def _delivery_id(call: ExpectedCall, body: bytes) -> UUID:
 
 
 class CallCounts(NamedTuple):
-    """The expected calls of one batch, by what is known of them; `received` includes those `polled`."""
+    """The number of a batch's expected calls in each state; `received` includes `polled`."""
 
     integration: str
     batch: str | None
@@ -214,18 +214,18 @@ class CallCounts(NamedTuple):
     refused: int
 
 
-# Gives how many outcomes that name no call each of these integrations' batches has.
+# Return by integration and batch how many outcomes have the identity `none`.
 CountNameless = Callable[[Sequence[str]], "dict[tuple[str, str | None], int]"]
 
-_OF_BATCHES = {"integration", "batch"}  # filters that leave batches whole
+_BATCH_FILTERS = {"integration", "batch"}  # filters that select whole batches
 
 
 def call_counts(
     database: Database, question: Question, before: datetime, count_nameless: CountNameless
 ) -> list[CallCounts]:
-    """By integration and batch; calls whose window and grace ended `before` without a result are missing.
+    """Count expected calls by integration and batch. A call is missing if its window and grace ended `before`.
 
-    Insight's results of a batch name no call at all, so of such a batch it is known only how many have come.
+    Insight's batch results do not identify calls, so for such a batch only the number of results is known.
     """
     states: dict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
     nameless: Counter[tuple[str, str | None]] = Counter()
@@ -234,13 +234,13 @@ def call_counts(
         states[key][row["state"]] += row["count"]
         if row["is_nameless"] and row["state"] in (CallState.MISSING, CallState.WAITING):
             nameless[key] += row["count"]
-    are_whole = not question.hours and {condition.field for condition in question.conditions} <= _OF_BATCHES
+    are_whole = not question.hours and {condition.field for condition in question.conditions} <= _BATCH_FILTERS
     arrived = count_nameless(sorted({name for name, _ in nameless})) if nameless and are_whole else {}
     return [_counts(key, states[key], min(nameless[key], arrived.get(key, 0))) for key in sorted(states, key=str)]
 
 
 def _counts(key: tuple[str, str | None], states: Counter[str], arrived: int) -> CallCounts:
-    """`arrived` results name no call: they count for those that are missing, then for those that wait."""
+    """`arrived` results do not identify calls: they count for missing calls first, then for waiting ones."""
     of_missing = min(arrived, states[CallState.MISSING])
     return CallCounts(
         *key,

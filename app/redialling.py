@@ -1,4 +1,4 @@
-"""Who is dialled again, and who is left out, for what reason. Pure."""
+"""Selects the numbers to redial, and the reasons for leaving others out. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REASONS = ("already_reached", "attempts_used_up", "do_not_call")
 
 @dataclass(frozen=True, slots=True)
 class Redial:
-    """The numbers to dial; how many are left out, by the first reason that holds."""
+    """The numbers to dial, and how many were left out by each reason; the first that applies counts."""
 
     numbers: list[str]
     left_out: Counter[str]
@@ -23,10 +23,10 @@ class Redial:
 
 
 def redial(candidates: Iterable[Candidate], not_to_call: Collection[str], most_attempts: int | None) -> Redial:
-    """`most_attempts` in all calls there are of a number; None sets no limit."""
+    """Select the numbers. `most_attempts` limits the attempts of all calls to a number; None is no limit."""
     numbers, left_out = [], Counter[str]()
     for candidate in candidates:
-        reason = _against(candidate, not_to_call, most_attempts)
+        reason = _reason_against(candidate, not_to_call, most_attempts)
         if reason:
             left_out[reason] += 1
         else:
@@ -34,7 +34,7 @@ def redial(candidates: Iterable[Candidate], not_to_call: Collection[str], most_a
     return Redial(numbers, left_out)
 
 
-def _against(candidate: Candidate, not_to_call: Collection[str], most_attempts: int | None) -> str | None:
+def _reason_against(candidate: Candidate, not_to_call: Collection[str], most_attempts: int | None) -> str | None:
     if candidate.number in not_to_call:
         return "do_not_call"
     if candidate.is_reached:

@@ -1,4 +1,4 @@
-"""What `serve` does before gunicorn takes over: it listens, looks at the store, and welcomes the first user."""
+"""The steps of `serve` before gunicorn starts: it listens, checks the store, and greets the first user."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ log = logging.getLogger(__name__)
 
 
 def check(settings: Settings, database: Database) -> None:
-    """The service starts while a delivery can be kept: in the store, or for known keys in the spool."""
-    spool = _wrong(Spool(settings.spool_dir).check)
-    store = _wrong(lambda: schema_version.check(database))
+    """Raise `StoreUnavailable` unless a delivery can be kept: in the store, or, for known keys, in the spool."""
+    spool = _failure(Spool(settings.spool_dir).check)
+    store = _failure(lambda: schema_version.check(database))
     if store and (spool or not KnownKeys(settings.spool_dir).read()):
         raise store
     if store:
         log.warning("%s; until it is back, deliveries for known keys go to the spool", store.detail)
     if spool:
-        log.warning("the spool: %s; until then nothing takes deliveries while the store is away", spool.detail)
+        log.warning("the spool: %s; until it is mended, deliveries are refused while the store is away", spool.detail)
 
 
-def _wrong(ask: Callable[[], None]) -> StoreUnavailable | None:
+def _failure(check: Callable[[], None]) -> StoreUnavailable | None:
     try:
-        ask()
+        check()
     except StoreUnavailable as error:
         return error
     return None
 
 
 def listen(bind: str) -> socket.socket:
-    """The listening socket, so that a port already taken is known before anything is said or started."""
+    """Return the listening socket. A port in use is reported before anything is printed or started."""
     host, _, port = bind.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"{bind} is not HOST:PORT")
@@ -69,7 +69,7 @@ def listen(bind: str) -> socket.socket:
 
 
 def welcome(settings: Settings, database: Database) -> str:
-    """What the first start says: the secrets it has just made, once. Later starts show none."""
+    """Return the text of the first start, with the secrets that it creates; later starts show none."""
     if integrations.list_integrations(database):
         return f"Serving {public_url(settings)} with what is there; for a new URL: plum-outcomes integration add NAME"
     now = datetime.now(UTC)
@@ -77,7 +77,7 @@ def welcome(settings: Settings, database: Database) -> str:
         log_command(database, what, [("name", "first")])
     key = integrations.add_integration(database, "first", None, now)
     url = result_url(settings, key)
-    token = tokens.add_token(database, "first", Scope.ADMIN, now)  # who starts it owns it
+    token = tokens.add_token(database, "first", Scope.ADMIN, now)  # the first user owns the service
     return f"""
   result_url for Plum   {url}
   start_url (DEV alone) {start_url(settings, key)}
@@ -92,12 +92,12 @@ Neither is shown again. Post a sample result, then see its outcome, on the page 
 
 
 def run_gunicorn(listening: socket.socket, workers: int) -> NoReturn:
-    """This process becomes gunicorn's."""
+    """Replace this process by gunicorn."""
     sys.stdout.flush()
     os.set_inheritable(listening.fileno(), True)
     config = ROOT / "deploy" / "gunicorn.conf.py"
     command = [sys.executable, "-m", "gunicorn", "--config", str(config), "--pythonpath", str(ROOT)]
     options = ["--workers", str(workers), "--bind", f"fd://{listening.fileno()}"]
-    # glibc keeps memory that is free again apart for each of many threads, up to eight times the processors.
+    # By default glibc keeps freed memory in up to eight arenas per processor.
     environment = {"MALLOC_ARENA_MAX": "2"} | os.environ
     os.execve(sys.executable, [*command, *options, "wsgi:app"], environment)  # noqa: S606

@@ -1,4 +1,4 @@
-"""How commands speak on a terminal: errors in one line, tables, JSON, durations; nothing steers the terminal."""
+"""Terminal output and input of commands: errors in one line, tables, JSON, durations; no control characters."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import click
 
 from app.errors import PlumError
 
-# What a terminal obeys, or shows in an order or place of its own: controls, marks of direction, ends of lines.
-_STEERING = re.compile(
+# Characters that control a terminal or change the order of text: controls, direction marks, line separators.
+_CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f]"
 )
@@ -32,7 +32,7 @@ class OneLine(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # a terminal's charset may hold less than values do
+                stream.reconfigure(errors="backslashreplace")  # the terminal's charset may lack characters
         try:
             result = super().main(*args, **kwargs | {"standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:
@@ -48,7 +48,7 @@ class OneLine(click.Group):
         except click.Abort:
             _fail("interrupted", 130)
         except OSError as error:
-            _lost(error)
+            _fail_output(error)
         raise SystemExit(result if isinstance(result, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -56,14 +56,14 @@ class OneLine(click.Group):
             try:
                 return super().invoke(ctx)
             finally:
-                if sys.stdout:  # none where it was closed from the start
+                if sys.stdout:  # None if it was closed at the start
                     sys.stdout.flush()
-        except OSError as error:  # here, since click itself ends without a word where a pipe is closed
-            _lost(error)
+        except OSError as error:  # caught here, since click exits silently if a pipe is closed
+            _fail_output(error)
 
 
 class Lazy(OneLine):
-    """Such a group, each of whose commands is in the module named for it, and imported when it is called."""
+    """A `OneLine` group that imports the module of a command when the command is called."""
 
     def __init__(self, *args: Any, loaded_from: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,8 +75,8 @@ class Lazy(OneLine):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._loaded_from:
             return None
-        held = vars(import_module(self._loaded_from[cmd_name])).values()
-        return next(one for one in held if isinstance(one, click.Command) and one.name == cmd_name)
+        members = vars(import_module(self._loaded_from[cmd_name])).values()
+        return next(one for one in members if isinstance(one, click.Command) and one.name == cmd_name)
 
 
 def _fail(line: str, status: int) -> NoReturn:
@@ -84,15 +84,15 @@ def _fail(line: str, status: int) -> NoReturn:
     raise SystemExit(status)
 
 
-def _lost(error: OSError) -> NoReturn:
-    """What is still to be written has nowhere to go, at the end of the process neither."""
-    with suppress(OSError, ValueError, AttributeError):  # of one that was closed from the start
+def _fail_output(error: OSError) -> NoReturn:
+    """Exit with a message. Buffered output goes to /dev/null, so that flushing at the exit cannot fail again."""
+    with suppress(OSError, ValueError, AttributeError):  # stdout may have been closed at the start
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     _fail(f"{error.filename or 'the output'} cannot be used: {error.strerror or error}", 1)
 
 
 def complain(line: str) -> None:
-    """On stderr, in one line."""
+    """Print one line on stderr."""
     click.echo(f"plum-outcomes: {harmless(line)}", err=True)
 
 
@@ -101,16 +101,16 @@ def say(line: str) -> None:
 
 
 def harmless(text: str) -> str:
-    """The text with escapes for what steers a terminal; they are JSON's, so that JSON stays the same."""
-    return _STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    """Escape control characters as JSON does, so that JSON keeps its meaning."""
+    return _CONTROL.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def harmless_lines(text: str) -> str:
     return "\n".join(map(harmless, text.replace("\r\n", "\n").split("\n")))
 
 
-class Asking(click.Command):
-    """A command that takes filters as `name=value`, and as `--name value` or `--name=value` too."""
+class FilterCommand(click.Command):
+    """A command with filters as `name=value`, `--name value` or `--name=value`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {option for param in self.get_params(ctx) for option in param.opts}
@@ -129,15 +129,15 @@ class Asking(click.Command):
 
 
 def pairs_of(filters: tuple[str, ...]) -> list[tuple[str, str]]:
-    """`FIELD=VALUE` as in a query string."""
-    found = [text.partition("=") for text in filters]
-    if wrong := [name for name, equals, _ in found if not equals]:
+    """Parse filters `FIELD=VALUE` into pairs, like those of a query string."""
+    parts = [text.partition("=") for text in filters]
+    if wrong := [name for name, equals, _ in parts if not equals]:
         raise click.UsageError(f"{wrong[0]} is no filter; write FIELD=VALUE")
-    return [(name, value) for name, _, value in found]
+    return [(name, value) for name, _, value in parts]
 
 
 class Duration(click.ParamType[timedelta]):
-    """`7d`, `12h`, `30m`, `45s`."""
+    """A duration like `7d`, `12h`, `30m`, `45s`."""
 
     name = "duration"
 
@@ -151,7 +151,7 @@ class Duration(click.ParamType[timedelta]):
 
 
 def example(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Say in the command's help how it is used."""
+    """Add an example to the command's help."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         command.__doc__ = f"{cleandoc(command.__doc__ or '')}\n\n\b\nExample:\n  plum-outcomes {text}"
@@ -164,13 +164,13 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def print_json(value: Any) -> None:
-    """Where the terminal's charset may not hold it, in ASCII."""
+    """Print JSON; in ASCII if the terminal's charset is not Unicode."""
     is_unicode = sys.stdout.encoding.lower().startswith("utf")
     say(json.dumps(value, ensure_ascii=not is_unicode, default=str))
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    """A table whose columns are as wide as they need."""
+    """Print a table, or JSON."""
     if as_json:
         print_json([{name: _shown(value) for name, value in row.items()} for row in rows])
         return
@@ -192,7 +192,7 @@ def _text(value: Any) -> str:
 
 
 def print_values(values: dict[str, Any], *, as_json: bool) -> None:
-    """Names and values, a line each."""
+    """Print names and values, one pair a line, or JSON."""
     if as_json:
         print_json(values)
         return

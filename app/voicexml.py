@@ -1,7 +1,7 @@
-"""What a call hears when it connects: a script in VoiceXML, with places for what Plum says of the call. Pure.
+"""Scripts: templates of the VoiceXML that a call gets when it connects. Pure.
 
-A script holds no code of ours: a known name in two pairs of braces stands for a value, and nothing else is replaced.
-https://www.w3.org/TR/voicexml20/ and, of its type, RFC 4267.
+A template has placeholders alone, no code: a known name in double braces stands for a value of the call.
+https://www.w3.org/TR/voicexml20/; RFC 4267 defines the media type.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from app.products.start import FIELDS
 
 MEDIA_TYPE = "application/voicexml+xml"
 MAX_BYTES = 64 << 10
-MAX_VALUE = 4096  # characters; Plum's own have 255, and a post of a megabyte must not make a document of many
-# Ends the call in good order.
+MAX_VALUE = 4096  # characters; Plum's values have 255. A large post must not render to a document of many megabytes
+# Ends the call regularly.
 DEFAULT = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'
     '<vxml version="2.0" xmlns="http://www.w3.org/2001/vxml"><form><block><exit/></block></form></vxml>\n'
@@ -27,27 +27,27 @@ DEFAULT = (
 
 _ROOT = "{http://www.w3.org/2001/vxml}vxml"
 _VERSIONS = ("2.0", "2.1")
-_PLACE = re.compile(r"\{\{\s*(.*?)\s*\}\}")
+_PLACEHOLDER = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 _DECLARED_ENCODING = re.compile(r"<\?xml[^>]*?\sencoding\s*=\s*[\"']([^\"']*)")
-_NO_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # of XML 1.0, section 2.2
-# White space too, which a parser would make one kind of.
-_ESCAPES = {ord(one): f"&#{ord(one)};" for one in "&<>\"'\t\n\r"}
-# What ends texts, attributes, comments and sections, and what only looks like a place.
+_NO_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
+# White space is escaped too, since a parser would normalise it.
+_ESCAPES = {ord(character): f"&#{ord(character)};" for character in "&<>\"'\t\n\r"}
+# Text that would end texts, attributes, comments and CDATA sections, and a false placeholder.
 _HOSTILE = "a\"b'c<d>e&amp;f-- g]]>h?>i=j\t\r\n{{ call_id }}"
 
 
 def render(script: str, values: Mapping[str, str]) -> str:
-    """The document, with nothing where a value is missing."""
-    return _PLACE.sub(lambda place: _escaped(values.get(place[1], "")), script)
+    """Return the document; a missing value is empty."""
+    return _PLACEHOLDER.sub(lambda place: _escaped(values.get(place[1], "")), script)
 
 
 def checked(content: bytes) -> str:
-    """The script that these bytes are. Raises `BadScript`, which says what to change."""
+    """Return the validated script. Raises `BadScript`, which says what to change."""
     script = _decoded(content)
-    places = list(_PLACE.finditer(script))
+    places = list(_PLACEHOLDER.finditer(script))
     for place in places:
         if place[1] not in FIELDS:
-            raise BadScript(f"{_told(place)} is unknown; there are {', '.join(FIELDS)}")
+            raise BadScript(f"{_located(place)} is unknown; there are {', '.join(FIELDS)}")
     _check_root(_parsed(render(script, {})))
     for place in places:
         _check_place(place)
@@ -80,12 +80,12 @@ def _parsed(document: str) -> Element:
 
 def _check_root(root: Element) -> None:
     if root.tag != _ROOT or root.get("version") not in _VERSIONS:
-        wanted = f'<vxml version="2.0" xmlns="{_ROOT[1:].partition("}")[0]}">'
-        raise BadScript(f"the script's root has to be {wanted}, or of version 2.1")
+        root_tag = f'<vxml version="2.0" xmlns="{_ROOT[1:].partition("}")[0]}">'
+        raise BadScript(f"the script's root has to be {root_tag}, or of version 2.1")
 
 
 def _check_place(place: re.Match[str]) -> None:
-    """Whatever a value holds, it has to come out of the document as it went in."""
+    """Check that a parser reads any value at this placeholder back unchanged."""
     before, behind = place.string[: place.start()], place.string[place.end() :]
     try:
         root = _parsed(f"{render(before, {})}{_escaped(_HOSTILE)}{render(behind, {})}")
@@ -93,7 +93,7 @@ def _check_place(place: re.Match[str]) -> None:
         root = Element("none")
     if not any(_HOSTILE in text for text in _texts(root)):
         where = "in a tag, a comment or CDATA"
-        raise BadScript(f"{_told(place)} may not stand {where}; put it into a text, or an attribute's quoted value")
+        raise BadScript(f"{_located(place)} may not stand {where}; put it into text or a quoted attribute value")
 
 
 def _texts(root: Element) -> Iterator[str]:
@@ -101,7 +101,7 @@ def _texts(root: Element) -> Iterator[str]:
         yield from filter(None, (element.text, element.tail, *element.attrib.values()))
 
 
-def _told(place: re.Match[str]) -> str:
+def _located(place: re.Match[str]) -> str:
     line = place.string.count("\n", 0, place.start()) + 1
     return f"line {line}: {{{{ {place[1]} }}}}"
 

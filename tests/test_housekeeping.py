@@ -189,7 +189,7 @@ def test_while_the_store_is_away_everything_stays(spool) -> None:
 
 
 def test_an_answer_that_never_comes_does_not_stop_the_draining_for_ever(spool, monkeypatch) -> None:
-    monkeypatch.setattr(housekeeping, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(housekeeping, "STORE_SECONDS", 0.1)
     hung, stored, forgotten = threading.Event(), [], []
 
     def record(group):
@@ -247,7 +247,7 @@ def test_one_keeps_house_at_a_time_and_the_next_takes_over(spool) -> None:
 
 
 def test_housekeeping_that_does_not_go_on_is_told_from_one_that_waits_for_the_store(spool, monkeypatch) -> None:
-    monkeypatch.setattr(housekeeping, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(housekeeping, "STORE_SECONDS", 0.05)
     monkeypatch.setattr(housekeeping, "PAUSE_SECONDS", 0.01)
     stop, hung, asked = threading.Event(), threading.Event(), []
 

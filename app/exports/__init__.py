@@ -1,1 +1,1 @@
-"""Records as files, one module a format: rows of texts go in, the file's bytes come out piece by piece."""
+"""Writes records as files, one module per format: rows of texts go in, blocks of bytes come out."""

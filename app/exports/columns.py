@@ -1,4 +1,4 @@
-"""What a column of an export is called, and of which kind its values are."""
+"""The columns of exports: their names and types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Kind(StrEnum):
-    """Of which kind the values are whose texts a column holds."""
+    """The type of a column's values; the column holds them as texts."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -24,5 +24,5 @@ class Column(NamedTuple):
 
 # A record's values as the query API shows them, in the order of the columns, each a text or null.
 Texts = Sequence[str | None]
-# What is shown of a field's text to who may not see phones.
+# Returns what a token without `reveal` sees of a field's text.
 Mask = Callable[[str | None], str | None]

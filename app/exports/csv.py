@@ -1,4 +1,4 @@
-"""CSV by RFC 4180, with LF: a header, UTF-8, quotes only where needed, null empty without any."""
+"""CSV by RFC 4180, but with LF: a header, UTF-8, quotes only where needed, null as an empty cell without quotes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def header(names: Sequence[str]) -> bytes:
 
 
 def lines(rows: Iterable[Texts], columns: Sequence[Column], raw: bool = False) -> Iterator[bytes]:
-    """A line for each row; `raw` leaves out the guard of text cells."""
+    """Yield a line for each row; `raw` leaves out the guard of text cells."""
     is_guarded = [column.kind is Kind.TEXT and not raw for column in columns]
     for row in rows:
         cells = [_cell(text, guard) for text, guard in zip(row, is_guarded, strict=True)]
-        # A lone cell that is null would be no line.
+        # A row with a single null would be an empty line, which parsers skip.
         yield (",".join(cells if len(cells) > 1 else [cells[0] or '""']) + "\n").encode()
 
 
 def read(blocks: Iterable[bytes]) -> Iterator[list[str]]:
-    """The rows of such a file, whose blocks end anywhere; null is an empty text."""
+    """Yield the rows of such a file. Its blocks may end anywhere; null is read as an empty text."""
     csv.field_size_limit(sys.maxsize)
     return csv.reader(_lines(blocks))
 
@@ -34,8 +34,8 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     rest = ""
     for block in blocks:
-        *whole, rest = (rest + decoder.decode(block)).split("\n")
-        yield from (f"{line}\n" for line in whole)
+        *complete, rest = (rest + decoder.decode(block)).split("\n")
+        yield from (f"{line}\n" for line in complete)
     if rest:
         yield rest
 

@@ -1,4 +1,4 @@
-"""One JSON object a line, as the query API shows the records."""
+"""NDJSON: one JSON object per line, as in the query API."""
 
 from __future__ import annotations
 

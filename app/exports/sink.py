@@ -1,4 +1,4 @@
-"""What writers that want a file write into, and what is sent on from there piece by piece."""
+"""A file object in memory, for writers that need a file while their output is sent block by block."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Sink(io.RawIOBase):
-    """A file that cannot be rewound; `taken` gives what was written since last asked."""
+    """A write-only file that cannot seek; `taken` returns the bytes written since its last call."""
 
     def __init__(self) -> None:
         super().__init__()

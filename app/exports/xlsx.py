@@ -1,7 +1,7 @@
-"""XLSX (ECMA-376), written while it is sent: texts are text cells and never formulas, moments are dates in UTC.
+"""XLSX (ECMA-376), written while it is sent: texts are text cells and never formulas, times are dates in UTC.
 
-A sheet holds 1,048,576 rows; what is more goes on in a further sheet, under the same header. A cell holds 32,767
-characters; a longer text is cut and says so at its end.
+A sheet holds 1,048,576 rows; further rows continue on another sheet under the same header. A cell holds 32,767
+characters; a longer text is cut, with a note at its end.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from app.exports.sink import Sink
 from app.exports.xlsx_cells import Row, header, letters, row_xml, rows
 
 MAX_ROWS = 1_048_576
-# Below the size at which an entry of the ZIP needs a form that some spreadsheets refuse.
+# Below the size at which a ZIP entry needs the ZIP64 format, which some spreadsheets refuse.
 MAX_SHEET_BYTES = 1 << 30
-EFFORT = 3  # deflate's
+EFFORT = 3  # the compression level of deflate
 PIECE_BYTES = 1 << 16
 
 
@@ -42,7 +42,7 @@ def blocks(found: Iterable[Texts], columns: Sequence[Column]) -> Iterator[bytes]
 
 
 def _sheet(records: Iterable[Row], columns: Sequence[Column]) -> Iterator[bytes]:
-    """The sheet's XML, with as many of the records as it holds."""
+    """Yield the XML of a sheet with as many records as it can hold."""
     yield parts.SHEET_START
     names = letters(len(columns))
     size = 0
@@ -56,7 +56,7 @@ def _sheet(records: Iterable[Row], columns: Sequence[Column]) -> Iterator[bytes]
 
 
 def _pieces(texts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same in pieces that are worth compressing."""
+    """Join the texts to pieces large enough to compress well."""
     piece = bytearray()
     for text in texts:
         piece += text

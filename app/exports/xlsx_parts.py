@@ -9,7 +9,7 @@ _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _TYPES = "http://schemas.openxmlformats.org/package/2006/content-types"
 _OURS = "application/vnd.openxmlformats-officedocument.spreadsheetml"
 
-# The first row stays in sight.
+# The first row is frozen.
 SHEET_START = (
     f'{_XML}<worksheet {_MAIN}><sheetViews><sheetView workbookViewId="0">'
     '<pane ySplit="1" topLeftCell="A2" activePane="bottomLeft" state="frozen"/></sheetView></sheetViews>'
@@ -17,7 +17,7 @@ SHEET_START = (
 ).encode()
 SHEET_END = b"</sheetData></worksheet>"
 
-# Style 0 is text as it comes, style 1 a moment.
+# Style 0 is the default, style 1 a time.
 _STYLES = (
     f'{_XML}<styleSheet {_MAIN}><numFmts count="1"><numFmt numFmtId="164" formatCode="yyyy\\-mm\\-dd\\ hh:mm:ss"/>'
     '</numFmts><fonts count="1"><font><sz val="11"/><name val="Calibri"/></font></fonts><fills count="2"><fill>'
@@ -33,13 +33,13 @@ def sheet_name(number: int) -> str:
 
 
 def frame(sheets: int) -> dict[str, str]:
-    """All parts but the sheets, by their names."""
+    """Return all parts except the sheets, by name."""
     numbers = range(1, sheets + 1)
     return {
         "xl/workbook.xml": _workbook(numbers),
         "xl/_rels/workbook.xml.rels": _relations(
             [("rId0", "styles", "styles.xml")]
-            + [(f"rId{one}", "worksheet", f"worksheets/sheet{one}.xml") for one in numbers]
+            + [(f"rId{number}", "worksheet", f"worksheets/sheet{number}.xml") for number in numbers]
         ),
         "xl/styles.xml": _STYLES,
         "_rels/.rels": _relations([("rId1", "officeDocument", "xl/workbook.xml")]),
@@ -48,7 +48,7 @@ def frame(sheets: int) -> dict[str, str]:
 
 
 def _workbook(numbers: range) -> str:
-    sheets = "".join(f'<sheet name="{one}" sheetId="{one}" r:id="rId{one}"/>' for one in numbers)
+    sheets = "".join(f'<sheet name="{number}" sheetId="{number}" r:id="rId{number}"/>' for number in numbers)
     return f'{_XML}<workbook {_MAIN} xmlns:r="{_OFFICE}"><sheets>{sheets}</sheets></workbook>'
 
 
@@ -61,7 +61,7 @@ def _relations(relations: list[tuple[str, str, str]]) -> str:
 
 def _content_types(numbers: range) -> str:
     parts = {"/xl/workbook.xml": f"{_OURS}.sheet.main+xml", "/xl/styles.xml": f"{_OURS}.styles+xml"}
-    parts |= {f"/{sheet_name(one)}": f"{_OURS}.worksheet+xml" for one in numbers}
+    parts |= {f"/{sheet_name(number)}": f"{_OURS}.worksheet+xml" for number in numbers}
     each = "".join(f'<Override PartName="{name}" ContentType="{kind}"/>' for name, kind in parts.items())
     return (
         f'{_XML}<Types xmlns="{_TYPES}"><Default Extension="rels" '

@@ -1,1 +1,1 @@
-"""All that answers HTTP."""
+"""Everything that answers HTTP requests."""

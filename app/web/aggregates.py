@@ -22,20 +22,20 @@ _RECORD = OutcomeSchema()
 
 
 class FacetSchema(Schema):
-    """How often a value stands."""
+    """How often a value occurs."""
 
     value = fields.Raw(metadata={"type": ["string", "integer", "boolean", "null"]})
     count = Number(1)
 
 
 class FacetsAnswer(Schema):
-    """By field, the most frequent values first."""
+    """Facets by field, the most frequent values first."""
 
     data = fields.Dict(keys=fields.String(), values=fields.List(fields.Nested(FacetSchema)))
 
 
 class FiguresSchema(Schema):
-    """One group: its values, null where it is that of the unknown, and its figures, null where all are unknown."""
+    """One group: its values, null for unknown values, and its figures, null if all are unknown."""
 
     hour = fields.AwareDateTime()
     day = fields.AwareDateTime()
@@ -69,10 +69,10 @@ class SummaryAnswer(Schema):
 @blueprint.asks(FacetsSchema.about(OutcomeSchema))
 @blueprint.answers(FacetsAnswer)
 def show_facets(asked: Asked) -> Response:
-    """The values of fields and how often each stands, at most 100 a field."""
+    """The values of fields and how often each occurs, at most 100 a field."""
     permit(asked.question, reveal=g.reveal, told=asked.fields or [])
-    counted = parts().router.facets(asked.question, asked.fields or [])
-    return jsonify({"data": {field: [_facet(field, *one) for one in found] for field, found in counted.items()}})
+    facets = parts().router.facets(asked.question, asked.fields or [])
+    return jsonify({"data": {field: [_facet(field, *pair) for pair in pairs] for field, pairs in facets.items()}})
 
 
 def _facet(field: str, value: Any, count: int) -> dict[str, Any]:
@@ -91,5 +91,5 @@ def show_summary(asked: SummaryAsked) -> Response:
 
 
 def shown_figures(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of a summary as analysts see it: a bucket is its start with its offset."""
+    """Return a row of a summary as analysts see it: a bucket is its start, with its offset."""
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}

@@ -1,4 +1,4 @@
-"""The records of the query API: a view is its signature; `filters` has what is asked, `schemas` what is shown."""
+"""The query API's endpoints for records. `filters` parses the questions, `schemas` serialises the records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def list_outcomes(asked: Asked) -> Response:
 @blueprint.asks_nothing
 @blueprint.answers(OutcomeSchema)
 def get_outcome(outcome_id: str) -> Response:
-    """What became of one call."""
+    """One call's result."""
     row = records.get_record(parts().answers, Records.OUTCOMES, id_of(outcome_id))
     return jsonify(schema_of(OutcomeSchema).record(row))
 
@@ -63,7 +63,7 @@ def list_deliveries(asked: Asked) -> Response:
 @blueprint.asks_nothing
 @blueprint.answers(DeliverySchema)
 def get_delivery(delivery_id: str) -> Response:
-    """One callback, but for its body."""
+    """One callback, without its body."""
     row = records.get_record(parts().answers, Records.DELIVERIES, id_of(delivery_id))
     return jsonify(schema_of(DeliverySchema).record(row))
 
@@ -76,7 +76,7 @@ def get_delivery(delivery_id: str) -> Response:
 def get_body(delivery_id: str) -> Response:
     """The exact bytes of one callback."""
     body = records.get_delivery(parts().answers, id_of(delivery_id)).body
-    headers = {"Content-Disposition": f'attachment; filename="{delivery_id}.body"'}  # and a type that no browser runs
+    headers = {"Content-Disposition": f'attachment; filename="{delivery_id}.body"'}  # no browser runs the type below
     return Response(body, mimetype="application/octet-stream", headers=headers)
 
 
@@ -86,7 +86,7 @@ def get_body(delivery_id: str) -> Response:
 @blueprint.asks_nothing
 @blueprint.answers(DeliverySchema)
 def reprocess(delivery_id: str) -> Response:
-    """Read one callback again, with today's normaliser."""
+    """Read one callback again, with the current normaliser."""
     key = id_of(delivery_id)
     parts().reprocess(key)
     return jsonify(schema_of(DeliverySchema).record(records.get_record(parts().database, Records.DELIVERIES, key)))

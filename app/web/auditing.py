@@ -1,4 +1,4 @@
-"""What goes into the audit log, and when: before an answer that reveals leaves, and before a change is made."""
+"""Writes the audit log: before a response that reveals is sent, and before a change is made."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from app.web.parts import now, parts
 
 
 class Logged(Enum):
-    """Which answers of a view are logged."""
+    """Which requests to a view are logged."""
 
-    REVEALED = auto()  # all to a token that sees phone numbers; the rule, so that no new view is forgotten
-    ALWAYS = auto()  # masked ones too
+    REVEALED = auto()  # all from tokens that see phone numbers; the default, so that no new view is forgotten
+    ALWAYS = auto()  # masked responses too
     CHANGE = auto()  # before the view changes anything
-    NEVER = auto()  # it shows neither phone numbers nor bodies to anybody
+    NEVER = auto()  # the view never shows phone numbers or bodies
 
 
 def logged(when: Logged, token: Token, view: Callable[[], Response], path: dict[str, Any]) -> Response:
-    """The view's answer, logged before it leaves. Raises `StoreUnavailable` where the entry cannot be written.
+    """Return the view's response, logged before it is sent. Raises `StoreUnavailable` if the log cannot be written.
 
-    `path` has the parts of the URL's path that the view names.
+    `path` holds the variables of the URL's path.
     """
     if when is Logged.CHANGE:
         write(token, path, None)
@@ -40,13 +40,13 @@ def logged(when: Logged, token: Token, view: Callable[[], Response], path: dict[
         try:
             write(token, path, answer.status_code)
         except BaseException:
-            answer.close()  # a live stream, or the process of an export, that nobody will read
+            answer.close()  # ends a live stream, or the process of an export, that nobody will read
             raise
     return answer
 
 
 def write(token: Token, path: dict[str, Any], status: int | None) -> None:
-    """Log the request under way. Raises `StoreUnavailable`."""
+    """Log the current request. Raises `StoreUnavailable`."""
     settings, at = parts().settings, now()
     entry = AuditEntry(
         id=new_id(at),
@@ -61,8 +61,8 @@ def write(token: Token, path: dict[str, Any], status: int | None) -> None:
     try:
         parts().audit(entry)
     except StoreError as error:
-        first = "what reveals or changes is logged first, which cannot be done now"
-        raise StoreUnavailable(f"{first}: {error}", f"{first}: {error.detail}") from error
+        message = "the audit log cannot be written, so nothing is revealed or changed"
+        raise StoreUnavailable(f"{message}: {error}", f"{message}: {error.detail}") from error
 
 
 def _uuid(text: str) -> UUID | None:

@@ -1,7 +1,8 @@
-"""Who posts under a key, and what a token may see: answered from memory.
+"""The in-memory cache of valid keys and tokens: whose a key is, and what a token may see.
 
-While requests come, one look a second reads all keys and tokens that open something. A secret that is not among them
-may be new, so it waits for a look that begins after it came; however many wrong ones come, they share a few looks.
+While requests come, the cache is refreshed once a second: one read of all valid keys and tokens from the store. A
+secret that is not in the cache may be new, so its request waits for a refresh that begins after the request came.
+Requests with unknown secrets share refreshes, so any number of them costs the store only a few reads.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import NamedTuple, TypeVar
 from app.errors import StoreError, StoreUnavailable
 from app.model import Integration, KnownKey, Token, hashed
 
-LOOK_SECONDS = 1.0  # between looks while requests come
-MISS_SECONDS = 0.1  # between looks while unknown secrets wait for them
-FRESH_SECONDS = 3.0  # for which a look holds: a key that is disabled opens nothing anywhere within 5 s
-AWAY_SECONDS = 8.0  # likewise for one that failed; while requests come there is another before that
-FAILED_SECONDS = 0.2  # after which who brings an unknown secret waits for another look
-PATIENCE_SECONDS = 6.0  # with a look, and the one under way before it
-NOTED_SECONDS = 60.0  # between two notes that a token is in use
+LOOK_SECONDS = 1.0  # between refreshes while requests come
+MISS_SECONDS = 0.1  # between refreshes while unknown secrets wait for them
+FRESH_SECONDS = 3.0  # maximum age of a refresh: a disabled key stops working in every process within 5 s
+AWAY_SECONDS = 8.0  # the same for a refresh that failed; while requests come, another one runs before that
+FAILED_SECONDS = 0.2  # after a failed refresh, how long unknown secrets fail at once instead of waiting for another
+PATIENCE_SECONDS = 6.0  # timeout of a caller: for a refresh, and for the one that already runs
+NOTED_SECONDS = 60.0  # between two records of a token's last use
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +31,14 @@ _T = TypeVar("_T")
 
 
 class Secrets(NamedTuple):
-    """All that opens something now, by the hex of its hash."""
+    """All valid keys and tokens, by the hex of their hashes."""
 
     keys: Mapping[str, KnownKey] = {}
     tokens: Mapping[str, Token] = {}
 
 
 class Keyring:
-    """The secrets that open something: integrations' keys and analysts' tokens."""
+    """The valid secrets: integrations' keys and analysts' tokens."""
 
     def __init__(
         self,
@@ -46,93 +47,93 @@ class Keyring:
         remember: Callable[[Mapping[str, KnownKey]], object],
         note_use: Callable[[str], object],
     ) -> None:
-        """`look` asks the store and raises `StoreUnavailable` in bounded time.
+        """`look` reads the secrets from the store, and raises `StoreUnavailable` in bounded time.
 
-        `remembered` gives the keys that any process has seen last, for while the store is away; `remember` is told of
-        all keys after each look. `note_use` is told a token's name at most once a minute, in a thread of its own:
-        no reader waits for it.
+        `remembered` returns the keys that any process read last, for the time when the store is away. `remember`
+        receives all keys after each refresh. `note_use` receives a token's name at most once a minute, in a thread
+        of its own, so no request waits for it.
         """
         self._look = look
         self._remember = remember
         self._note_use = note_use
-        self._noted: dict[str, float] = {}  # by name, when it is to be noted again
+        self._noted: dict[str, float] = {}  # by token name, when its use is to be recorded again
         self._remembered = remembered
         self._secrets = Secrets()
-        self._failure: StoreUnavailable | None = None  # of the last look
-        self._began_at = self._ended_at = -AWAY_SECONDS  # of the last look that has ended
-        self._under_way: threading.Event | None = None  # set once what the look has found counts
+        self._failure: StoreUnavailable | None = None  # of the last refresh
+        self._began_at = self._ended_at = -AWAY_SECONDS  # of the last refresh that has ended
+        self._running: threading.Event | None = None  # set when the secrets of this refresh are in use
         self._starting = threading.Lock()
 
     def integration(self, key: str, patience: float = PATIENCE_SECONDS) -> Integration | None:
-        """Whom the key opens for, or None. Raises `StoreUnavailable` if that cannot be known in so many seconds."""
+        """Return the key's integration, or None. Raises `StoreUnavailable` if it cannot be known in `patience` s."""
         known = self._find(lambda secrets: _unless_expired(secrets.keys.get(hashed(key).hex())), patience)
         return known.integration if known else None
 
     def token(self, secret: str) -> Token | None:
-        """The token, now in use, or None. Raises `StoreUnavailable` if it cannot be known."""
-        found = self._find(lambda secrets: secrets.tokens.get(hashed(secret).hex()))
-        if found and time.monotonic() >= self._noted.get(found.name, 0.0):
-            self._noted[found.name] = time.monotonic() + NOTED_SECONDS
-            threading.Thread(target=self._note, args=(found.name,), daemon=True).start()
-        return found
+        """Return the token, or None; record its use. Raises `StoreUnavailable` if it cannot be known in time."""
+        token = self._find(lambda secrets: secrets.tokens.get(hashed(secret).hex()))
+        if token and time.monotonic() >= self._noted.get(token.name, 0.0):
+            self._noted[token.name] = time.monotonic() + NOTED_SECONDS
+            threading.Thread(target=self._note, args=(token.name,), daemon=True).start()
+        return token
 
-    def _find(self, found_in: Callable[[Secrets], _T | None], patience: float = PATIENCE_SECONDS) -> _T | None:
+    def _find(self, select: Callable[[Secrets], _T | None], patience: float = PATIENCE_SECONDS) -> _T | None:
         asked_at = time.monotonic()
-        if found := found_in(self._in_time(asked_at, patience)):
-            return found
+        if match := select(self._cached_secrets(asked_at, patience)):
+            return match
         if self._failure and time.monotonic() - self._ended_at <= FAILED_SECONDS:
             raise self._failure
-        failure = self._look_since(asked_at, patience)
-        found = found_in(self._secrets)
-        if failure and found is None:
+        failure = self._refresh_since(asked_at, patience)
+        match = select(self._secrets)
+        if failure and match is None:
             raise failure
-        return found
+        return match
 
-    def _in_time(self, asked_at: float, patience: float) -> Secrets:
-        """As of the last look. One that takes too long counts as failed for who waits for it."""
+    def _cached_secrets(self, asked_at: float, patience: float) -> Secrets:
+        """Return the cached secrets. A refresh that exceeds `patience` counts as failed for this caller."""
         age = asked_at - self._ended_at
         if age > (AWAY_SECONDS if self._failure else FRESH_SECONDS):
-            if not self._start_look().wait(patience):
+            if not self._start_refresh().wait(patience):
                 return self._last_known(self._secrets)
         elif age > LOOK_SECONDS:
-            self._start_look()
+            self._start_refresh()
         return self._secrets
 
     def _last_known(self, secrets: Secrets) -> Secrets:
         return Secrets({**self._remembered(), **secrets.keys}, secrets.tokens)
 
-    def _look_since(self, asked_at: float, patience: float) -> StoreUnavailable | None:
-        """Wait for a look that began after that moment to end; what stood against it."""
+    def _refresh_since(self, asked_at: float, patience: float) -> StoreUnavailable | None:
+        """Wait for the end of a refresh that began after `asked_at`. Returns its failure, or None."""
         deadline = asked_at + patience
         while self._began_at < asked_at:
-            if not self._start_look().wait(max(0.0, deadline - time.monotonic())):
-                return StoreUnavailable("the store has not said in time what opens for whom")
+            if not self._start_refresh().wait(max(0.0, deadline - time.monotonic())):
+                return StoreUnavailable("the store did not return the keys and tokens in time")
         return self._failure
 
-    def _start_look(self) -> threading.Event:
-        """The look under way, else another. Who only starts it waits for nothing."""
+    def _start_refresh(self) -> threading.Event:
+        """Return the refresh that runs, else start one. Does not wait for it."""
         with self._starting:
-            if self._under_way:
-                return self._under_way
-            look = self._under_way = threading.Event()
-        threading.Thread(target=self._run_look, args=(look,), name="keys", daemon=True).start()
-        return look
+            if self._running:
+                return self._running
+            refresh = self._running = threading.Event()
+        threading.Thread(target=self._run_refresh, args=(refresh,), name="keys", daemon=True).start()
+        return refresh
 
-    def _run_look(self, look: threading.Event) -> None:
+    def _run_refresh(self, refresh: threading.Event) -> None:
         time.sleep(max(0.0, self._began_at + MISS_SECONDS - time.monotonic()))
         began_at = time.monotonic()
         try:
-            secrets, failure = self._looked()
+            secrets, failure = self._read_secrets()
             if failure:
                 secrets = self._last_known(secrets)
             self._secrets, self._failure = secrets, failure
         finally:
             self._began_at, self._ended_at = began_at, time.monotonic()
-            self._under_way = None
-            look.set()
+            self._running = None
+            refresh.set()
 
-    def _looked(self) -> tuple[Secrets, StoreUnavailable | None]:
-        """What opens something now; what was known before where that cannot be told."""
+    def _read_secrets(self) -> tuple[Secrets, StoreUnavailable | None]:
+        """Read the secrets. If that fails, return the previous ones and the failure."""
         try:
             secrets = self._look()
         except StoreUnavailable as error:
@@ -150,7 +151,7 @@ class Keyring:
         try:
             self._note_use(name)
         except StoreError as error:
-            log.warning("when a token was last used could not be noted: %s", error.detail)
+            log.warning("the last use of a token could not be recorded: %s", error.detail)
 
 
 def _unless_expired(known: KnownKey | None) -> KnownKey | None:

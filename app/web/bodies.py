@@ -1,4 +1,4 @@
-"""A post's bytes, read before anything is made of them, and how many of them the process holds at a time."""
+"""Reads the bodies of posts, and limits how many bytes of them a process holds at a time."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from app.errors import Overloaded
 from app.web.errors import BodyTooLarge
 
 CHUNK_BYTES = 65536
-HEAD_BYTES = 65536  # so that the largest body that is allowed has room with its headers
-# A sender that is still writing does not see a 413 before it is done, so this much is read and thrown away.
+HEAD_BYTES = 65536  # so that the largest allowed body fits together with its headers
+# A client sees a 413 only after it has sent its body, so this much beyond the limit is read and thrown away.
 DRAIN_BYTES = 16 * 1048576
 
 
 class Held:
-    """Counts the bytes of all posts under way."""
+    """Counts the bytes that the process holds of all posts."""
 
     def __init__(self, limit: int = MAX_HELD_BYTES + HEAD_BYTES) -> None:
         self._limit = limit
         self._count = 0
 
     def add(self, count: int) -> None:
-        """Raises `Overloaded`."""
+        """Raises `Overloaded` if the limit would be exceeded."""
         if self._count + count > self._limit:
             raise Overloaded("too many bodies at once; post it again")
         self._count += count
@@ -33,7 +33,7 @@ class Held:
 
 
 class Body:
-    """One post's bytes. They count as held until it is left."""
+    """One post's body. As a context manager it counts the bytes as held until its exit."""
 
     def __init__(self, environ: dict[str, Any], limit: int, held: Held) -> None:
         self._environ = environ
@@ -48,14 +48,14 @@ class Body:
         self._held.remove(self._count)
 
     def hold(self, count: int) -> None:
-        """Count so many bytes more, of the body or of what is kept beside it. Raises `Overloaded`."""
+        """Count so many more bytes, of the body or of its headers. Raises `Overloaded`."""
         self._held.add(count)
         self._count += count
 
     def read(self) -> tuple[bytes, bool]:
-        """The bytes, and whether they are all. Raises `BodyTooLarge`, `Overloaded`.
+        """Return the body, and whether it is complete. Raises `BodyTooLarge`, `Overloaded`.
 
-        Counted while reading: a chunked body has no Content-Length.
+        The bytes are counted while reading, since a chunked body has no Content-Length.
         """
         declared = self._declared()
         if declared is None and not self._environ.get("wsgi.input_terminated"):
@@ -64,12 +64,12 @@ class Body:
             raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
         chunks: list[bytes] = []
         size = 0
-        whole = True
+        is_complete = True
         for chunk in _chunks(
             self._environ["wsgi.input"], self._limit + DRAIN_BYTES if declared is None else declared
         ):
             if chunk is None:
-                whole = False
+                is_complete = False
                 break
             size += len(chunk)
             if size <= self._limit:
@@ -77,7 +77,7 @@ class Body:
                 chunks.append(chunk)
         if size > self._limit:
             raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
-        return b"".join(chunks), whole and (declared is None or size == declared)
+        return b"".join(chunks), is_complete and (declared is None or size == declared)
 
     def _declared(self) -> int | None:
         length = self._environ.get("CONTENT_LENGTH", "")
@@ -85,11 +85,11 @@ class Body:
 
 
 def _chunks(stream: Any, most: int) -> Iterator[bytes | None]:
-    """Pieces of the body up to `most` bytes; None where the sender hung up."""
+    """Yield chunks of the body, up to `most` bytes in all; None if the client closed the connection."""
     while most > 0:
         try:
             chunk = stream.read(min(CHUNK_BYTES, most))
-        except Exception:  # noqa: BLE001  each server has its own names for a connection that broke
+        except Exception:  # noqa: BLE001  each server raises its own errors for a broken connection
             yield None
             return
         if not chunk:

@@ -1,4 +1,4 @@
-"""What anybody may ask for, as often as they like, costs the store one look in a while."""
+"""Caches for values that many requests read: concurrent callers share one computation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-_REST = 10  # times as long as it took rests what makes an answer
-_LONGEST_REST_SECONDS = 30.0
-_PATIENCE_SECONDS = 0.1  # of a page with what is being made
+_PAUSE_FACTOR = 10  # the pause after a computation, as a multiple of its duration
+_MAX_PAUSE_SECONDS = 30.0
+_PATIENCE_SECONDS = 0.1  # timeout of a page for a value that is being computed
 
 log = logging.getLogger(__name__)
 
@@ -18,67 +18,67 @@ _T = TypeVar("_T")
 
 
 class Coalesced(Generic[_T]):
-    """One answer for all who ask while it is made, and a pause before the next is made for others."""
+    """One value for all callers that wait while it is computed, and a pause between two computations."""
 
     def __init__(self, make: Callable[[], _T], pause_seconds: float) -> None:
-        self._make = make
+        self._compute = make
         self._pause_seconds = pause_seconds
-        self._making = threading.Lock()
-        self._made: _T | None = None
-        self._made_at = 0.0
+        self._lock = threading.Lock()
+        self._value: _T | None = None
+        self._computed_at = 0.0
 
     def __call__(self) -> _T:
         asked_at = time.monotonic()
-        with self._making:
-            if self._made is None or self._made_at < asked_at:
-                time.sleep(max(0.0, self._made_at + self._pause_seconds - time.monotonic()))
-                self._made = self._make()
-                self._made_at = time.monotonic()
-            return self._made
+        with self._lock:
+            if self._value is None or self._computed_at < asked_at:
+                time.sleep(max(0.0, self._computed_at + self._pause_seconds - time.monotonic()))
+                self._value = self._compute()
+                self._computed_at = time.monotonic()
+            return self._value
 
 
 class RefreshedInBackground(Generic[_T]):
-    """An answer that may take seconds, for a page that may not: the last one, while the next is made beside."""
+    """A value that takes seconds to compute. Pages get the last one while a thread computes the next."""
 
     def __init__(self, make: Callable[[], _T], longest_seconds: float = 300.0) -> None:
-        """`longest_seconds`: so old may an answer be that is shown."""
-        self._make = make
+        """`longest_seconds` is the maximum age of a value that is returned."""
+        self._compute = make
         self._longest_seconds = longest_seconds
-        self._made_at = 0.0
-        self._starting = threading.Lock()
-        self._under_way: threading.Thread | None = None
-        self._made: _T | None = None
-        self._rests_until = 0.0
+        self._computed_at = 0.0
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._value: _T | None = None
+        self._pauses_until = 0.0
 
     def __call__(self, patience: float = _PATIENCE_SECONDS) -> _T | None:
-        """None while there is none, or an old one alone. One that is made at once is hardly ever old."""
-        if under_way := self.begin():
-            under_way.join(patience)
-        return self._made if time.monotonic() < self._made_at + self._longest_seconds else None
+        """Return the value, or None if there is none or it is too old. Waits `patience` s for a computation."""
+        if thread := self.begin():
+            thread.join(patience)
+        return self._value if time.monotonic() < self._computed_at + self._longest_seconds else None
 
     def begin(self) -> threading.Thread | None:
-        """Make the next, unless there is one just now; what makes it, if anything does."""
-        with self._starting:
-            if self._under_way is None and time.monotonic() >= self._rests_until:
-                self._under_way = threading.Thread(target=self._run, daemon=True)
-                self._under_way.start()
-            return self._under_way
+        """Start a computation, unless one runs or the pause lasts. Returns the thread that runs, or None."""
+        with self._lock:
+            if self._thread is None and time.monotonic() >= self._pauses_until:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+            return self._thread
 
     def _run(self) -> None:
         began_at = time.monotonic()
         try:
-            self._made, self._made_at = self._make(), time.monotonic()
+            self._value, self._computed_at = self._compute(), time.monotonic()
         except Exception as error:
-            log.error("what a page shows cannot be found", exc_info=error)
+            log.error("a value for a page could not be computed", exc_info=error)
         finally:
             ended_at = time.monotonic()
-            self._rests_until = ended_at + min(_REST * (ended_at - began_at), _LONGEST_REST_SECONDS)
-            self._under_way = None
+            self._pauses_until = ended_at + min(_PAUSE_FACTOR * (ended_at - began_at), _MAX_PAUSE_SECONDS)
+            self._thread = None
 
 
-def values_of(*kept: RefreshedInBackground[Any]) -> list[Any]:
-    """What each has, with one patience for all."""
-    for one in kept:
-        one.begin()
+def values_of(*caches: RefreshedInBackground[Any]) -> list[Any]:
+    """Return the value of each cache, with one timeout for all."""
+    for cache in caches:
+        cache.begin()
     until = time.monotonic() + _PATIENCE_SECONDS
-    return [one(max(0.0, until - time.monotonic())) for one in kept]
+    return [cache(max(0.0, until - time.monotonic())) for cache in caches]

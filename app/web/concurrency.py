@@ -1,4 +1,4 @@
-"""How many questions a process works on at a time: more would each take longer, and callbacks with them."""
+"""Limits the concurrent questions of a process: more would slow down each other, and callbacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WAIT_SECONDS = 2.0
 
 
 class ConcurrencyLimit:
-    """Lets `running` through at a time. A few more wait a moment; all others are refused at once."""
+    """A semaphore of `running` slots. `waiting` more requests wait up to `seconds`; others are refused at once."""
 
     def __init__(self, running: int, waiting: int = WAITING, seconds: float = WAIT_SECONDS) -> None:
         self._running = threading.Semaphore(running)
@@ -22,7 +22,7 @@ class ConcurrencyLimit:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Raises `Overloaded`."""
+        """Hold a slot. Raises `Overloaded` if none becomes free in time."""
         if not self._acquire():
             raise Overloaded("too many questions at once; ask again in a moment, or ask for less at a time")
         try:

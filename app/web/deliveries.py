@@ -1,4 +1,4 @@
-"""A post becomes a delivery: our verbatim record of it, without what is secret."""
+"""Turns a post into a delivery: our verbatim record of it, without secrets."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SECRET_HEADER = re.compile(r"auth|cookie|token|secret|password|api-?key|signatu
 
 
 class Address(NamedTuple):
-    """What a URL of Plum's face says: whose key, whether it is a start_url, and of `call/REFERENCE` or `batch/NAME`
-    the one that is there."""
+    """The parts of a result_url or start_url: the key, and the reference of `call/REFERENCE` or the batch of
+    `batch/NAME`."""
 
     key: str
     key_as_sent: str  # escaped, as it stands in the URL
@@ -54,7 +54,7 @@ def delivery_from(
 
 
 def kept_headers(environ: dict[str, Any], address: Address) -> tuple[tuple[str, str], ...]:
-    """All that the server passes on, without what is secret: credentials, and the URL's key wherever it stands."""
+    """Return the request's headers, without credentials, and without the URL's key in any value."""
     return tuple(
         (name, "(secret, not kept)" if _is_secret(name) else _without_key(value, address))
         for variable, value in environ.items()
@@ -70,7 +70,7 @@ def _without_key(value: str, address: Address) -> str:
 
 @lru_cache(maxsize=1024)
 def _header_name(variable: str) -> str | None:
-    """The header of a CGI variable, or None for one that is no header."""
+    """Return the header's name of a CGI variable, or None if the variable is no header."""
     if not variable.startswith("HTTP_") and variable not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         return None
     return variable.removeprefix("HTTP_").replace("_", "-").title()

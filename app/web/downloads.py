@@ -1,4 +1,4 @@
-"""Exports over HTTP, made by the process of the analytical copy or by one of their own: a worker passes bytes on."""
+"""Exports over HTTP. The copy's process or one of their own makes the file; a worker only passes the bytes on."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HEADERS = {"X-Accel-Buffering": "no"}
 
 _FILE = {"type": "string", "format": "binary"}
 
-blueprint = Blueprint("downloads", __name__, url_prefix="/api/v1", description="All of it, as files")
+blueprint = Blueprint("downloads", __name__, url_prefix="/api/v1", description="Exports as files")
 
 
-def _offer(records: str, form: str, scope: Scope, says: str) -> None:
-    """A path for these records in this form."""
+def _offer(records: str, form: str, scope: Scope, description: str) -> None:
+    """Register the path of these records in this format."""
 
     @needs(scope, Logged.ALWAYS, gated=False)
     @blueprint.asks(SCHEMAS[records])
@@ -34,7 +34,7 @@ def _offer(records: str, form: str, scope: Scope, says: str) -> None:
         return made(wanted, records, form, list(request.args.items(multi=True)))
 
     export.__name__ = f"export_{records}_{form}"
-    export.__doc__ = says
+    export.__doc__ = description
     blueprint.get(f"/{records}.{form}")(export)
 
 
@@ -45,7 +45,7 @@ _offer(REDIAL, "csv", Scope.REVEAL, "The numbers that the filters choose, each o
 
 
 def made(wanted: Wanted, records: str, form: str, parameters: list[tuple[str, str]]) -> Response:
-    """The file that is wanted; `parameters` ask the same."""
+    """Return the file as a response; `parameters` are the parameters from which `wanted` was parsed."""
     if _is_made_by_copy(records, form):
         return _made_by_copy(wanted, records, form)
     return _made_apart(records, form, parameters)
@@ -56,14 +56,14 @@ def _is_made_by_copy(records: str, form: str) -> bool:
 
 
 def _made_by_copy(wanted: Wanted, records: str, form: str) -> Response:
-    """A worker passes its bytes on."""
+    """Let the copy's process make the file."""
     names = [column.name for column in columns(OutcomeSchema, wanted.fields, body=False)]
     file = File(REDIAL if records == REDIAL else form, wanted.question, names, g.reveal, wanted.raw)
     return _answer(passed_on(parts().router.file(file)), records, form)
 
 
 def _made_apart(records: str, form: str, parameters: list[tuple[str, str]]) -> Response:
-    """By a process of its own. What is wrong with the first bytes is known before anything is sent."""
+    """Let a process of its own make the file. A failure before the first bytes still becomes an error response."""
     job = Job(
         {"records": records, "format": form, "parameters": parameters, "reveal": g.reveal}, parts().settings.spool_dir
     )

@@ -1,4 +1,4 @@
-"""Drift: what came that nobody knew, so that a change at Plum's end is seen the day it comes."""
+"""Drift: words, fields and problems unknown until they came, so that a change by Plum is seen the same day."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from app.web.parameters import Once, Several
 from app.web.parts import parts
 from app.web.views import Blueprint, needs
 
-blueprint = Blueprint("drift", __name__, url_prefix="/api/v1", description="What nobody knew")
+blueprint = Blueprint("drift", __name__, url_prefix="/api/v1", description="Unknown words, fields and problems")
 
 
 class DriftSchema(Schema):
-    """Something new: an unknown word of a known field, an unknown field with its JSON type, or how a known field's
-    value did not read. `(others)` stands for all of its kind that came when there were too many to keep by name."""
+    """Something new: an unknown word in a known field, an unknown field with its JSON type, or a problem with a known
+    field's value. `(others)` stands for all of a kind that came after too many were kept by name."""
 
     kind = Word(DriftKind)
     product = Word(Product)
@@ -32,14 +32,14 @@ class DriftSchema(Schema):
     count = Number(1, metadata={"description": "Outcomes that show it"})
     first_at = Moment(metadata={"description": "When the first of them was received"})
     last_at = Moment()
-    delivery_id = Key(metadata={"description": "That made the first of them"})
+    delivery_id = Key(metadata={"description": "The delivery of the first of them"})
 
     def record(self, row: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
-        """The row as analysts see it: a sender may put a phone number anywhere."""
-        shown: dict[str, Any] = self.dump(row)
+        """Return the row as analysts see it, with digits masked: a sender may put a phone number anywhere."""
+        record: dict[str, Any] = self.dump(row)
         if not reveal:
-            shown |= {name: mask_digits(shown[name]) for name in ("field", "value")}
-        return shown
+            record |= {name: mask_digits(record[name]) for name in ("field", "value")}
+        return record
 
 
 class DriftAnswer(Schema):
@@ -50,7 +50,7 @@ class DriftAnswer(Schema):
 
 @dataclass(frozen=True, slots=True)
 class DriftAsked:
-    """Of what was first shown `since`, that whose columns have one of the values."""
+    """The filters of drift: first seen `since` then, and one of the values in each column of `among`."""
 
     since: datetime | None = None
     among: Mapping[str, list[str]] = field(default_factory=dict)
@@ -60,8 +60,8 @@ class DriftQuestion(Schema):
     class Meta:
         unknown = RAISE
 
-    since = Once(Moment(), metadata={"description": "First shown then or later"})
-    tz = Once(Zone(), metadata={"description": "Where a time without an offset is local; UTC unless said"})
+    since = Once(Moment(), metadata={"description": "First seen at or after this time"})
+    tz = Once(Zone(), metadata={"description": "The zone of a time without an offset; default UTC"})
     kind = Several(Word(DriftKind), metadata={"description": "Any of these"})
     product = Several(Word(Product), metadata={"description": "Any of these"})
     integration = Several(Text(), metadata={"description": "Any of these"})
@@ -84,7 +84,7 @@ class DriftQuestion(Schema):
 @blueprint.asks(DriftQuestion())
 @blueprint.answers(DriftAnswer)
 def show_drift(asked: DriftAsked) -> Response:
-    """What nobody knew: words, fields and types, with first and last time, how often, and by which delivery first."""
+    """Unknown words, fields and problems: how often, with first and last time, and the first delivery."""
     schema = DriftSchema()
     rows = parts().router.drift(asked.since, asked.among)
     return jsonify({"data": [schema.record(row, reveal=g.reveal) for row in rows]})

@@ -1,4 +1,4 @@
-"""One table from failures to HTTP. Analysts get `application/problem+json` (RFC 9457), Plum a line of text."""
+"""Maps exceptions to HTTP responses: `application/problem+json` (RFC 9457) for analysts, a line of text for Plum."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from app.errors import (
 )
 
 RETRY_AFTER = ("Retry-After", "5")
-# With every answer.
+# Headers of every response.
 GUARDING = (
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
@@ -41,19 +41,19 @@ class BodyTooLarge(PlumError):
 
 
 class Unauthorised(PlumError):
-    """No token, or one that opens nothing."""
+    """No token, or an invalid one."""
 
 
 class WrongPassword(PlumError):
-    """A post without the password that its integration asks for."""
+    """A post without the password that its integration demands."""
 
 
 class Forbidden(PlumError):
-    """A token whose scope does not include this."""
+    """A token whose scope does not include the request, or a refused sender or form."""
 
 
 class Invalid(PlumError):
-    """A question that cannot be put so; `errors` says what is wrong, by parameter."""
+    """A request with wrong parameters; `errors` lists the errors by parameter."""
 
     def __init__(self, errors: dict[str, list[str]]) -> None:
         super().__init__("; ".join(f"{name}: {text}" for name, texts in errors.items() for text in texts))
@@ -80,53 +80,53 @@ STATUS: dict[type[PlumError], tuple[int, str, list[tuple[str, str]]]] = {
 
 
 def status_of(error: PlumError) -> tuple[str, list[tuple[str, str]]]:
-    """The status line and headers for Plum's face."""
+    """Return the status line and headers for a response to Plum."""
     status, title, headers = row(error)
     return f"{status} {title}", headers
 
 
 def row(error: PlumError) -> tuple[int, str, list[tuple[str, str]]]:
-    """A failure without a row is ours, so it may be tried again."""
+    """Return status, title and headers. An error that is not in the table is ours, so the client may retry."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), STATUS[StoreUnavailable])
 
 
 def register(app: Flask) -> None:
-    """Let every failure leave in its form."""
+    """Register the handlers that turn every exception into its response."""
     for failure in STATUS:
-        app.register_error_handler(failure, _known)
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _unknown)
-    app.after_request(_guarded)
+        app.register_error_handler(failure, _plum_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected_error)
+    app.after_request(_with_headers)
 
 
-def _guarded(answer: Response) -> Response:
-    """Answers hold numbers and bodies, which no cache is to keep, but for what the page is made of; a post that was
-    refused is counted."""
+def _with_headers(answer: Response) -> Response:
+    """Add the headers, and count a refused POST. Responses hold numbers and bodies, so no cache may keep them; static
+    files set a maximum age and may be cached."""
     for name, value in GUARDING:
         if not (name == "Cache-Control" and answer.cache_control.max_age):
             answer.headers[name] = value
-    was_taken = answer.status_code < 300 or answer.status_code == 303  # as a page's form is
-    if request.method == "POST" and not was_taken:
+    is_accepted = answer.status_code < 300 or answer.status_code == 303  # the answer to a page's form
+    if request.method == "POST" and not is_accepted:
         metrics.REFUSED.labels(reason="unknown_url" if answer.status_code == 404 else "api").inc()
     return answer
 
 
-def _known(error: PlumError) -> Response:
+def _plum_error(error: PlumError) -> Response:
     status, title, headers = row(error)
     if status == 503:
         log.error("unavailable: %s", error.detail)
     return _answer(status, title, str(error), getattr(error, "errors", None), headers)
 
 
-def _http(error: HTTPException) -> Response:
+def _http_error(error: HTTPException) -> Response:
     answer = _answer(error.code or 500, error.name, error.description or error.name, None, [])
     if allowed := getattr(error, "valid_methods", None):
         answer.headers["Allow"] = ", ".join(sorted(allowed))
     return answer
 
 
-def _unknown(error: Exception) -> Response:
-    """A fault of ours; the log has the trace."""
+def _unexpected_error(error: Exception) -> Response:
+    """The response to a bug of ours; the log has the traceback."""
     log.error("unexpected failure in %s", request.endpoint, exc_info=error)
     return _answer(500, "Internal Server Error", "an unexpected failure; the log has its trace", None, [])
 

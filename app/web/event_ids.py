@@ -1,4 +1,4 @@
-"""Event ids: opaque marks of how far a live stream has been told. Only what is written here is read here."""
+"""Event ids: opaque tokens of a live stream's position. Only ids written here are accepted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.web.errors import Invalid
 
 HEADER = "Last-Event-ID"
 
-_MOST = 2**63
+_LIMIT = 2**63
 
 
 def write(span: Span) -> str:
@@ -20,23 +20,28 @@ def write(span: Span) -> str:
 
 
 def read(mark: str, now: Horizon, renewed_at: float = 0.0) -> Span:
-    """Raises `Invalid` for what is no mark of this store, or of a time that is forgotten.
+    """Parse an id. Raises `Invalid` if it is not of this store, or older than the journal keeps changes.
 
-    One written before the journal was renewed tells numbers of another one.
+    An id written before `renewed_at` holds numbers of a previous journal, so it is refused too.
     """
     try:
         text = base64.b64decode((mark + "=" * (-len(mark) % 4)).encode("ascii"), b"-_", validate=True)
-        written, *content = json.loads(text)
+        written_at, *content = json.loads(text)
         seen_end, seen_running, upto_end, upto_running, key, sent = content
-        span = Span(_horizon(seen_end, seen_running), _horizon(upto_end, upto_running), _whole(key), _whole(sent))
-        if span.upto.end > now.end or _whole(written) < renewed_at:
+        span = Span(
+            _horizon(seen_end, seen_running),
+            _horizon(upto_end, upto_running),
+            _checked_number(key),
+            _checked_number(sent),
+        )
+        if span.upto.end > now.end or _checked_number(written_at) < renewed_at:
             raise ValueError
-        age = time.time() - _whole(written)
+        age = time.time() - _checked_number(written_at)
     except (ValueError, TypeError, RecursionError):
         raise Invalid({HEADER: ["not an id of this stream; connect without it"]}) from None
     if age > KEPT.total_seconds():
         raise Invalid(
-            {HEADER: [f"older than {KEPT.days} days, so what came since is not all kept; connect without it"]}
+            {HEADER: [f"older than {KEPT.days} days, so not all changes since then are kept; connect without it"]}
         )
     return span
 
@@ -48,10 +53,10 @@ def _flat(horizon: Horizon) -> tuple[int, list[int]]:
 def _horizon(end: object, running: object) -> Horizon:
     if not isinstance(running, list) or len(running) > 10_000:
         raise ValueError
-    return Horizon(_whole(end), tuple(map(_whole, running)))
+    return Horizon(_checked_number(end), tuple(map(_checked_number, running)))
 
 
-def _whole(number: object) -> int:
-    if type(number) is not int or not 0 <= number < _MOST:
+def _checked_number(number: object) -> int:
+    if type(number) is not int or not 0 <= number < _LIMIT:
         raise ValueError
     return number

@@ -1,4 +1,4 @@
-"""Calls that were queued: registered, listed, and counted by how many results are missing."""
+"""The query API's endpoints for queued calls: register them, list them, and count missing results."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def list_expected_calls(asked: Asked) -> Response:
 @blueprint.takes(RegistrationSchema)
 @blueprint.answers(data_of(ExpectedCallSchema))
 def register_expected_calls() -> Response:
-    """Register calls that were queued elsewhere: one, or a list of up to 10,000. The same again changes nothing."""
+    """Register calls that were queued elsewhere: one, or a list of up to 10,000. Repeating it changes nothing."""
     database, settings = parts().beside, parts().settings
-    told = _json_body()
-    if isinstance(told, list) and not 1 <= len(told) <= MAX_CALLS:
-        raise Invalid({"body": [f"has {len(told)} calls and may have 1 to {MAX_CALLS}"]})
-    calls = calls_from(told, integrations_by_name(database), settings.default_region)
+    body = _json_body()
+    if isinstance(body, list) and not 1 <= len(body) <= MAX_CALLS:
+        raise Invalid({"body": [f"has {len(body)} calls and may have 1 to {MAX_CALLS}"]})
+    calls = calls_from(body, integrations_by_name(database), settings.default_region)
     schema = schema_of(ExpectedCallSchema)
     return jsonify({"data": [schema.record(row) for row in expected.register(database, calls)]})
 

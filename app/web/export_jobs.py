@@ -1,4 +1,4 @@
-"""Export jobs: processes that make files, few at a time, at the lowest priority, ended when nobody reads on."""
+"""Export jobs: low-priority processes that make files, few at a time; they end when the client stops reading."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from flask import request
 
 from app.errors import Overloaded, PlumError, StoreUnavailable
 
-MOST = 4  # of a whole service
+MOST = 4  # jobs at a time, of all workers together
 BLOCK_BYTES = 1 << 18
 
 log = logging.getLogger(__name__)
 
 
 class Job:
-    """One process, and the file that it makes. Its place among the few is held by a lock that ends with it."""
+    """A process, and the file that it makes. A file lock holds its slot and is released when the process ends."""
 
     def __init__(self, order: Mapping[str, Any], directory: Path) -> None:
-        """Returns when the first bytes are there. Raises `Overloaded`, `StoreUnavailable`."""
-        place = _place(directory)
+        """Start the process and wait for its first bytes. Raises `Overloaded`, `StoreUnavailable`."""
+        slot = _acquire_slot(directory)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "app.exporting", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                pass_fds=[place],
+                pass_fds=[slot],
                 env={name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
             )
         finally:
-            os.close(place)
+            os.close(slot)
         self._out, self._errors = _reader(self._process.stdout), _reader(self._process.stderr)
-        assert self._process.stdin  # noqa: S101  asked for above
-        with self._process.stdin as ordering:
-            ordering.write(json.dumps(order).encode())
+        assert self._process.stdin  # noqa: S101  requested above
+        with self._process.stdin as stdin:
+            stdin.write(json.dumps(order).encode())
         self._first = self._read()
         if not self._first and (complaint := self._complaint()):
             raise complaint
 
     def blocks(self) -> Iterator[bytes]:
-        """The file. Raises `StoreUnavailable` where it breaks off."""
+        """Yield the file's blocks. Raises `StoreUnavailable` if the process fails."""
         block = self._first
         while block:
             yield block
@@ -62,7 +62,7 @@ class Job:
             raise complaint
 
     def end(self) -> None:
-        """Whether or not the file is whole."""
+        """End the process, whether or not the file is complete."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -73,7 +73,7 @@ class Job:
         return self._out.read1(BLOCK_BYTES)
 
     def _complaint(self) -> StoreUnavailable | None:
-        """Why the process failed, once it is done; None where it did not."""
+        """Wait for the process to end. Returns why it failed, or None."""
         detail, _, public = self._errors.read().decode(errors="replace").strip().rpartition("\n")
         if status := self._process.wait():
             return StoreUnavailable(public or f"its process ended with status {status}", detail)
@@ -81,49 +81,51 @@ class Job:
 
 
 def passed_on(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """A file's blocks, the first of which is there when this returns. Raises what keeps it from being made.
+    """Return the file's blocks for the response, after reading the first. Raises the error that prevents the file.
 
-    Where the file turns out not to be whole the connection breaks, so that nobody takes it for such. Over HTTP/1.0
-    its end is that of a connection that is closed as usual, so until the file is whole any end is a reset, also that
-    of a worker that is killed.
+    If the file breaks off later, the connection is reset, so that no client takes the file for complete. Over
+    HTTP/1.0 the end of a file is a normal close of the connection. Therefore every close is a reset until the file is
+    complete, even the one of a worker that is killed.
     """
     first = next(blocks, b"")
     return _unless_broken(chain([first], blocks), request.environ.get("gunicorn.socket"))
 
 
 def _unless_broken(blocks: Iterator[bytes], connection: socket.socket | None) -> Iterator[bytes]:
-    _reset_by_closing(connection, True)
+    _set_reset_on_close(connection, True)
     try:
         yield from blocks
     except PlumError as error:
         log.error("an export broke off: %s", error.detail)
         raise ConnectionResetError(errno.ECONNRESET, "an export broke off") from error
-    _reset_by_closing(connection, False)
+    _set_reset_on_close(connection, False)
 
 
-def _reset_by_closing(connection: socket.socket | None, wanted: bool) -> None:
-    """By lingering for no time at all. Servers other than gunicorn do not tell the connection."""
+def _set_reset_on_close(connection: socket.socket | None, enabled: bool) -> None:
+    """Let closing send a reset (SO_LINGER with a timeout of 0). Only gunicorn gives access to the connection."""
     if connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", wanted, 0))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", enabled, 0))
 
 
 def _reader(pipe: IO[bytes] | None) -> BufferedReader:
     return cast(BufferedReader, pipe)
 
 
-def _place(directory: Path) -> int:
-    """A place among the few, held while the descriptor is open in any process. Raises `Overloaded`, and
-    `StoreUnavailable` where the spool's directory cannot be written."""
+def _acquire_slot(directory: Path) -> int:
+    """Lock a slot and return its file descriptor; the slot is taken while any process has the descriptor open.
+
+    Raises `Overloaded` if no slot is free, and `StoreUnavailable` if the spool directory cannot be written.
+    """
     for number in range(MOST):
         try:
-            place = os.open(directory / f"export-{number}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+            slot = os.open(directory / f"export-{number}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
         except OSError as error:
-            wrong = "exports are counted in the spool's directory, which cannot be written"
-            raise StoreUnavailable(wrong, f"{wrong}: {directory}: {error.strerror}") from error
+            message = "exports are counted in the spool's directory, which cannot be written"
+            raise StoreUnavailable(message, f"{message}: {directory}: {error.strerror}") from error
         try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(place)
+            os.close(slot)
         else:
-            return place
+            return slot
     raise Overloaded(f"{MOST} exports are being made; try again when one is done")

@@ -1,4 +1,4 @@
-"""What may be asked of an export: the list's filters, order and fields, and all rows of it."""
+"""The parameters of exports: the filters, sort order and fields of the list, but all rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.web.filters import ListSchema, asked, permit
 from app.web.parameters import Once, Several
 from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
 
-BODY = "body_base64"  # of deliveries, for who may see it: with it an export can be imported
+BODY = "body_base64"  # a column of deliveries, for tokens that may reveal; with it an export can be imported
 REDIAL = "redial"
 CONTENT_TYPES = {
     "csv": "text/csv; charset=utf-8",
@@ -40,7 +40,7 @@ _KINDS: Mapping[type[Field[Any]], Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows, and which fields of them, None for all; `raw` leaves out the guard of CSV's text cells."""
+    """The question and the fields, None for all. `raw` leaves out the guard of CSV's text cells."""
 
     question: Question
     fields: list[str] | None = None
@@ -48,7 +48,7 @@ class Wanted:
 
 
 class ExportSchema(ListSchema):
-    """As a list, but whole: there is no page of an export, nor is it counted."""
+    """The parameters of a list, without pages and count."""
 
     @classmethod
     def _controls(cls, record: RecordSchema) -> dict[str, Field[Any]]:
@@ -66,11 +66,11 @@ class ExportSchema(ListSchema):
 
 
 class RedialSchema(ExportSchema):
-    """Which outcomes' numbers: the file's columns are Plum's."""
+    """The parameters of a contact list, whose columns Plum prescribes."""
 
     @classmethod
     def _controls(cls, record: RecordSchema) -> dict[str, Field[Any]]:
-        return {name: one for name, one in super()._controls(record).items() if name not in ("fields", "raw")}
+        return {name: field for name, field in super()._controls(record).items() if name not in ("fields", "raw")}
 
 
 RECORDS: Mapping[str, type[RecordSchema]] = {"outcomes": OutcomeSchema, "deliveries": DeliverySchema}
@@ -81,25 +81,28 @@ SCHEMAS: Mapping[str, ExportSchema] = {
 
 
 def wanted(records: str, args: MultiDict[str, str], *, reveal: bool) -> Wanted:
-    """Raises `Invalid` with every error by parameter, `Forbidden` for what would give masked numbers away."""
-    found: Wanted = asked(args, SCHEMAS[records])
-    permit_all(found, reveal=reveal)
-    return found
+    """Parse the parameters of an export.
+
+    Raises `Invalid` with every error by parameter, and `Forbidden` if the export would reveal masked numbers.
+    """
+    export: Wanted = asked(args, SCHEMAS[records])
+    permit_all(export, reveal=reveal)
+    return export
 
 
 def permit_all(found: Wanted, *, reveal: bool) -> None:
-    """Raises `Forbidden` for what would give masked numbers away."""
+    """Raises `Forbidden` if the export would reveal masked numbers."""
     permit(found.question, reveal=reveal)
     if BODY in (found.fields or ()) and not reveal:
         raise Forbidden(f"{BODY} needs the scope reveal")
 
 
 def columns(record: type[RecordSchema], chosen: list[str] | None, *, body: bool) -> list[Column]:
-    """Those chosen, in that order, else all of the record in its own; `body` adds the delivery's."""
+    """Return the chosen columns in that order, else all in the record's order; `body` adds the delivery's body."""
     known = {name: _kind(field) for name, field in record().fields.items()}
     names = chosen if chosen is not None else [*known, BODY] if body else list(known)
     return [Column(name, known.get(name, Kind.TEXT)) for name in names]
 
 
 def _kind(field: Field[Any]) -> Kind:
-    return next((kind for of, kind in _KINDS.items() if isinstance(field, of)), Kind.TEXT)
+    return next((kind for field_type, kind in _KINDS.items() if isinstance(field, field_type)), Kind.TEXT)

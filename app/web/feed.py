@@ -1,4 +1,4 @@
-"""What has changed, looked up once for all live streams of a process."""
+"""The changes of outcomes, read from the journal once for all live streams of a process."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from app.store.query.question import Question, Records
 from app.store.records import among
 
 POLL_SECONDS = 0.5
-MAX_STREAMS = 300  # of a process: deliveries need connections too
-MAX_RECENT_BYTES = 8 << 20  # of the newest batches, kept for readers that are a little slow
+MAX_STREAMS = 300  # per process: deliveries need connections too
+MAX_RECENT_BYTES = 8 << 20  # of the newest batches, kept for clients that are a little slow
 
 Rows = Mapping[UUID, Mapping[str, Any]]
 
@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 
 
 class Batch:
-    """Some changes, the outcomes as they are now, and where the next batch begins."""
+    """A batch of changes, with the outcomes as they are now, and the position where the next batch begins."""
 
-    def __init__(self, span: Span, found: list[Change], rows: Rows) -> None:
+    def __init__(self, span: Span, changes: list[Change], rows: Rows) -> None:
         self.span = span
         self.rows = rows
-        self._changes = found
+        self._changes = changes
         self._texts: dict[Any, list[tuple[Span, UUID, str]]] = {}
-        self._making = threading.Lock()  # making gives others a turn, who would make the same
+        self._rendering = threading.Lock()  # rendering yields to other greenlets, which would render the same
         self.size = sum(map(_size, rows.values()))
 
     @property
@@ -47,29 +47,31 @@ class Batch:
         return self.span._replace(id=self._changes[-1].id, sent=_sent(self.span, self._changes[-1]))
 
     def events(self, audience: Any, text: Callable[[Mapping[str, Any]], str]) -> list[tuple[Span, UUID, str]]:
-        """Where a stream stands behind each outcome, its id and its text; made once for each audience."""
-        with self._making:
+        """Return for each outcome the stream's position after it, its id and its text, rendered once per audience."""
+        with self._rendering:
             if audience not in self._texts:
-                self._texts[audience] = [(at, key, text(self.rows[key])) for at, key in cooperatively(self._told())]
+                self._texts[audience] = [
+                    (position, key, text(self.rows[key])) for position, key in cooperatively(self._positions())
+                ]
             return self._texts[audience]
 
-    def _told(self) -> Iterator[tuple[Span, UUID]]:
-        """An outcome that changed several times is told at the last; one that is pruned meanwhile, not at all."""
-        last = {key: change.id for change in self._changes for key in change.outcome_ids}
+    def _positions(self) -> Iterator[tuple[Span, UUID]]:
+        """Yield each outcome once, at its last change; leave out outcomes that were pruned meanwhile."""
+        last_changes = {key: change.id for change in self._changes for key in change.outcome_ids}
         for change in self._changes:
             before = _sent(self.span, change) - len(change.outcome_ids)
             for number, key in enumerate(change.outcome_ids, start=before + 1):
-                if last[key] == change.id and key in self.rows:
+                if last_changes[key] == change.id and key in self.rows:
                     yield self.span._replace(id=change.id, sent=number), key
 
 
 def _sent(span: Span, change: Change) -> int:
-    """How many outcomes of the change are told once all that is left of it is."""
+    """Return how many outcomes of the change are sent once the rest of it is sent."""
     return len(change.outcome_ids) + (span.sent if change.id == span.id else 0)
 
 
 def _size(row: Mapping[str, Any]) -> int:
-    """Of the row's texts, about."""
+    """Return the approximate size of the row's texts."""
     return sum(
         len(value if isinstance(value, str) else json.dumps(value)) for value in row.values() if _is_long(value)
     )
@@ -80,14 +82,14 @@ def _is_long(value: Any) -> bool:
 
 
 class Recent:
-    """The newest batches, once for all streams: a reader that stalls holds none of its own."""
+    """The newest batches, shared by all streams, so that a stalled client holds no batches of its own."""
 
     def __init__(self, limit: int = MAX_RECENT_BYTES) -> None:
         self._limit = limit
         self._batches: deque[Batch] = deque()
         self._size = 0
         self._changed = threading.Condition()
-        self.end = 0  # the number of the batch to come
+        self.end = 0  # the number of the next batch
 
     def put(self, batch: Batch) -> None:
         with self._changed:
@@ -99,56 +101,56 @@ class Recent:
             self._changed.notify_all()
 
     def get(self, number: int, seconds: float) -> Batch | None:
-        """The batch of this number, or None where it has not come within that time. Raises `Behind`."""
+        """Return the batch of this number, or None if it does not come in time. Raises `Behind` if it is gone."""
         with self._changed:
             if number == self.end:
                 self._changed.wait(seconds)
-            at = number - (self.end - len(self._batches))
-            if at < 0:
-                raise Behind("it was read too slowly")
-            return self._batches[at] if at < len(self._batches) else None
+            index = number - (self.end - len(self._batches))
+            if index < 0:
+                raise Behind("its client read too slowly")
+            return self._batches[index] if index < len(self._batches) else None
 
 
 class Behind(PlumError):
-    """A stream has missed something, which it finds when it is taken up again."""
+    """A stream has missed changes; its client receives them when it reconnects."""
 
 
-# What is told of a batch from one of its events on, and with which event to go on; 0 where that was all.
+# Renders a batch from the event of this number on. Returns the text and the next event's number, 0 at the end.
 Tell = Callable[[Batch, int], tuple[str, int]]
 
 
 class Piece(NamedTuple):
-    """Events as text, and where the stream stands behind all batches told whole."""
+    """Events as text, and the stream's position after all batches that were sent whole."""
 
     text: str
     told: Span
 
 
 class Stream:
-    """What one reader is told. `since` is where it joined: nothing before, everything after."""
+    """One client's stream. It sends all changes after `since`, the horizon at which it joined."""
 
     def __init__(self, since: Horizon, recent: Recent) -> None:
         self.since = since
         self._recent = recent
         self._number = recent.end
-        self._at = 0  # of the batch's events, the next one
-        self._told = Span(since, since)
+        self._next_event = 0  # the number of the next event in the batch
+        self._position = Span(since, since)
 
     def next(self, seconds: float, tell: Tell) -> Piece | None:
-        """Some of the next batch, which stays with `Recent`; None where none comes. Raises `Behind`."""
+        """Return a part of the next batch, or None if none comes in time. Raises `Behind`."""
         batch = self._recent.get(self._number, seconds)
         if batch is None:
             return None
-        text, self._at = tell(batch, self._at)
-        if self._at:
-            return Piece(text, self._told)
+        text, self._next_event = tell(batch, self._next_event)
+        if self._next_event:
+            return Piece(text, self._position)
         self._number += 1
-        self._told = batch.rest
-        return Piece(text, self._told)
+        self._position = batch.rest
+        return Piece(text, self._position)
 
 
 class Feed:
-    """One thread asks the store; it runs while somebody listens. `is_stopping` is set by the server around it."""
+    """One thread reads the journal while a stream is open. The server replaces `is_stopping`."""
 
     def __init__(self, database: Database) -> None:
         self.is_stopping: Callable[[], bool] = lambda: False
@@ -159,10 +161,10 @@ class Feed:
         self._horizon = Horizon(0)
         self._up_to_date_at = 0.0
         metrics.LIVE_LAG_SECONDS.set(0)
-        self._lock = threading.Lock()  # of the above, and so that one asks at a time
+        self._lock = threading.Lock()  # guards the above; only one thread reads the journal at a time
 
     def join(self) -> Stream:
-        """A stream of all that changes from now on. Raises `Overloaded`, `StoreUnavailable`."""
+        """Open a stream of all changes from now on. Raises `Overloaded`, `StoreUnavailable`."""
         with self._lock:
             if len(self._streams) >= MAX_STREAMS:
                 raise Overloaded(f"{MAX_STREAMS} live streams are open; try again later")
@@ -171,7 +173,7 @@ class Feed:
             else:
                 self._horizon = journal.horizon(self._database)
                 self._up_to_date_at = time.monotonic()
-                self._recent = Recent()  # those of long ago
+                self._recent = Recent()  # drops the old batches
                 threading.Thread(target=self._run, daemon=True).start()
                 self._is_running = True
             stream = Stream(self._horizon, self._recent)
@@ -182,14 +184,16 @@ class Feed:
         self._streams.discard(stream)
 
     def read(self, span: Span) -> Iterator[Batch]:
-        """All of the span, for a stream that takes up again what it missed."""
-        while found := journal.page(self._database, span):
-            batch = Batch(span, found, self.matching(EVERY, {key for one in found for key in one.outcome_ids}))
+        """Yield all batches of the span, for a stream that resumes after a gap."""
+        while changes := journal.page(self._database, span):
+            batch = Batch(
+                span, changes, self.matching(EVERY, {key for change in changes for key in change.outcome_ids})
+            )
             yield batch
             span = batch.rest
 
     def matching(self, question: Question, ids: Collection[UUID]) -> Rows:
-        """Of these outcomes those that the question asks for."""
+        """Return the rows of those outcomes among `ids` that match the question."""
         return among(self._database, question, ids)
 
     def _run(self) -> None:
@@ -198,7 +202,7 @@ class Feed:
             with self._lock:
                 if not self._streams:
                     self._is_running = False
-                    metrics.LIVE_LAG_SECONDS.set(0)  # nobody waits for anything
+                    metrics.LIVE_LAG_SECONDS.set(0)  # no stream is open
                     return
                 try:
                     self._advance()

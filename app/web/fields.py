@@ -1,6 +1,6 @@
-"""The kinds of fields that records have: how each is shown, how a filter's text is read, and how both are documented.
+"""The types of records' fields: how each is serialised, how a filter's text is parsed, and how both are documented.
 
-A text that does not fit raises marshmallow's `ValidationError`, saying what is allowed.
+A text that does not fit raises marshmallow's `ValidationError`, which says what is allowed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from marshmallow.validate import OneOf, Range
 from app.values import MAX_NUMBER, storable
 
 _UNESCAPED_PLUS = re.compile(r" (\d\d:?\d\d)$")
-# What a filter takes as a time, with an offset or without; a record's own are always in UTC.
+# The times that a filter accepts, with or without an offset. Times in records are always in UTC.
 _DATE = r"[1-9]\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2\d))"
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?"
 TIME_PATTERN = f"{_DATE}([T ]{_CLOCK}(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)?)?"
@@ -30,18 +30,18 @@ TIME_IN_FILTERS = {
 
 
 class Text(fields.String):
-    """Any text; what a store cannot hold is replaced in filters as it was in the records."""
+    """Any text. Characters that a store cannot hold are replaced in filters as they were in records."""
 
     def _deserialize(self, value: str, *args: Any, **kwargs: Any) -> str:
         return storable(value) or ""
 
 
 class E164(Text):
-    """`+16175551234`."""
+    """A phone number like `+16175551234`."""
 
     def _deserialize(self, value: str, *args: Any, **kwargs: Any) -> str:
-        unescaped = value.startswith(" ")  # an unescaped plus
-        return super()._deserialize(f"+{value[1:]}" if unescaped else value, *args, **kwargs)
+        is_unescaped = value.startswith(" ")  # an unescaped plus is a space
+        return super()._deserialize(f"+{value[1:]}" if is_unescaped else value, *args, **kwargs)
 
 
 class Word(fields.String):
@@ -53,7 +53,7 @@ class Word(fields.String):
 
 
 class Number(fields.Integer):
-    """A whole number, 0 to 2³¹−1 unless told otherwise."""
+    """A whole number, by default 0 to 2³¹−1."""
 
     def __init__(self, least: int = 0, most: int = MAX_NUMBER, **kwargs: Any) -> None:
         super().__init__(validate=Range(least, most), **kwargs)
@@ -93,7 +93,7 @@ class Digest(fields.Field[bytes]):
 
 
 class Moment(fields.AwareDateTime):
-    """RFC 3339 in UTC, with `Z`; a filter's may lack the offset and is then local in the question's `tz`."""
+    """RFC 3339 in UTC, with `Z`. A time in a filter may lack the offset; it is then local in the question's `tz`."""
 
     def _serialize(self, value: datetime | None, *args: Any, **kwargs: Any) -> str | None:
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if value else None
@@ -103,7 +103,7 @@ class Moment(fields.AwareDateTime):
 
 
 class Nested(fields.Raw):
-    """A list or object: never null but empty, and not to be compared."""
+    """A list or object. It is empty rather than null, and cannot be compared."""
 
 
 class Zone(fields.Field[ZoneInfo]):
@@ -121,17 +121,17 @@ def one_of(words: list[str]) -> OneOf:
 
 @cache
 def zones() -> frozenset[str]:
-    return frozenset(available_timezones() - {"localtime"})  # which is another on each server
+    return frozenset(available_timezones() - {"localtime"})  # it differs from server to server
 
 
 def zone_of(data: Mapping[str, Any] | None) -> tzinfo:
-    """Where times without an offset are local; a `tz` that is wrong has its own error."""
-    named = (data or {}).get("tz")
-    return ZoneInfo(named[0]) if named and named[0] in zones() else UTC
+    """Return the zone of times without an offset. A wrong `tz` counts as UTC here; it has an error of its own."""
+    names = (data or {}).get("tz")
+    return ZoneInfo(names[0]) if names and names[0] in zones() else UTC
 
 
 def parse_moment(text: str, zone: tzinfo) -> datetime:
-    """A time with its offset, or local in `zone`; a bare date is its midnight."""
+    """Parse a time with its offset, or local in `zone`; a bare date is its midnight."""
     try:
         moment = datetime.fromisoformat(_UNESCAPED_PLUS.sub(r"+\1", text.strip().upper()))
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)

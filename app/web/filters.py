@@ -1,4 +1,4 @@
-"""What an analyst asks in a query string: a Question and what to show of it, or every error named."""
+"""Parses an analyst's query string into a Question and the fields to show, or names every error."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ MAX_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question and what to show of its records: `fields` in this order, None for all."""
+    """A question, and the fields to show of its records, in this order; None for all."""
 
     question: Question
     fields: list[str] | None = None
     count: Kind = Kind.NONE
 
     def also(self, field: str, values: Sequence[Any]) -> Asked:
-        """The same of those records alone whose field has any of these values."""
+        """Return a copy with one more condition: the field has any of these values."""
         condition = Condition(field, Operator.EQUAL, values)
         return replace(self, question=replace(self.question, conditions=[*self.question.conditions, condition]))
 
 
 class QuestionSchema(Schema):
-    """What all questions have in common. Made for a record by `about`; a parameter that there is not is named."""
+    """The parameters that all questions have. `about` makes one for a record; an unknown parameter is an error."""
 
     record: ClassVar[RecordSchema]
 
@@ -48,36 +48,39 @@ class QuestionSchema(Schema):
 
     @classmethod
     def about(cls, record: type[RecordSchema], without: str | None = None) -> Self:
-        """For questions about these records, but for filters on the one field that is given otherwise."""
-        made = record()
-        parameters = filters(made, without=without) | cls._controls(made)
+        """Return the schema for these records, without filters on `without`, the field that the URL's path sets."""
+        record_schema = record()
+        parameters = filters(record_schema, without=without) | cls._controls(record_schema)
         schema = cls.from_dict(parameters, name=f"{cls.__name__}About{record.__name__}")
-        schema.record = made  # type: ignore[attr-defined]
+        schema.record = record_schema  # type: ignore[attr-defined]
         return schema()  # type: ignore[return-value]
 
     @classmethod
     def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
-        """The parameters beside the filters."""
+        """Return the parameters other than filters."""
         return {
-            "since": Once(Moment(), metadata=_says(f"`{record.moment}` is then or later", "2026-01-01")),
-            "until": Once(Moment(), metadata=_says(f"`{record.moment}` is earlier", "2027-01-01T00:00:00Z")),
-            "weekday": OfClock(Word(Weekday), metadata=_says("Days of the week, local in `tz`")),
-            "hour": OfClock(Number(0, 23), metadata=_says("Hours of the day, 0 to 23, local in `tz`")),
+            "since": Once(Moment(), metadata=_described(f"`{record.moment}` is at or after this time", "2026-01-01")),
+            "until": Once(
+                Moment(), metadata=_described(f"`{record.moment}` is before this time", "2027-01-01T00:00:00Z")
+            ),
+            "weekday": OfClock(Word(Weekday), metadata=_described("Days of the week, local in `tz`")),
+            "hour": OfClock(Number(0, 23), metadata=_described("Hours of the day, 0 to 23, local in `tz`")),
             "tz": Once(
-                Zone(), metadata=_says("Where times without an offset are local; UTC unless said", "America/New_York")
+                Zone(),
+                metadata=_described("The zone of times without an offset; default UTC", "America/New_York"),
             ),
         }
 
     def __deepcopy__(self, memo: Any) -> Self:
-        """Itself: it never changes, and what documents views copies what it is given again and again."""
+        """Return self: a schema never changes, and flask-smorest copies its arguments again and again."""
         return self
 
     def question(self, loaded: Mapping[str, Any]) -> Question:
-        """The conditions alone."""
-        named = {name: one for name, one in loaded.items() if isinstance(one, Condition)}
-        conditions = list(named.values())
-        if sum(len(one.values) for one in conditions) > MAX_VALUES:
-            longest = max(named, key=lambda name: len(named[name].values))
+        """Return the question with its conditions only: without sort order, limit and cursor."""
+        by_name = {name: value for name, value in loaded.items() if isinstance(value, Condition)}
+        conditions = list(by_name.values())
+        if sum(len(condition.values) for condition in conditions) > MAX_VALUES:
+            longest = max(by_name, key=lambda name: len(by_name[name].values))
             raise ValidationError(
                 {longest: [f"all filters together may have {MAX_VALUES} values; ask several questions"]}
             )
@@ -99,33 +102,35 @@ class QuestionSchema(Schema):
             messages[name] = [self._allowed(name)]
 
     def _allowed(self, name: str) -> str:
-        """What could stand instead, in few words: there are hundreds of parameters."""
-        conditions = [field for field in self.fields.values() if isinstance(field, Filter)]
-        if named := [one for one in conditions if one.field == name.rpartition("__")[0]]:
-            return f"unknown; {named[0].field} knows {', '.join(_spelled(one.operator) for one in named)}"
+        """Return which parameters are allowed instead, in short: there are hundreds."""
+        filters = [field for field in self.fields.values() if isinstance(field, Filter)]
+        if of_field := [each for each in filters if each.field == name.rpartition("__")[0]]:
+            return f"unknown; {of_field[0].field} knows {', '.join(_spelled(each.operator) for each in of_field)}"
         others = [other for other, field in self.fields.items() if not isinstance(field, Filter)]
-        known = ", ".join([*dict.fromkeys(one.field for one in conditions), *others])
+        known = ", ".join([*dict.fromkeys(each.field for each in filters), *others])
         return f"unknown; there are {known}; fields also with {', '.join(map(_spelled, Operator))}"
 
 
-_LIMIT = "Records on a page, 100 unless said; where they are large it holds fewer, and `next` goes on behind them"
+_LIMIT = "Records per page, default 100. A page of large records holds fewer; `next` continues after them"
 
 
 class ListSchema(QuestionSchema):
-    """A list: which records, in which order, which page."""
+    """The parameters of a list: filters, sort order and page."""
 
     @classmethod
     def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
-        shown = Text(validate=one_of(list(record.fields)))
+        field_name = Text(validate=one_of(list(record.fields)))
         newest = [f"-{record.moment}", "id"]
         return super()._controls(record) | {
             "sort": Several(
-                SortKey(comparable(record)), metadata=_says("In this order, nulls last; ties by id", newest)
+                SortKey(comparable(record)), metadata=_described("The sort order, nulls last; ties by id", newest)
             ),
-            "limit": Once(Number(1, MAX_LIMIT), metadata=_says(_LIMIT, 10)),
-            "cursor": Once(Text(), metadata=_says("Opaque; it stands in the URLs `next` and `prev`")),
-            "fields": Several(shown, metadata=_says("Only these, in this order", ["id", record.moment])),
-            "count": Once(Word(Kind), metadata=_says("Count the whole filter, on every page", "exact")),
+            "limit": Once(Number(1, MAX_LIMIT), metadata=_described(_LIMIT, 10)),
+            "cursor": Once(Text(), metadata=_described("Opaque; part of the URLs `next` and `prev`")),
+            "fields": Several(
+                field_name, metadata=_described("Only these fields, in this order", ["id", record.moment])
+            ),
+            "count": Once(Word(Kind), metadata=_described("Count all matching records, on every page", "exact")),
         }
 
     @post_load
@@ -144,7 +149,7 @@ class ListSchema(QuestionSchema):
 
 
 class MissingSchema(QuestionSchema):
-    """Which calls are counted."""
+    """The parameters of counts: filters only."""
 
     @post_load
     def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Asked:
@@ -152,16 +157,16 @@ class MissingSchema(QuestionSchema):
 
 
 class FacetsSchema(QuestionSchema):
-    """How often each value of some fields stands."""
+    """The parameters of facets: filters, and the fields whose values are counted."""
 
     @classmethod
     def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
         names = comparable(record)
-        missing = {"required": f"say of which fields: one or more of {', '.join(names)}"}
-        counted = Text(validate=one_of(names))
-        says = _says("Count the values of these", ["status", "disposition"])
+        messages = {"required": f"name the fields to count: one or more of {', '.join(names)}"}
+        field_name = Text(validate=one_of(names))
+        description = _described("Count the values of these fields", ["status", "disposition"])
         return super()._controls(record) | {
-            "fields": Several(counted, required=True, error_messages=missing, metadata=says)
+            "fields": Several(field_name, required=True, error_messages=messages, metadata=description)
         }
 
     @post_load
@@ -171,7 +176,7 @@ class FacetsSchema(QuestionSchema):
 
 @dataclass(frozen=True, slots=True)
 class SummaryAsked:
-    """Figures by these fields and perhaps a bucket of local time."""
+    """A summary grouped by these fields, one of which may be a bucket of local time."""
 
     question: Question
     group_by: list[str]
@@ -179,13 +184,13 @@ class SummaryAsked:
 
 
 class SummarySchema(QuestionSchema):
-    """Figures by groups."""
+    """The parameters of a summary: filters and groups."""
 
     @classmethod
     def _controls(cls, record: RecordSchema) -> dict[str, fields.Field[Any]]:
         key = Text(validate=one_of([*Bucket, *GROUPS]))
-        says = _says("Group by these, at most one of them a bucket of local time", ["day", "status"])
-        return super()._controls(record) | {"group_by": Several(key, validate=_one_bucket, metadata=says)}
+        description = _described("Group by these, at most one of them a bucket of local time", ["day", "status"])
+        return super()._controls(record) | {"group_by": Several(key, validate=_one_bucket, metadata=description)}
 
     @post_load
     def asked(self, loaded: dict[str, Any], **kwargs: Any) -> SummaryAsked:
@@ -199,7 +204,7 @@ def _one_bucket(group_by: list[str]) -> None:
 
 
 def asked(args: MultiDict[str, str], schema: Schema) -> Any:
-    """What the parameters ask. Raises `Invalid` with every error by parameter."""
+    """Parse the parameters by the schema. Raises `Invalid` with every error by parameter."""
     try:
         return schema.load(dict(args.lists()))
     except ValidationError as error:
@@ -207,23 +212,24 @@ def asked(args: MultiDict[str, str], schema: Schema) -> Any:
 
 
 def permit(question: Question, *, reveal: bool, told: Iterable[str] = ()) -> None:
-    """Raises `Forbidden` where an answer would give a masked number away.
+    """Raises `Forbidden` if the response would reveal a masked phone number.
 
-    Who sees phones masked may neither compare nor order by them, nor have them told as values, nor look for
-    digits where phones may stand among other things.
+    A caller without `reveal` may not filter or sort by phone numbers, may not list them as values (`told`), and may
+    not search for digits in fields that can contain them.
     """
     if not reveal and (refused := revealing(question, told)):
         raise Forbidden(f"asking by {', '.join(refused)} may give phone numbers away; it needs the scope reveal")
 
 
 def revealing(question: Question, told: Iterable[str] = ()) -> list[str]:
-    """The fields by which an answer may give a masked number away."""
-    compared = {one.field for one in question.conditions} | {one.field for one in question.order} | set(told)
-    searched = {one.field for one in question.conditions if one.operator is Operator.CONTAINS} & MASKED_WITHIN
+    """Return the fields by which the response may reveal a masked number; `told` are fields listed as values."""
+    conditions = question.conditions
+    compared = {condition.field for condition in conditions} | {key.field for key in question.order} | set(told)
+    searched = {each.field for each in conditions if each.operator is Operator.CONTAINS} & MASKED_WITHIN
     return sorted((compared & (PHONE_FIELDS | {"query"})) | searched)
 
 
-def _says(text: str, example: Any = None) -> dict[str, Any]:
+def _described(text: str, example: Any = None) -> dict[str, Any]:
     return {"description": text} | ({} if example is None else {"example": example})
 
 

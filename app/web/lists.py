@@ -1,4 +1,4 @@
-"""A page of a list as the query API answers it: the records shown, links to the pages beside it, the count."""
+"""A page of a list in the query API: its records, links to the next and previous page, and the count."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from app.web.schemas import OutcomeSchema, RecordSchema
 
 
 def listed(asked: Asked, kind: type[RecordSchema]) -> Response:
-    """A page of these records. Who waits for the copy takes no place of those that the store answers."""
+    """Return a page of these records. A request that waits for the copy takes no slot from those to the store."""
     permit(asked.question, reveal=g.reveal)
     router, schema = parts().router, schema_of(kind, asked.fields)
-    found = router.find(asked.question)
+    matches = router.find(asked.question)
     with parts().question_limit.slot():
-        page = router.rows(asked.question, found, asked.fields)
+        page = router.rows(asked.question, matches, asked.fields)
         records = [schema.record(row) for row in cooperatively(page.rows)]
     with nullcontext() if kind is OutcomeSchema else parts().question_limit.slot():
         counted = router.count(page, asked.question, asked.count)._asdict()
@@ -40,19 +40,19 @@ def listed(asked: Asked, kind: type[RecordSchema]) -> Response:
 
 
 def schema_of(kind: type[RecordSchema], fields: list[str] | None = None) -> RecordSchema:
-    """How the asker sees these records."""
+    """Return the schema of these records, masked unless the token may reveal."""
     return kind(reveal=g.reveal, only=fields)
 
 
 def deliveries_about(outcome: Mapping[str, Any]) -> list[UUID]:
-    """What the deliveries about a call have as their `outcome_id`: its own, and that of its start."""
+    """Return the values of `outcome_id` in the deliveries about a call: the call's id, and that of its start."""
     phone = outcome["phone_number"] or outcome["phone_number_raw"]
     start = start_id(outcome["integration"], outcome["call_id"], outcome["message_reference"], phone)
     return [outcome["id"], *([start] if start else [])]
 
 
 def id_of(text: str) -> UUID:
-    """Of a URL's path. Raises `NotFound`."""
+    """Parse an id in a URL's path. Raises `NotFound`."""
     try:
         return UUID(text)
     except ValueError:
@@ -60,10 +60,10 @@ def id_of(text: str) -> UUID:
 
 
 def links_of(page: Page, question: Question, schema: RecordSchema) -> dict[str, str | None]:
-    """The pages beside this one, null at the ends."""
+    """Return the URLs of the next and the previous page, None at the ends."""
 
-    def link(there: bool, edge: Sequence[Any], backwards: bool) -> str | None:
-        if not (there and edge):
+    def link(exists: bool, edge: Sequence[Any], backwards: bool) -> str | None:
+        if not (exists and edge):
             return None
         return _url(cursors.write(schema, question, edge, backwards=backwards))
 
@@ -71,7 +71,7 @@ def links_of(page: Page, question: Question, schema: RecordSchema) -> dict[str, 
 
 
 def _url(cursor: str) -> str:
-    """This very question, at another page."""
+    """Return this request's URL with another cursor."""
     args = MultiDict(request.args)
     args["cursor"] = cursor
     return f"{_here()}?{urlencode(list(args.items(multi=True)))}"

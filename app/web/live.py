@@ -1,4 +1,4 @@
-"""Live: each outcome new or changed, as server-sent events.
+"""Live streams: each outcome that is new or changed, as server-sent events.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -28,19 +28,19 @@ from app.web.schemas import OutcomeSchema
 from app.web.session import secret
 from app.web.views import Blueprint, needs
 
-LOOK_SECONDS = 1.0  # between looks whether the stream may go on
+LOOK_SECONDS = 1.0  # between checks whether the stream may continue
 HEARTBEAT_SECONDS = 15.0
-STALLED_SECONDS = 30.0  # without a byte read by the client
-PIECE_LENGTH = 50_000  # of what a client is sent at once
+STALLED_SECONDS = 30.0  # timeout for a client that reads nothing
+PIECE_LENGTH = 50_000  # approximate number of characters sent at once
 HEADERS = {"X-Accel-Buffering": "no"}
 
 log = logging.getLogger(__name__)
 
-blueprint = Blueprint("live", __name__, url_prefix="/api/v1", description="What happens now")
+blueprint = Blueprint("live", __name__, url_prefix="/api/v1", description="Live streams")
 
 
 class LiveSchema(QuestionSchema):
-    """Filters alone: the order is that of the changes."""
+    """The parameters of a live stream: filters only, since events come in the order of the changes."""
 
     @post_load
     def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Question:
@@ -48,7 +48,7 @@ class LiveSchema(QuestionSchema):
 
 
 class ResumeSchema(Schema):
-    """Where a stream is taken up again."""
+    """The header that resumes a stream."""
 
     class Meta:
         unknown = EXCLUDE
@@ -66,14 +66,14 @@ class ResumeSchema(Schema):
 @blueprint.asks(ResumeSchema(), location="headers")
 @blueprint.answers({"type": "string"}, content_type="text/event-stream")
 def follow(question: Question, headers: dict[str, str]) -> Response:
-    """Follow each outcome new or changed as server-sent events; `Last-Event-ID` takes a stream up again."""
+    """Follow each new or changed outcome as server-sent events; `Last-Event-ID` resumes a stream."""
     permit(question, reveal=g.reveal)
     feed = parts().feed
     stream = feed.join()
     try:
-        behind = _behind(headers["mark"], stream)
-        told = _told(feed, stream, behind, _teller(feed, question), _may_go_on())
-        answer = Response(told, mimetype="text/event-stream", headers=HEADERS)
+        missed = _missed_spans(headers["mark"], stream)
+        events = _events(feed, stream, missed, _renderer(feed, question), _may_go_on())
+        answer = Response(events, mimetype="text/event-stream", headers=HEADERS)
         if connection := request.environ.get("gunicorn.socket"):
             connection.settimeout(STALLED_SECONDS)
     except BaseException:
@@ -83,75 +83,75 @@ def follow(question: Question, headers: dict[str, str]) -> Response:
     return answer
 
 
-def _behind(mark: str, stream: Stream) -> list[Span]:
-    """What a stream that is taken up again has missed, until it joined."""
+def _missed_spans(mark: str, stream: Stream) -> list[Span]:
+    """Return what a resumed stream has missed since the event with the id `mark`."""
     if not mark:
         return []
-    left = event_ids.read(mark, stream.since, renewed_at(parts().beside))
-    return [left, Span(left.upto, stream.since)]
+    rest = event_ids.read(mark, stream.since, renewed_at(parts().beside))
+    return [rest, Span(rest.upto, stream.since)]
 
 
-def _told(
+def _events(
     feed: Feed,
     stream: Stream,
-    behind: list[Span],
-    tell: Tell,
+    missed: list[Span],
+    render: Tell,
     may_go_on: Callable[[], bool],
 ) -> Iterator[str]:
-    """The stream's text. It begins with an id, so that one that breaks before its first event loses nothing.
+    """Yield the stream's text. It begins with an id, so that a client can resume before the first event.
 
-    While nothing new is asked for, ids go on nevertheless: an old one would be forgotten.
+    While no outcome matches the question, heartbeats carry new ids, since the journal forgets what old ids refer to.
     """
-    yield "retry: 1000\n" + ("\n" if behind else f"id: {event_ids.write(Span(stream.since, stream.since))}\n\n")
+    yield "retry: 1000\n" + ("\n" if missed else f"id: {event_ids.write(Span(stream.since, stream.since))}\n\n")
     try:
-        for batch in chain.from_iterable(map(feed.read, behind)):
-            yield from _whole(batch, tell)
+        for batch in chain.from_iterable(map(feed.read, missed)):
+            yield from _batch_texts(batch, render)
             if not may_go_on():
                 return
-        spoke, told = time.monotonic(), Span(stream.since, stream.since)
+        sent_at, position = time.monotonic(), Span(stream.since, stream.since)
         while may_go_on():
-            text, told = stream.next(LOOK_SECONDS, tell) or ("", told)
-            if text or time.monotonic() - spoke > HEARTBEAT_SECONDS:
-                spoke = time.monotonic()
-                yield text or f": nothing new\nid: {event_ids.write(told)}\n\n"
+            text, position = stream.next(LOOK_SECONDS, render) or ("", position)
+            if text or time.monotonic() - sent_at > HEARTBEAT_SECONDS:
+                sent_at = time.monotonic()
+                yield text or f": nothing new\nid: {event_ids.write(position)}\n\n"
     except StoreError as error:
-        log.warning("a live stream ends, to be taken up again: %s", error.detail)
+        log.warning("a live stream ends; its client will reconnect: %s", error.detail)
     except Behind as error:
         log.warning("a live stream is broken off: %s", error)
         raise ConnectionResetError(errno.ECONNRESET, "a live stream is broken off") from error
 
 
-def _whole(batch: Batch, tell: Tell) -> Iterator[str]:
-    at = 0
+def _batch_texts(batch: Batch, render: Tell) -> Iterator[str]:
+    number = 0
     while True:
-        text, at = tell(batch, at)
+        text, number = render(batch, number)
         yield text
-        if not at:
+        if not number:
             return
 
 
 def _may_go_on() -> Callable[[], bool]:
-    """While the token holds and the server does not stop."""
-    feed, keyring, brought = parts().feed, parts().keyring, secret() or ""
-    return lambda: not feed.is_stopping() and keyring.token(brought) is not None
+    """Return a check: true while the token is valid and the server is not stopping."""
+    feed, keyring, token = parts().feed, parts().keyring, secret() or ""
+    return lambda: not feed.is_stopping() and keyring.token(token) is not None
 
 
-def _teller(feed: Feed, question: Question) -> Tell:
-    """Makes a batch's events, some at a time; those of a stream without filters are made once for all."""
+def _renderer(feed: Feed, question: Question) -> Tell:
+    """Return a function that renders a batch's events piece by piece. All streams share the rendered outcomes."""
     schema = OutcomeSchema(reveal=g.reveal)
 
-    def shown(row: Mapping[str, Any]) -> str:
+    def as_json(row: Mapping[str, Any]) -> str:
         return one_line(json_text(schema.record(row)))
 
-    def tell(batch: Batch, start: int) -> tuple[str, int]:
-        wanted = batch.rows if question == EVERY else feed.matching(question, batch.rows)
-        events = batch.events(schema.reveal, shown)
-        told = ""
-        for number, (at, key, text) in enumerate(events[start:], start=start + 1):
-            if key in wanted:
-                told += f"id: {event_ids.write(at)}\ndata: {text}\n\n"
-            if len(told) > PIECE_LENGTH and number < len(events):
-                return told, number
-        return told, 0
+    def render(batch: Batch, start: int) -> tuple[str, int]:
+        matches = batch.rows if question == EVERY else feed.matching(question, batch.rows)
+        events = batch.events(schema.reveal, as_json)
+        piece = ""
+        for number, (position, key, text) in enumerate(events[start:], start=start + 1):
+            if key in matches:
+                piece += f"id: {event_ids.write(position)}\ndata: {text}\n\n"
+            if len(piece) > PIECE_LENGTH and number < len(events):
+                return piece, number
+        return piece, 0
 
-    return tell
+    return render

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the schemas that check and show, and its page. Neither needs a token."""
+"""The OpenAPI document, made from the schemas that validate and serialise, and its page. Neither needs a token."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from app.web.views import PROBLEM, ProblemSchema
 
 pages = Blueprint("document", __name__, url_prefix="/api")
 
-_OURS = Path(__file__).parent / "docs"
+_DIRECTORY = Path(__file__).parent / "docs"
 _SWAGGER_UI = {"swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"}
-# All of the page is served from here. Swagger UI sets styles on elements, and draws with `data:` pictures.
+# This server serves all files of the page. Swagger UI sets inline styles and uses `data:` images.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -26,14 +26,14 @@ _POLICY = (
 
 
 class _Api(Api):  # type: ignore[misc]
-    """Failures are problems, and each view says which it can have."""
+    """Documents failures as problems; each view names the statuses that it can return."""
 
     DEFAULT_ERROR_RESPONSE_NAME = None
     ERROR_SCHEMA = ProblemSchema
 
 
 def publish(app: Flask, *blueprints: Any) -> None:
-    """Serve these blueprints, and a document that lists them."""
+    """Register the blueprints, and the document that describes them."""
     api = _Api(app, spec_kwargs={"marshmallow_plugin": Plugin(), **_ABOUT})
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
     problem = {"schema": {"$ref": f"#/components/schemas/{PROBLEM}"}}
@@ -51,9 +51,9 @@ _ABOUT = {
     "openapi_version": "3.1.0",
     "info": {
         "description": (
-            "What became of each call. Filters: `field=value` or `field=a,b` (any of), `field__not`, `__gt`, "
+            "The results of calls. Filters: `field=value` or `field=a,b` (any of), `field__not`, `__gt`, "
             "`__gte`, `__lt`, `__lte`, `__prefix`, `__contains`, `__null=true|false`. A parameter that is given "
-            "more than once is any of its values, each taken whole, commas and all."
+            "more than once matches any of its values, each taken whole, commas included."
         )
     },
 }
@@ -66,7 +66,7 @@ def show_document() -> Response:
 
 @pages.get("/docs")
 def show_page() -> Response:
-    answer = send_from_directory(_OURS, "index.html")
+    answer = send_from_directory(_DIRECTORY, "index.html")
     answer.headers["Content-Security-Policy"] = _POLICY
     return answer
 
@@ -76,5 +76,5 @@ def show_asset(name: str) -> Response:
     if name in _SWAGGER_UI:
         return send_from_directory(str(files("flask_swagger_ui") / "dist"), name, max_age=86400)
     if name == "start.js":
-        return send_from_directory(_OURS, name)
+        return send_from_directory(_DIRECTORY, name)
     raise NotFound(f"there is no {name}")

@@ -1,7 +1,7 @@
-"""How questions are documented: their controls by name, a record's filters as one object, what repeats once.
+"""Documents questions in OpenAPI: controls by name, a record's filters as one object, shared parts as components.
 
-A list has hundreds of parameters. Its filters are the properties of one `filters` parameter whose style makes each
-property a parameter of its own, so requests are what they are, and the document stays as short as the idea.
+A list has hundreds of parameters. Its filters are documented as properties of one `filters` parameter, whose style
+makes each property a parameter of its own. So the document stays short and requests stay as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EXAMPLES: Mapping[type[RecordSchema], dict[str, str]] = {
     ExpectedCallSchema: {"state": "missing", "batch": "spring"},
     AuditSchema: {"what__prefix": "downloads", "status": "200"},
 }
-# By the kind of field: what its filters' texts are called, and how each value between the commas looks.
+# By type of field: the component's name, the pattern of each value between commas, and the description.
 _VALUES: Mapping[type[fields.Field[Any]], tuple[str, str, str]] = {
     Flag: ("FlagFilter", "true|false", "`true` or `false`"),
     Number: ("NumberFilter", r"[01]?\d{1,9}|2[01]\d{8}", "Whole numbers from 0 to 2147483647"),
@@ -36,7 +36,7 @@ _VALUES: Mapping[type[fields.Field[Any]], tuple[str, str, str]] = {
 
 
 class Plugin(MarshmallowPlugin):
-    """Documents questions so."""
+    """The apispec plugin that documents questions in this way."""
 
     class Converter(OpenAPIConverter):
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -47,8 +47,8 @@ class Plugin(MarshmallowPlugin):
         def schema2parameters(self, schema: Schema, *, location: str, **options: Any) -> list[Any]:
             if isinstance(schema, QuestionSchema):
                 return _Components(self, schema).parameters()
-            found: list[Any] = super().schema2parameters(schema, location=location, **options)
-            return found
+            parameters: list[Any] = super().schema2parameters(schema, location=location, **options)
+            return parameters
 
     def init_spec(self, spec: Any) -> None:
         super().init_spec(spec)
@@ -57,31 +57,31 @@ class Plugin(MarshmallowPlugin):
 
 
 class _Components:
-    """A question's parameters as components, which all questions that have them alike share."""
+    """A question's parameters as components; questions share components that are equal."""
 
     def __init__(self, converter: OpenAPIConverter, schema: QuestionSchema) -> None:
         self._converter = converter
         self._components = converter.spec.components
         self._schema = schema
-        self._of = type(schema.record).__name__.removesuffix("Schema")
+        self._record_name = type(schema.record).__name__.removesuffix("Schema")
 
     def parameters(self) -> list[str]:
-        """Their components' names, the filters' last."""
+        """Return the names of the parameters' components, the filters last."""
         filters = {name: field for name, field in self._schema.fields.items() if isinstance(field, Filter | OfClock)}
         controls = {name: field for name, field in self._schema.fields.items() if name not in filters}
         return [*(self._control(name, field) for name, field in controls.items()), self._filters(filters)]
 
     def _control(self, name: str, field: fields.Field[Any]) -> str:
         parameter = self._converter._field2parameter(field, name=name, location="query")
-        component = self._of + _camel(name)
+        component = self._record_name + _camel(name)
         if self._components.parameters.get(component, parameter) != parameter:
             component = type(self._schema).__name__.partition("Schema")[0] + component
         return self._parameter(component, parameter)
 
     def _filters(self, filters: Mapping[str, Filter | OfClock]) -> str:
-        fields_named = {field.field for field in filters.values() if isinstance(field, Filter)}
-        left_out = sorted(self._schema.record.fields.keys() - fields_named)
-        component = "Without".join([f"{self._of}Filters", *map(_camel, left_out)])
+        filtered_fields = {field.field for field in filters.values() if isinstance(field, Filter)}
+        left_out = sorted(self._schema.record.fields.keys() - filtered_fields)
+        component = "Without".join([f"{self._record_name}Filters", *map(_camel, left_out)])
         schema = {
             "type": "object",
             "description": _ABOUT_FILTERS,
@@ -99,7 +99,7 @@ class _Components:
         }
         return self._parameter(component, parameter)
 
-    # Of two that differ under one name the second is refused, not taken for the first.
+    # If two components differ under one name, apispec refuses the second.
 
     def _parameter(self, component: str, parameter: dict[str, Any]) -> str:
         if self._components.parameters.get(component) != parameter:
@@ -113,7 +113,7 @@ class _Components:
 
 
 def _value(field: Filter | OfClock) -> tuple[str, dict[str, Any]]:
-    """What the texts of a filter are called, and how they look."""
+    """Return the name and the schema of the component for a filter's texts."""
     if isinstance(field, OfClock):
         return _of_clock(field)
     if field.is_whole:
@@ -164,11 +164,11 @@ _ABOUT_FILTERS = (
 
 
 def _parameter_schema(self: OpenAPIConverter, field: fields.Field[Any], ret: Any) -> dict[str, Any]:
-    """How a parameter's values look."""
+    """Return the schema of a parameter's values."""
     if not isinstance(field, Parameter):
         return {}
-    one = _value_schema(self, field.inner)
-    return one if isinstance(field, Once) else {"type": "array", "items": one, "minItems": 1}
+    schema = _value_schema(self, field.inner)
+    return schema if isinstance(field, Once) else {"type": "array", "items": schema, "minItems": 1}
 
 
 def _value_schema(converter: OpenAPIConverter, inner: fields.Field[Any]) -> dict[str, Any]:
@@ -176,12 +176,12 @@ def _value_schema(converter: OpenAPIConverter, inner: fields.Field[Any]) -> dict
         return {"$ref": "#/components/schemas/TimeZone"}
     if isinstance(inner, Moment):
         return {"$ref": "#/components/schemas/Time"}
-    found: dict[str, Any] = converter.field2property(inner)
-    return found
+    schema: dict[str, Any] = converter.field2property(inner)
+    return schema
 
 
 def _parameter_style(self: OpenAPIConverter, field: fields.Field[Any], ret: Any) -> dict[str, Any]:
-    """Several stand between commas; an example is of the parameter, where pages take it from."""
+    """Return the style of several values (between commas), and the example: pages read it from the parameter."""
     style = {"style": "form", "explode": False} if isinstance(field, Several) else {}
     example = ret["schema"].pop("example", None)
     return style if example is None else style | {"example": example}

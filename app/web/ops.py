@@ -1,4 +1,4 @@
-"""For the operator: is it alive, can it take deliveries, and how many did it take."""
+"""Endpoints for the operator: liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ scrape = Blueprint("scrape", __name__)
 
 @health.get("/livez")
 def livez() -> Response:
-    """The process answers; neither store nor disk is touched."""
+    """200 while the process answers; does not access store or disk."""
     return Response("alive\n", mimetype="text/plain")
 
 
 @health.get("/readyz")
 def readyz() -> Response:
-    """200 while a delivery can be made durable; the text names each part that is wrong."""
+    """200 while deliveries can be made durable; the text names every problem."""
     is_ready, lines = parts().readiness()
     return Response("\n".join(lines) + "\n", 200 if is_ready else 503, mimetype="text/plain")
 
 
 @scrape.get("/metrics")
 def show_metrics() -> Response:
-    """Prometheus' text format, all workers together."""
+    """The metrics of all workers together, in Prometheus' text format."""
     counting.expect_of(known.integration for known in aside(parts().known_keys).values())
     _show_backlog(parts().spool)
     _show_disks(parts().spool, parts().database)
@@ -51,7 +51,7 @@ def _show_backlog(spool: Spool) -> None:
 
 
 def _show_disks(spool: Spool, database: Database) -> None:
-    """A disk that cannot be asked keeps what it said last; `/readyz` tells of it."""
+    """Set the free space of the disks. A disk that fails keeps its last value; `/readyz` reports it."""
     with suppress(OSError):
         metrics.DISK_FREE_BYTES.labels("spool").set(aside(spool.free_bytes))
     with suppress(OSError):

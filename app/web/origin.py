@@ -1,6 +1,6 @@
-"""Where a request comes from and where it was sent to, as far as proxies in front are to be believed.
+"""The client's address and the URL that it requested, behind trusted proxies.
 
-Only what a proxy of `PLUM_TRUSTED_PROXIES` says in X-Forwarded-For, -Proto and -Host counts:
+X-Forwarded-For, -Proto and -Host count only if a proxy of `PLUM_TRUSTED_PROXIES` sent them:
 https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/X-Forwarded-For
 """
 
@@ -23,25 +23,25 @@ Environ = Mapping[str, Any]
 
 
 def peer(environ: Environ, trusted: tuple[Network, ...]) -> str | None:
-    """The sender's address: the last one in X-Forwarded-For that no trusted proxy of ours has."""
-    address: str | None = environ.get("REMOTE_ADDR")
-    found = _address(address)
-    if found is None:
-        return address or None
+    """Return the client's address: the last one in X-Forwarded-For that is not a trusted proxy's."""
+    remote: str | None = environ.get("REMOTE_ADDR")
+    address = _address(remote)
+    if address is None:
+        return remote or None
     hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    while hops and _is_of(found, trusted):
-        before = _address(hops.pop())
-        if before is None:
+    while hops and _is_in_any(address, trusted):
+        previous = _address(hops.pop())
+        if previous is None:
             break
-        found = before
-    return str(found)
+        address = previous
+    return str(address)
 
 
 def base_url(environ: Environ, trusted: tuple[Network, ...], public_url: str | None) -> str:
-    """What the client has to put before a path of ours to come here again."""
+    """Return the URL prefix with which the client reaches this server, without a trailing slash."""
     scheme, host = environ["wsgi.url_scheme"], environ.get("HTTP_HOST", "")
     address = _address(environ.get("REMOTE_ADDR"))
-    if address and _is_of(address, trusted):
+    if address and _is_in_any(address, trusted):
         forwarded = _last(environ, "HTTP_X_FORWARDED_PROTO").lower()
         scheme = forwarded if forwarded in _PORTS else scheme
         host = _last(environ, "HTTP_X_FORWARDED_HOST") or host
@@ -54,12 +54,12 @@ def base_url(environ: Environ, trusted: tuple[Network, ...], public_url: str | N
 
 
 def _last(environ: Environ, variable: str) -> str:
-    """Of several values the one that the nearest proxy gave."""
+    """Return the header's last value, which the nearest proxy set."""
     return str(environ.get(variable, "")).rpartition(",")[2].strip()
 
 
 def _host_and_port(netloc: str, scheme: str) -> str:
-    """Comparable: without case, and without a port that goes without saying."""
+    """Return host and port for comparison: case-folded, without the scheme's default port."""
     host, colon, port = netloc.rpartition(":")
     is_default = colon and port in (_PORTS.get(scheme), "") and not port.endswith("]")
     return (host if is_default else netloc).casefold()
@@ -67,22 +67,22 @@ def _host_and_port(netloc: str, scheme: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _address(text: str | None) -> IPv4Address | IPv6Address | None:
-    """The address, with or without a port; one of IPv4 within IPv6 is IPv4's."""
+    """Parse an address with or without a port; an IPv4-mapped IPv6 address becomes IPv4."""
     text = (text or "").strip()
     if match := _WITH_PORT.fullmatch(text):
         text = match["six"] or match["four"]
     try:
-        found = ip_address(text)
+        address = ip_address(text)
     except ValueError:
         return None
-    return getattr(found, "ipv4_mapped", None) or found
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def is_in(address: str | None, networks: tuple[Network, ...]) -> bool:
-    """Whether it is an address, and of one of these networks."""
-    found = _address(address)
-    return found is not None and _is_of(found, networks)
+    """True if it is an address in one of these networks."""
+    parsed = _address(address)
+    return parsed is not None and _is_in_any(parsed, networks)
 
 
-def _is_of(address: IPv4Address | IPv6Address, networks: tuple[Network, ...]) -> bool:
+def _is_in_any(address: IPv4Address | IPv6Address, networks: tuple[Network, ...]) -> bool:
     return any(address in network for network in networks)

@@ -1,7 +1,7 @@
-"""The parameters of a question, made from the record's schema: each field with each operator that fits its kind.
+"""The parameters of a question, made from the record's schema: each field with each operator that fits its type.
 
-One schema reads the query string, names what is wrong in it, and documents what there is. It reads a mapping from
-each parameter's name to the texts given for it.
+One schema parses the query string, reports its errors and documents the parameters. Its input is a mapping from each
+parameter's name to the texts of that parameter.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from marshmallow import Schema, ValidationError, fields
 from app.store.query.question import Condition, Operator, Order
 from app.web.fields import Flag, Nested, Text, Word, one_of
 
-MAX_VALUES = 10_000  # of one question; SQLite takes 32,766 parameters, PostgreSQL 65,535
-MAX_WHOLE = 500  # each of which is a comparison of its own, and SQLite takes no more than a thousand
+MAX_VALUES = 10_000  # in one question; SQLite takes 32,766 parameters, PostgreSQL 65,535
+MAX_WHOLE = 500  # each is a comparison of its own; SQLite takes at most a thousand
 
 _WHOLE = (Operator.PREFIX, Operator.CONTAINS)
 MEANINGS = {
@@ -25,30 +25,30 @@ MEANINGS = {
     Operator.GTE: "is greater, later or the same",
     Operator.LT: "is less or earlier",
     Operator.LTE: "is less, earlier or the same",
-    Operator.PREFIX: "begins so",
+    Operator.PREFIX: "begins with this",
     Operator.CONTAINS: "contains this",
-    Operator.NULL: "is null, a list or object empty (true), or not (false)",
+    Operator.NULL: "is null, or an empty list or object (true), or not (false)",
 }
 
 
 class Parameter(fields.Field[Any]):
-    """Reads the texts given for one parameter; `inner` reads a single text, and tells how it looks."""
+    """Parses the texts of one parameter; `inner` parses and documents a single text."""
 
     def __init__(self, inner: fields.Field[Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.inner = inner
 
     def each(self, texts: list[str], data: Any) -> list[Any]:
-        """All texts read. Raises `ValidationError` with what is wrong in any."""
+        """Parse all texts. Raises `ValidationError` with every error."""
         values: list[Any] = []
-        wrong: list[Any] = []
+        errors: list[Any] = []
         for text in texts:
             try:
                 values.append(self.inner.deserialize(text, None, data))
             except ValidationError as error:
-                wrong += error.messages
-        if wrong:
-            raise ValidationError(wrong)
+                errors += error.messages
+        if errors:
+            raise ValidationError(errors)
         return values
 
 
@@ -62,18 +62,18 @@ class Once(Parameter):
 
 
 class Several(Parameter):
-    """A parameter with values between commas; given again, it goes on."""
+    """A parameter with values between commas. If it occurs several times, all values count."""
 
     def _deserialize(self, value: list[str], attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
         return list(dict.fromkeys(self.each([text for texts in value for text in texts.split(",")], data)))
 
 
 class OfClock(Several):
-    """What the local clock shows at the time that a record goes by."""
+    """A weekday or hour of the record's time, on the local clock."""
 
 
 class Filter(Parameter):
-    """A condition on one field. Once: any of what the commas part; again: each whole, so a value can hold a comma."""
+    """A condition on one field. A single text is split at commas; several are taken whole, commas included."""
 
     def __init__(self, field: str, operator: Operator, inner: fields.Field[Any]) -> None:
         super().__init__(inner)
@@ -93,7 +93,7 @@ class Filter(Parameter):
 
 
 class SortKey(Text):
-    """A field's name, `-` before it for descending."""
+    """A field's name, with a leading `-` for descending."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__(validate=one_of([sign + name for name in names for sign in ("", "-")]))
@@ -107,7 +107,7 @@ class SortKey(Text):
 
 
 def filters(record: Schema, *, without: str | None = None) -> dict[str, fields.Field[Any]]:
-    """A parameter for each field and operator, but for the one field that is given otherwise."""
+    """Return a filter for each operator of each field, except for the field `without`."""
     return {
         f"{name}__{operator}".removesuffix("__"): Filter(name, operator, reader)
         for name, field in record.fields.items()
@@ -117,12 +117,12 @@ def filters(record: Schema, *, without: str | None = None) -> dict[str, fields.F
 
 
 def comparable(record: Schema) -> list[str]:
-    """The fields by which records can be sorted and counted."""
+    """Return the fields by which records can be sorted and counted."""
     return [name for name, field in record.fields.items() if not isinstance(field, Nested)]
 
 
 def _reader(field: fields.Field[Any], operator: Operator) -> fields.Field[Any] | None:
-    """What reads the operator's values for this kind of field; None where the two do not fit."""
+    """Return the parser of the operator's values for this field, or None if the operator does not fit it."""
     if operator is Operator.NULL:
         return Flag()
     if operator in _WHOLE:
@@ -132,7 +132,7 @@ def _reader(field: fields.Field[Any], operator: Operator) -> fields.Field[Any] |
 
 
 def _value(field: fields.Field[Any]) -> fields.Field[Any]:
-    """The field as a value to compare with, which is never null."""
+    """Return the field as the parser of a filter's value, which is never null."""
     value = copy(field)
     value.allow_none = False
     return value

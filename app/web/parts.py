@@ -1,4 +1,4 @@
-"""What the views work with, put together in `factory.py`."""
+"""The objects that the views use; `factory.py` makes them."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from app.web.readiness import Report
 @dataclass(frozen=True, slots=True)
 class Parts:
     settings: Settings
-    database: Database  # where deliveries go
-    answers: Database  # where single records are looked up
-    router: QueryRouter  # all other questions
-    beside: Database  # where all else goes that is written, and where live streams look
+    database: Database  # for deliveries
+    answers: Database  # for single records
+    router: QueryRouter  # for all other questions
+    beside: Database  # for all other writes, and for live streams
     keyring: Keyring
     writer: Writer
     spool: Spool
-    refused: Refused  # posts that may yet be taken
-    missing: Callable[[Question], Sequence[CallCounts]]  # of expected calls, by integration and batch
-    read: Callable[[Delivery], Reading]  # with today's normaliser
-    reprocess: Callable[[UUID], None]  # a delivery through today's normaliser
+    refused: Refused  # refused posts, which may still be accepted later
+    missing: Callable[[Question], Sequence[CallCounts]]  # counts of expected calls, by integration and batch
+    read: Callable[[Delivery], Reading]  # with the current normaliser
+    reprocess: Callable[[UUID], None]  # the delivery of this id, with the current normaliser
     readiness: Callable[[], Report]
-    heartbeat: Callable[[], float | None]  # for how long housekeeping has not gone on; None where it does not run
-    known_keys: Callable[[], Mapping[str, KnownKey]]  # as any process has seen them last, by the hex of their hash
+    heartbeat: Callable[[], float | None]  # the age of housekeeping's heartbeat; None if it does not run
+    known_keys: Callable[[], Mapping[str, KnownKey]]  # as any process read them last, by the hex of their hashes
     feed: Feed
     question_limit: ConcurrencyLimit
-    count_refused: Callable[[str], None]  # what the server does not let through to the application
-    audit: Callable[[AuditEntry], object]  # durable when it returns
+    count_refused: Callable[[str], None]  # counts requests that the server refuses before the application, by reason
+    audit: Callable[[AuditEntry], object]  # the entry is durable when it returns
 
 
 def parts() -> Parts:
-    """The running app's parts."""
-    found: Parts = current_app.extensions["plum"]
-    return found
+    """Return the parts of the running application."""
+    running: Parts = current_app.extensions["plum"]
+    return running
 
 
 def now() -> datetime:

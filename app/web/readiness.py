@@ -1,6 +1,6 @@
-"""Whether a delivery can be made durable, and what is wrong.
+"""The readiness check: whether deliveries can be made durable, and what is wrong.
 
-Anybody may ask, so nothing here says where store and spool are; the log does.
+The report is public, so it does not say where store and spool are; the log does.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from app.intake.spool import Spool
 from app.store.sqlite_threads import Threads, aside
 
 LOOK_SECONDS = 3.0
-HUNG_SECONDS = 30.0  # housekeeping goes on at least every 12
+HUNG_SECONDS = 30.0  # housekeeping gives a heartbeat at least every 12 s
 
-_DISK = Threads(2)  # which may hang
+_DISK = Threads(2)  # the disk may hang
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +32,20 @@ class Readiness:
     def __init__(
         self, checks: tuple[Callable[[], None], ...], spool: Spool, heartbeat: Callable[[], float | None]
     ) -> None:
-        """`checks` raise while the store takes no delivery; `heartbeat` gives the age of housekeeping's last sign."""
+        """`checks` raise while the store takes no delivery; `heartbeat` returns the age of the last heartbeat."""
         self._checks = checks
         self._spool = spool
         self._heartbeat = heartbeat
 
     def look(self) -> Report:
-        store = next(filter(None, map(_wrong, self._checks)), None)
-        spool = _wrong(partial(aside, self._spool.check, threads=_DISK))
-        return Report(not (store and spool), [f"store: {store or 'ok'}", f"spool: {spool or 'ok'}", *self._remarks()])
+        store = next(filter(None, map(_problem, self._checks)), None)
+        spool = _problem(partial(aside, self._spool.check, threads=_DISK))
+        return Report(
+            not (store and spool), [f"store: {store or 'ok'}", f"spool: {spool or 'ok'}", *self._warnings()]
+        )
 
-    def _remarks(self) -> Iterator[str]:
-        """What costs no delivery yet."""
+    def _warnings(self) -> Iterator[str]:
+        """Yield problems that do not yet lose deliveries."""
         age = self._heartbeat()
         if age is None:
             yield "housekeeping: not running, so the spool is not drained; start: plum-outcomes housekeeping"
@@ -53,11 +55,11 @@ class Readiness:
             yield f"spool: {count} files are set aside; see docs/operations.md, then: plum-outcomes spool retry"
 
 
-def _wrong(check: Callable[[], None]) -> str | None:
-    """What is wrong, in words; the log says where."""
+def _problem(check: Callable[[], None]) -> str | None:
+    """Run the check and return its problem in words, or None. Only the log says where the part is."""
     try:
         within(LOOK_SECONDS, check)
     except StoreError as error:
-        log.warning("not all is well: %s", error.detail)
+        log.warning("a readiness check failed: %s", error.detail)
         return str(error)
     return None

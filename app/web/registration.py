@@ -1,4 +1,4 @@
-"""Calls that others queued, as they are told to us: objects of JSON, or rows of a CSV file."""
+"""Parses calls that others queued and register here: JSON objects, or rows of a CSV file."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from app.web.fields import Moment, parse_moment
 
 MAX_NAME = 255  # characters of a reference, a batch or a call id
 MAX_METADATA = 16_384  # characters, as JSON
-MAX_DEPTH = 10  # of lists and objects in it
+MAX_DEPTH = 10  # of nested lists and objects in the metadata
 
 
 class Name(fields.String):
-    """A text of 1 to 255 characters; a number is its digits."""
+    """A text of 1 to 255 characters. A JSON integer is read as its digits."""
 
     def __init__(self, **kwargs: Any) -> None:
-        wrong: dict[str, Any] = {"invalid": "no text", "null": "may be left out, but not null"}
-        super().__init__(validate=Length(1, MAX_NAME), error_messages=wrong, **kwargs)
+        messages: dict[str, Any] = {"invalid": "no text", "null": "may be left out, but not null"}
+        super().__init__(validate=Length(1, MAX_NAME), error_messages=messages, **kwargs)
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(value, int) and not isinstance(value, bool):
@@ -37,7 +37,7 @@ class Name(fields.String):
 
 
 class PhoneNumber(fields.String):
-    """As dialled; read as E.164."""
+    """A phone number as it is dialled in the region, parsed to E.164."""
 
     def __init__(self, region: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -51,14 +51,14 @@ class PhoneNumber(fields.String):
 
 
 class WindowEnd(Moment):
-    """RFC 3339, in UTC where it has no offset; or Unix seconds."""
+    """An RFC 3339 time, in UTC if it has no offset, or Unix seconds."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> datetime:
         return _window_end(str(value))
 
 
 def window_end(text: str) -> datetime:
-    """The same of a text alone. Raises `Invalid`."""
+    """Parse the end of a window as `WindowEnd` does. Raises `Invalid`."""
     try:
         return _window_end(text)
     except ValidationError as error:
@@ -74,13 +74,13 @@ def _window_end(text: str) -> datetime:
 
 
 class RegistrationSchema(Schema):
-    """A call that was queued, and by what its result will be known."""
+    """A call that was queued, and the fields that identify its result."""
 
     class Meta:
         unknown = RAISE
 
     integration = Name(required=True)
-    reference = Name(metadata={"description": "Of `call/REFERENCE` in its result_url, or DEV's message_reference"})
+    reference = Name(metadata={"description": "From `call/REFERENCE` in its result_url, or DEV's message_reference"})
     call_id = Name(metadata={"description": "Plum's, from the answer to the queue call"})
     phone_number = PhoneNumber("US")
     batch = Name()
@@ -93,36 +93,36 @@ class RegistrationSchema(Schema):
         self.fields["phone_number"]._region = region  # type: ignore[attr-defined]
 
     @validates_schema(skip_on_field_errors=False)
-    def _is_whole(self, told: dict[str, Any], **kwargs: Any) -> None:
-        wrong = {}
-        metadata = told.get("metadata", {})
+    def _check_whole(self, loaded: dict[str, Any], **kwargs: Any) -> None:
+        errors = {}
+        metadata = loaded.get("metadata", {})
         if not _is_plain(metadata):
-            wrong["metadata"] = f"holds what is no number of JSON, or lists and objects more than {MAX_DEPTH} deep"
+            errors["metadata"] = f"holds NaN or an infinity, or lists and objects more than {MAX_DEPTH} deep"
         elif len(json_text(metadata)) > MAX_METADATA:
-            wrong["metadata"] = f"has more than {MAX_METADATA} characters"
-        if not told.get("reference") and not told.get("call_id"):
-            wrong["reference"] = "give reference or call_id: by one of them its result is known"
-        if "integration" in told and told["integration"] not in self._integrations:
-            wrong["integration"] = "no integration has this name; see: plum-outcomes integration list"
-        if wrong:
-            raise ValidationError({name: [text] for name, text in wrong.items()})
+            errors["metadata"] = f"has more than {MAX_METADATA} characters"
+        if not loaded.get("reference") and not loaded.get("call_id"):
+            errors["reference"] = "give reference or call_id: one of them identifies its result"
+        if "integration" in loaded and loaded["integration"] not in self._integrations:
+            errors["integration"] = "no integration has this name; see: plum-outcomes integration list"
+        if errors:
+            raise ValidationError({name: [text] for name, text in errors.items()})
 
     @post_load
-    def call(self, told: dict[str, Any], **kwargs: Any) -> ExpectedCall:
-        of = {name: told.get(name) for name in ("integration", "reference", "call_id", "phone_number", "batch")}
-        key = expected_id(of["integration"], of["reference"], of["call_id"], of["batch"], of["phone_number"])  # type: ignore[arg-type]
+    def call(self, loaded: dict[str, Any], **kwargs: Any) -> ExpectedCall:
+        ids = {name: loaded.get(name) for name in ("integration", "reference", "call_id", "phone_number", "batch")}
+        key = expected_id(ids["integration"], ids["reference"], ids["call_id"], ids["batch"], ids["phone_number"])  # type: ignore[arg-type]
         return ExpectedCall(
             id=key,
-            **of,  # type: ignore[arg-type]
-            ends_at=told.get("ends_at"),
-            metadata=clean(told.get("metadata", {})),
+            **ids,  # type: ignore[arg-type]
+            ends_at=loaded.get("ends_at"),
+            metadata=clean(loaded.get("metadata", {})),
             state=CallState.WAITING,
             registered_at=datetime.now(UTC),
         )
 
 
 def _is_plain(metadata: Any) -> bool:
-    """Without depth that readers give up at, and without NaN and infinities, which JSON does not know."""
+    """True if JSON can hold the metadata: not too deep for parsers, and without NaN and infinities."""
     level, depth = [metadata], 0
     while level and depth <= MAX_DEPTH:
         if any(isinstance(value, float) and not math.isfinite(value) for value in level):
@@ -135,23 +135,23 @@ def _inner(value: Any) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
-def calls_from(told: Any, integrations: Collection[str], region: str) -> list[ExpectedCall]:
-    """The calls of one object or a list of them. Raises `Invalid` with what is wrong, by place and field."""
-    objects = told if isinstance(told, list) else [told]
+def calls_from(body: Any, integrations: Collection[str], region: str) -> list[ExpectedCall]:
+    """Parse one object, or a list of them. Raises `Invalid` with every error, by position and field."""
+    objects = body if isinstance(body, list) else [body]
     schema = RegistrationSchema(integrations, region)
-    found, wrong = [], dict[str, list[str]]()
-    for at, one in enumerate(cooperatively(objects)):
-        place = f"[{at}]." if isinstance(told, list) else ""
-        if not isinstance(one, dict):
-            wrong[f"{place}body"] = ["is no object of JSON"]
+    calls, errors = [], dict[str, list[str]]()
+    for index, item in enumerate(cooperatively(objects)):
+        place = f"[{index}]." if isinstance(body, list) else ""
+        if not isinstance(item, dict):
+            errors[f"{place}body"] = ["is no object of JSON"]
             continue
         try:
-            found.append(schema.load(one))
+            calls.append(schema.load(item))
         except ValidationError as error:
-            wrong |= {f"{place}{name}": _flat(texts) for name, texts in error.messages.items()}  # type: ignore[union-attr]
-    if wrong:
-        raise Invalid(wrong)
-    return found
+            errors |= {f"{place}{name}": _flat(texts) for name, texts in error.messages.items()}  # type: ignore[union-attr]
+    if errors:
+        raise Invalid(errors)
+    return calls
 
 
 def _flat(texts: Any) -> list[str]:
@@ -160,21 +160,21 @@ def _flat(texts: Any) -> list[str]:
     return [texts] if isinstance(texts, str) else [text for inner in texts for text in _flat(inner)]
 
 
-_OWN = ("integration", "reference", "call_id", "phone_number", "batch", "ends_at")
+_FIELDS = ("integration", "reference", "call_id", "phone_number", "batch", "ends_at")
 
 
 def objects_from(rows: Iterable[Mapping[str, str | None]]) -> Iterator[dict[str, Any]]:
-    """Rows of a CSV file as such objects: empty cells are left out, columns that nobody knows are metadata."""
+    """Yield the rows of a CSV file as such objects. Empty cells are left out; unknown columns are metadata."""
     for row in rows:
         filled = {name: text for name, text in row.items() if text}
-        known = {name: filled[name] for name in _OWN if name in filled}
-        yield known | {"metadata": {name: text for name, text in filled.items() if name not in _OWN}}
+        known = {name: filled[name] for name in _FIELDS if name in filled}
+        yield known | {"metadata": {name: text for name, text in filled.items() if name not in _FIELDS}}
 
 
 def first_wrong(error: Invalid, lines: Sequence[int]) -> str:
-    """One line for a file: which line of it is wrong in what, and how many more are."""
+    """Return one line about a file: its first wrong line with the error, and how many more errors there are."""
     place, texts = next(iter(error.errors.items()))
-    at, _, field = place.removeprefix("[").partition("].")
+    index, _, field = place.removeprefix("[").partition("].")
     more = len(error.errors) - 1
     rest = f" (and {more} more)" if more else ""
-    return f"line {lines[int(at)]}: {field}: {texts[0]}{rest}"
+    return f"line {lines[int(index)]}: {field}: {texts[0]}{rest}"

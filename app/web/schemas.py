@@ -1,4 +1,4 @@
-"""The records as analysts see them, in the contract's order: what a field is called, holds and shows."""
+"""The records as analysts see them: names, types and documentation of the fields, in the contract's order."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _NULLABLE = {"type": ["string", "null"]}
 
 
 def _objects(**properties: Any) -> dict[str, Any]:
-    """How a list of such objects is documented."""
+    """Return the documentation of a list of objects with these properties."""
     return {"type": "array", "items": {"type": "object", "properties": properties}}
 
 
 class RecordSchema(Schema):
-    """A record from a row."""
+    """Turns a row into a record."""
 
     records: ClassVar[Records]
-    moment: ClassVar[str]  # what since and until, and the order where none is asked for, go by
+    moment: ClassVar[str]  # the field of `since` and `until`, and of the default sort order
 
     def __init__(self, *, reveal: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.reveal = reveal
 
     def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row as analysts see it.
+        """Return the row as analysts see it.
 
-        The same as `dump`, most of whose time goes into finding values where a mapping has them at hand.
+        Does the same as `dump`, which spends most of its time on looking up values that a mapping has at hand.
         """
-        shown = {name: field._serialize(row[name], name, row) for name, field in self.dump_fields.items()}
-        return shown if self.reveal else masked(shown)
+        record = {name: field._serialize(row[name], name, row) for name, field in self.dump_fields.items()}
+        return record if self.reveal else masked(record)
 
 
 class OutcomeSchema(RecordSchema):
@@ -112,7 +112,7 @@ class DeliverySchema(RecordSchema):
 
 
 class AuditSchema(RecordSchema):
-    """One look at phone numbers or bodies, one export, or one change."""
+    """One access to phone numbers or bodies, one export, or one change."""
 
     records = Records.AUDIT
     moment = "at"
@@ -149,7 +149,7 @@ class ExpectedCallSchema(RecordSchema):
 
 
 class TallySchema(Schema):
-    """The expected calls of one batch. `received` includes those `polled`; `missing` are past their window."""
+    """Counts of one batch's expected calls. `received` includes `polled`; `missing` calls are past their window."""
 
     integration = Text(required=True)
     batch = Text(required=True, allow_none=True)
@@ -163,7 +163,7 @@ class TallySchema(Schema):
 
 
 class CountSchema(Schema):
-    """How many records the whole filter leaves."""
+    """How many records match the filter."""
 
     value = Number(required=True, allow_none=True)
     kind = Word(Kind, required=True)
@@ -171,13 +171,13 @@ class CountSchema(Schema):
 
 @cache
 def data_of(kind: type[Schema]) -> type[Schema]:
-    """All of these, without pages."""
+    """Return the schema of a list without pages."""
     return Schema.from_dict({"data": fields.List(fields.Nested(kind), required=True)}, name=f"DataOf{kind.__name__}")
 
 
 @cache
 def page_of(kind: type[RecordSchema]) -> type[Schema]:
-    """A page of a list of these records; `next` and `prev` are null at the ends."""
+    """Return the schema of a page of a list; `next` and `prev` are null at the ends."""
     return Schema.from_dict(
         {
             "data": fields.List(fields.Nested(kind), required=True),

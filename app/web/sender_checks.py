@@ -1,4 +1,4 @@
-"""Who may post under an integration's key, where it says so: networks, and a password by HTTP's Basic scheme.
+"""Checks of the sender that an integration may demand: its network, and a password by HTTP Basic authentication.
 
 https://www.rfc-editor.org/rfc/rfc7617
 """
@@ -17,18 +17,18 @@ from app.web.origin import is_in, peer
 
 
 def check(integration: Integration, environ: Mapping[str, Any], trusted: tuple[Network, ...]) -> None:
-    """Raises `Forbidden`, `WrongPassword`."""
+    """Raises `Forbidden` for a wrong network, `WrongPassword` for a wrong password."""
     if integration.allowed_from and not is_in(peer(environ, trusted), integration.allowed_from):
         raise Forbidden("this address may not post here; see: plum-outcomes integration access")
-    if integration.password_hash and not hmac.compare_digest(_sent(environ), integration.password_hash):
+    if integration.password_hash and not hmac.compare_digest(_sent_password_hash(environ), integration.password_hash):
         raise WrongPassword("the password is missing or wrong; see: plum-outcomes integration access")
 
 
-def _sent(environ: Mapping[str, Any]) -> bytes:
-    """The hash of what stands in the header; of nothing where it is no such header."""
+def _sent_password_hash(environ: Mapping[str, Any]) -> bytes:
+    """Return the hash of the header's credentials; of the empty text if the header is not Basic."""
     scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     try:
-        told = base64.b64decode(credentials, validate=True).decode() if scheme.lower() == "basic" else ""
+        decoded = base64.b64decode(credentials, validate=True).decode() if scheme.lower() == "basic" else ""
     except (binascii.Error, ValueError):
-        told = ""
-    return hashed(told)
+        decoded = ""
+    return hashed(decoded)

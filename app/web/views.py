@@ -1,4 +1,4 @@
-"""What a view of the query API is put together from: who may, what is asked, how it fails, all documented."""
+"""Decorators for views of the query API: scope, parameters, responses and failures, each documented in OpenAPI."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from app.web.errors import Forbidden, Invalid, Unauthorised
 from app.web.parts import parts
 from app.web.session import asker
 
-PROBLEM = "Problem"  # the component that all failures are
+PROBLEM = "Problem"  # the OpenAPI component of every failure
 
 _View = TypeVar("_View", bound=Callable[..., Response])
 
 
 class _Parser(FlaskParser):
-    """Hands a question's schema the texts given for each parameter, and names what is wrong as all errors are."""
+    """Passes each parameter's texts to the question's schema, and reports errors as `Invalid`."""
 
     DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {"query": RAISE}  # noqa: RUF012
 
@@ -37,52 +37,52 @@ class _Parser(FlaskParser):
 
 
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
-    """Views with their documentation."""
+    """A blueprint whose decorators also document the views."""
 
     ARGUMENTS_PARSER = _Parser()
 
     def get(self, rule: str) -> Callable[[_View], _View]:
-        """The view at this path."""
-        return self._named(self.route(rule))
+        """Register a view for GET."""
+        return self._with_operation_id(self.route(rule))
 
     def post(self, rule: str) -> Callable[[_View], _View]:
-        """The view at this path, which changes something."""
-        return self._named(self.route(rule, methods=["POST"]))
+        """Register a view for POST, which changes something."""
+        return self._with_operation_id(self.route(rule, methods=["POST"]))
 
-    def _named(self, route: Callable[[_View], _View]) -> Callable[[_View], _View]:
-        """By the view's own name in the document, which generated clients take for their functions."""
+    def _with_operation_id(self, route: Callable[[_View], _View]) -> Callable[[_View], _View]:
+        """Set the operation id to the view's name: generated clients name their functions by it."""
         return lambda view: route(cast(_View, self.doc(operationId=view.__name__)(view)))
 
     def asks(self, schema: Schema, location: str = "query") -> Callable[[_View], _View]:
-        """What the query string asks, or the headers, as the schema reads it, is the view's next argument."""
+        """Parse the query string, or the headers, by the schema, and pass the result as the view's next argument."""
         return lambda view: fails(422)(self.arguments(schema, location=location)(view))
 
     def asks_nothing(self, view: _View) -> _View:
-        """Refuses parameters, which would be passed over in silence."""
+        """Refuse all parameters, which the view would ignore silently."""
 
         @wraps(view)
-        def unasked(*args: Any, **kwargs: Any) -> Response:
+        def without_parameters(*args: Any, **kwargs: Any) -> Response:
             if request.args:
                 raise Invalid({name: ["this takes no parameters"] for name in request.args})
             return view(*args, **kwargs)
 
-        return fails(422)(cast(_View, unasked))
+        return fails(422)(cast(_View, without_parameters))
 
     def takes(self, schema: type[Schema]) -> Callable[[_View], _View]:
-        """The body is an object of JSON that the schema describes, or a list of them."""
+        """Document the body: a JSON object that the schema describes, or a list of them."""
         several = {"oneOf": [schema, {"type": "array", "items": schema}]}
         body = {"required": True, "content": {"application/json": {"schema": several}}}
         decorate: Callable[[_View], _View] = self.doc(requestBody=body)
         return decorate
 
     def answers(self, schema: Any, **options: Any) -> Callable[[_View], _View]:
-        """What the view's answer looks like."""
+        """Document the view's response."""
         decorate: Callable[[_View], _View] = self.response(200, schema, **options)
         return decorate
 
 
 class ProblemSchema(Schema):
-    """RFC 9457; `errors` says what is wrong, by parameter."""
+    """Problem details (RFC 9457); `errors` lists the errors by parameter."""
 
     type = fields.String(required=True)
     title = fields.String(required=True)
@@ -92,10 +92,10 @@ class ProblemSchema(Schema):
 
 
 def needs(scope: Scope, when: Logged = Logged.REVEALED, *, gated: bool = True) -> Callable[[_View], _View]:
-    """Only for tokens of this scope or a wider one, and logged; `g.reveal` says whether phones may be shown.
+    """Allow tokens of this scope or a wider one, and log the request. `g.reveal` says whether numbers may be shown.
 
-    Only so many views run at a time but for those that are not `gated`, which have bounds of their own: they stream,
-    or may wait for the analytical copy.
+    `gated` views share the limit of concurrent questions. Other views have limits of their own, since they stream or
+    wait for the analytical copy.
     """
 
     def decorate(view: _View) -> _View:
@@ -115,7 +115,7 @@ def needs(scope: Scope, when: Logged = Logged.REVEALED, *, gated: bool = True) -
 
 
 def fails(*statuses: int) -> Callable[[_View], _View]:
-    """Document how a view can fail."""
+    """Document the statuses with which a view can fail."""
     decorate: Callable[[_View], _View] = flask_smorest.Blueprint.doc(responses=dict.fromkeys(statuses, PROBLEM))
     return decorate
 

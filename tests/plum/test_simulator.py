@@ -861,4 +861,4 @@ def test_the_witness_imports_nothing_of_the_receiver_nor_of_the_client() -> None
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in (name for name in names if name.split(".")[0] == "app"):
                 assert name.startswith("app.plum.simulator"), f"{module} imports {name}"
-    assert modules.keys() >= {"player", "campaign", "wire_forms", "truth"}
+    assert modules.keys() >= {"result_sender", "campaign", "wire_forms", "expected_outcomes"}

@@ -78,7 +78,7 @@ def test_a_call_that_nothing_can_keep_hears_its_script_and_is_counted(own: Clust
             assert answer.headers["X-Delivery-Id"] is None
             assert sender.post(dev_body()).status == 503
             assert metric(sender.service, "plum_starts_lost_total") == 1
-            assert "start is answered and lost" in sender.service.stderr
+            assert "start is answered but not stored" in sender.service.stderr
     assert sender.service.request("GET", path(sender)).status == 200
 
 

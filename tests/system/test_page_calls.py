@@ -179,7 +179,7 @@ def test_a_call_that_comes_is_told_and_moves_nothing(reader: Analyst, calls: Sen
 
 def test_an_empty_list_shows_the_first_call_by_itself(reader: Analyst, sender: Sender) -> None:
     page = reader.open(f"/calls?integration={sender.name}")
-    expect(page.get_by_text("No call is like that")).to_be_visible()
+    expect(page.get_by_text("No call matches the filters")).to_be_visible()
     reader.wait_for_stream()
     sender.assert_accepted(call(1))
     expect(page.locator("tbody tr")).to_have_count(1)

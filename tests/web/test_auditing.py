@@ -128,7 +128,7 @@ def test_what_cannot_be_logged_is_not_revealed(app, database) -> None:
     ):
         answer = client.get(f"/api/v1/{path}", headers=reveal)
         assert (answer.status_code, answer.content_type) == (503, "application/problem+json"), path
-        assert "logged first" in answer.json["detail"]
+        assert "audit log cannot be written" in answer.json["detail"]
         assert answer.headers["Retry-After"]
     assert client.get("/api/v1/outcomes.csv", headers=read).status_code == 503
     assert client.post(f"/api/v1/deliveries/{uuid4()}/reprocess", headers=admin).status_code == 503
@@ -184,7 +184,7 @@ def test_a_use_that_cannot_be_noted_costs_nothing_but_a_line_in_the_log(caplog) 
     known = Secrets(tokens={hashed("x").hex(): Token("a", Scope.READ)})
     keyring = Keyring(lambda: known, dict, lambda _: None, fail)
     assert [keyring.token("x"), keyring.token("x")] == [Token("a", Scope.READ)] * 2
-    wait_until(lambda: "could not be noted: away" in caplog.text)
+    wait_until(lambda: "could not be recorded: away" in caplog.text)
     assert noted == ["a"]
 
 

@@ -77,7 +77,7 @@ def test_what_takes_long_is_told_as_it_was_while_the_next_is_made() -> None:
     assert time.monotonic() - began < 1
     goes_on.set()
     wait_until(lambda: kept() == 1)
-    kept._rests_until = 0.0
+    kept._pauses_until = 0.0
     goes_on.clear()
     assert kept() == 1
     goes_on.set()
@@ -88,4 +88,4 @@ def test_a_failure_leaves_what_was_known_and_is_logged(caplog) -> None:
     told = iter([1])
     kept = RefreshedInBackground(lambda: next(told))
     assert kept() == 1
-    wait_until(lambda: kept() == 1 and "what a page shows cannot be found" in caplog.text)
+    wait_until(lambda: kept() == 1 and "a value for a page could not be computed" in caplog.text)

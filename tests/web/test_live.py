@@ -26,7 +26,7 @@ def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
     monkeypatch.setattr(live, "LOOK_SECONDS", 0.001)
     recent = Recent()
     stream = Stream(Horizon(5), recent)
-    told = live._told(SimpleNamespace(read=lambda span: ()), stream, [], lambda batch, at: ("", 0), lambda: True)
+    told = live._events(SimpleNamespace(read=lambda span: ()), stream, [], lambda batch, at: ("", 0), lambda: True)
     assert _mark(next(told)) == _mark(next(told)) == Span(Horizon(5), Horizon(5))
     batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, NOW, [uuid4(), uuid4()])], {})
     recent.put(batch)
@@ -39,7 +39,7 @@ def test_an_event_is_one_line_whatever_stands_in_its_record() -> None:
     batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, NOW, [key])], {key: row})
     with Flask("test").app_context():
         g.reveal = True
-        told, rest = live._teller(SimpleNamespace(), EVERY)(batch, 0)
+        told, rest = live._renderer(SimpleNamespace(), EVERY)(batch, 0)
     assert rest == 0
     _, data, *_ = told.splitlines()
     assert json.loads(data.removeprefix("data: "))["call_id"] == row["call_id"]

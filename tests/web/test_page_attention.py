@@ -206,7 +206,7 @@ def test_while_the_copy_is_away_the_rest_is_told(desk, tmp_path) -> None:
     app = create_app(from_environment(settings))
     reader = Reader(app, desk.database, Scope.READ, "while-away")
     for name in ("drift", "silent"):
-        soon(reader, name, "This is not to be had now: ")
+        soon(reader, name, "This is not available now: ")
     soon(reader, "state", "Store ✓ takes deliveries.*Analytical copy ✗")
     page = reader.open("/attention")
     assert f"{REASONS['empty']} empty 2 " in section(page, "not-understood")
@@ -231,7 +231,7 @@ def test_where_nothing_has_come_the_page_says_that_all_is_well(tmp_path) -> None
         soon(reader, "not-understood", "Every delivery of the last 30 days was understood.")
         soon(reader, "missing", "No call is registered as expected")
         soon(reader, "silent", "has stopped")
-        soon(reader, "drift", "nothing in the last 30 days that nobody knew")
+        soon(reader, "drift", "no unknown words, fields or values in the last 30 days")
         wait_until(lambda: "All is well" in reader.open("/attention").split("</h1>")[1].split("</p>")[0], 20)
     database.close()
 

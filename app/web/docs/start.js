@@ -1,4 +1,4 @@
-// Swagger UI loses the order of more than eight properties; by name, the operators of a filter stand together.
+// Swagger UI loses the order of more than eight properties. Sorting by name keeps the operators of a filter together.
 const propertiesByName = (system) => ({
   wrapComponents: {
     JSONSchema202012KeywordProperties: (Original) => (props) => {

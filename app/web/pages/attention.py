@@ -1,4 +1,4 @@
-"""What needs a person: what was not understood, what is missing, who is silent, what is new, how the service is."""
+"""The attention page: quarantined deliveries, missing results, silent integrations, drift, the service's state."""
 
 from __future__ import annotations
 
@@ -41,23 +41,25 @@ def _begin(state: BlueprintSetupState) -> None:
 
 @blueprint.app_template_global()
 def needs_a_person() -> list[str] | None:
-    """For the home page: nothing where all is well, None where that is not known yet."""
+    """Return the home page's list of problems: empty if all is well, None if that is not known yet."""
     return watch().things()
 
 
 @blueprint.page("/attention")
 def show() -> Response:
-    """Each part by itself: one that cannot be told now leaves the others."""
-    kept = watch()
-    drift, missing, silent, states, copy = values_of(kept.drift, kept.missing, kept.silent, kept.states, kept.copy)
+    """Show all parts. A part whose check fails does not affect the others."""
+    checks = watch()
+    drift, missing, silent, states, copy = values_of(
+        checks.drift, checks.missing, checks.silent, checks.states, checks.copy
+    )
     return shown(
         "attention.html",
         groups=found(_groups),
         at_once=AT_ONCE,
-        done=_done(),
+        done=_form_result(),
         missing=missing,
         silent=silent,
-        drift=drift and drift._replace(value=[_new(row) for row in (drift.value or [])[:MOST]]),
+        drift=drift and drift._replace(value=[_drift_record(row) for row in (drift.value or [])[:MOST]]),
         drift_since=(now() - RECENT).date().isoformat(),
         drift_count=len(drift.value or []) if drift else 0,
         states=[*(states or []), *([copy] if copy else [])],
@@ -65,8 +67,8 @@ def show() -> Response:
     )
 
 
-def _done() -> dict[str, int | None]:
-    """What the form before came to, as its answer's address says. Anybody can write one."""
+def _form_result() -> dict[str, int | None]:
+    """Return the result of the previous form from the URL's parameters, checked, since anybody can write a URL."""
     read, understood, asked = (request.args.get(name, type=int) for name in ("read", "understood", "asked"))
     is_possible = read is not None and understood is not None and 0 <= understood <= read <= AT_ONCE
     return {
@@ -78,30 +80,30 @@ def _done() -> dict[str, int | None]:
 
 @blueprint.form("/attention/reprocess", tells=["reason"])
 def reprocess() -> Response:
-    """The newest of a reason are read again, by today's normaliser."""
+    """Read the newest deliveries of a reason again, with the current normaliser."""
     ids = [row["id"] for row in quarantine.newest(parts().beside, request.form.get("reason", ""), AT_ONCE)]
-    for one in ids:
-        parts().reprocess(one)
+    for key in ids:
+        parts().reprocess(key)
     understood = len(ids) - quarantine.count_among(parts().beside, ids)
     return seen("attention.show", read=len(ids), understood=understood)
 
 
 @blueprint.form("/attention/reconcile", tells=["integration", "batch"])
 def reconcile() -> Response:
-    """What is missing of a batch is due now, so that housekeeping asks Plum for it within seconds."""
+    """Make a batch's missing calls due now, so that housekeeping asks Plum for them within seconds."""
     batch = request.form.get("batch")
-    of_batch = Condition("batch", Operator.NULL, [True]) if batch is None else _is("batch", batch)
-    of_integration = _is("integration", request.form.get("integration", ""))
+    of_batch = Condition("batch", Operator.NULL, [True]) if batch is None else _equals("batch", batch)
+    of_integration = _equals("integration", request.form.get("integration", ""))
     question = Question(records=Records.EXPECTED_CALLS, conditions=[of_integration, of_batch])
     return seen("attention.show", asked=make_due(parts().beside, question, now() - GRACE))
 
 
-def _is(field: str, value: str) -> Condition:
+def _equals(field: str, value: str) -> Condition:
     return Condition(field, Operator.EQUAL, [value])
 
 
 def _groups() -> list[Group]:
-    """Counted anew, since a form may just have changed them."""
+    """Return the quarantined deliveries by reason, without a cache, since a form may just have changed them."""
     store = parts().answers
     counts = quarantine.count_by_reason(store, now() - RECENT)
     return [
@@ -110,5 +112,5 @@ def _groups() -> list[Group]:
     ]
 
 
-def _new(row: dict[str, Any]) -> dict[str, Any]:
+def _drift_record(row: dict[str, Any]) -> dict[str, Any]:
     return DriftSchema().record(row, reveal=False)

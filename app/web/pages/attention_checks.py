@@ -1,4 +1,4 @@
-"""What needs a person. Some of it takes seconds to find in a large store, and is found beside the pages."""
+"""Checks for what needs a person. Some take seconds in a large store, so they run in the background."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from app.web.parts import Parts, now
 from app.web.readiness import HUNG_SECONDS
 
 DAY = timedelta(days=1)
-USUAL = timedelta(days=14)  # from which it is known how an integration sends
-RECENT = timedelta(days=30)  # of what is told that was not understood, or is new
+USUAL = timedelta(days=14)  # the history that shows how an integration usually sends
+RECENT = timedelta(days=30)  # the period of quarantined deliveries and drift on the page
 
 _HOUR = timedelta(hours=1)
-_REGULAR_DAYS = 3
-_STATES_SECONDS = 30.0  # so old may be what is told of the store and the spool
+_REGULAR_DAYS = 3  # with results in `USUAL`, from which an integration counts as regular
+_STATES_SECONDS = 30.0  # maximum age of the states of store and spool
 _EVERY = Question(records=Records.EXPECTED_CALLS)
 
 _T = TypeVar("_T")
 
 
 class Found(NamedTuple, Generic[_T]):
-    """What was looked for, or what stands against finding it."""
+    """A check's value, or the error that prevents it."""
 
     value: _T | None
     failure: str | None = None
@@ -49,7 +49,7 @@ class Silent(NamedTuple):
 
 
 class State(NamedTuple):
-    """How a part of the service is, in words."""
+    """The state of a part of the service, in words."""
 
     name: str
     is_well: bool
@@ -57,7 +57,7 @@ class State(NamedTuple):
 
 
 class Watch:
-    """Each of these is called for the last that is known, None where nothing is yet."""
+    """The checks. Each is called and returns its last result, or None if there is none yet."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -69,37 +69,40 @@ class Watch:
         self.quarantined = RefreshedInBackground(partial(found, self._quarantined))
 
     def things(self) -> list[str] | None:
-        """What the home page says, by what the page of them shows; None while too little is known. What cannot be
-        found shows in the state of what it would be found in. Drift is left out: it takes seconds."""
-        parts = values_of(self.states, self.copy, self.quarantined, self.missing, self.silent)
-        if any(part is None for part in parts):
+        """Return the home page's list of problems, from the same checks as the attention page; None while a result is
+        missing. A check that fails is not listed, since the failed part's state is. Drift is left out: it takes
+        seconds."""
+        results = values_of(self.states, self.copy, self.quarantined, self.missing, self.silent)
+        if any(result is None for result in results):
             return None
-        states, copy, *others = parts
-        quarantined, late, silent = (part.value or [] for part in others)
+        states, copy, *others = results
+        quarantined, missing, silent = (result.value or [] for result in others)
         return [
             *(f"{state.name}: {state.told}" for state in [*states, copy] if not state.is_well),
-            *_told_counts(sum(dict(quarantined).values()), sum(counts.missing for counts in late)),
-            *_told_silent(silent),
+            *_count_texts(sum(dict(quarantined).values()), sum(counts.missing for counts in missing)),
+            *_silent_texts(silent),
         ]
 
     def _silent(self) -> list[Silent]:
-        """Who sends on some days, has sent nothing for a day, and for longer than ever in the fortnight: a pause at
-        each weekend is usual."""
+        """Return the integrations that sent regularly and have now paused for at least a day, and longer than ever in
+        the fortnight: a pause at each weekend is usual."""
         known = integrations.list_integrations(self._parts.answers)
-        heard = {row["integration"] for row in self._received(now() - DAY, ["integration"])}
-        quiet = [str(one["name"]) for one in known if not one["disabled_at"] and one["name"] not in heard]
+        active = {row["integration"] for row in self._received(now() - DAY, ["integration"])}
+        quiet = [str(each["name"]) for each in known if not each["disabled_at"] and each["name"] not in active]
         hours: dict[str, list[datetime]] = defaultdict(list)
         of_quiet = Condition("integration", Operator.EQUAL, quiet)
         for row in self._received(now() - USUAL, ["integration", "hour"], of_quiet) if quiet else []:
             hours[row["integration"]].append(row["hour"])
         regular = [name for name in sorted(hours) if len({hour.date() for hour in hours[name]}) >= _REGULAR_DAYS]
-        told = [_pauses(name, sorted(hours[name]), now()) for name in regular]
+        pauses = [_pause(name, sorted(hours[name]), now()) for name in regular]
         return [
-            one for one in told if one.pause > max(one.usual, DAY - _HOUR) and not self._is_heard(one.integration)
+            each
+            for each in pauses
+            if each.pause > max(each.usual, DAY - _HOUR) and not self._has_deliveries(each.integration)
         ]
 
-    def _is_heard(self, integration: str) -> bool:
-        """Whether something came that made no call: it told of an older one, or was not understood."""
+    def _has_deliveries(self, integration: str) -> bool:
+        """True if deliveries came that made no new call: they were about an older one, or were not understood."""
         conditions = [
             Condition("integration", Operator.EQUAL, [integration]),
             Condition("received_at", Operator.GTE, [now() - DAY]),
@@ -107,22 +110,22 @@ class Watch:
         question = Question(records=Records.DELIVERIES, conditions=conditions, limit=1)
         return bool(pagination.page(self._parts.answers, question, ["id"]).rows)
 
-    def _received(self, since: datetime, group_by: list[str], *more: Condition) -> list[dict[str, Any]]:
-        conditions = [Condition("received_at", Operator.GTE, [since]), *more]
-        question = Question(records=Records.OUTCOMES, conditions=conditions)
+    def _received(self, since: datetime, group_by: list[str], *conditions: Condition) -> list[dict[str, Any]]:
+        is_recent = Condition("received_at", Operator.GTE, [since])
+        question = Question(records=Records.OUTCOMES, conditions=[is_recent, *conditions])
         return self._parts.router.summarise(question, group_by, UTC)
 
     def _drift(self) -> list[dict[str, Any]]:
         return self._parts.router.drift(now() - RECENT, {})
 
     def _missing(self) -> list[CallCounts]:
-        """By batch, the most missing first."""
+        """Return the counts by batch, the most missing first."""
         return sorted(self._parts.missing(_EVERY), key=lambda counts: -counts.missing)
 
     def _states(self) -> list[State]:
-        """Of store, spool and housekeeping."""
+        """Return the states of store, spool and housekeeping."""
         lines = [line.partition(": ") for line in self._parts.readiness().lines]
-        first = {name: told for name, _, told in reversed(lines)}  # further ones tell what costs no delivery
+        first = {name: text for name, _, text in reversed(lines)}  # further lines of a part are warnings
         backlog = self._parts.spool.backlog()
         oldest = formatting.duration(backlog.oldest_seconds)
         waiting = formatting.counted(backlog.deliveries, "delivery waits", "deliveries wait")
@@ -133,7 +136,7 @@ class Watch:
             [f"{aside} set aside; see docs/operations.md, then: plum-outcomes spool retry"] if backlog.aside else []
         )
         return [
-            State("Store", first["store"] == "ok", _said(first["store"], "takes deliveries")),
+            State("Store", first["store"] == "ok", _state_text(first["store"], "takes deliveries")),
             State("Spool", not spool, "; ".join(spool) or "nothing waits in it"),
             self._housekeeping(),
         ]
@@ -145,49 +148,52 @@ class Watch:
         return State("Housekeeping", age <= HUNG_SECONDS, f"last went on {formatting.duration(age)} ago")
 
     def _copy(self) -> State:
-        """Whether it answers a question."""
-        nobody = Condition("id", Operator.NULL, [True])
-        question = Question(records=Records.OUTCOMES, conditions=[nobody])
-        asked = found(lambda: self._parts.router.summarise(question, [], UTC))
+        """Ask the copy a question to see whether it answers."""
+        no_record = Condition("id", Operator.NULL, [True])
+        question = Question(records=Records.OUTCOMES, conditions=[no_record])
+        answer = found(lambda: self._parts.router.summarise(question, [], UTC))
         return State(
-            "Analytical copy", asked.failure is None, asked.failure or "answers, and holds what the store does"
+            "Analytical copy", answer.failure is None, answer.failure or "answers, and holds what the store does"
         )
 
     def _quarantined(self) -> dict[str, int]:
-        """By reason."""
+        """Return the number of quarantined deliveries by reason."""
         return quarantine.count_by_reason(self._parts.answers, now() - RECENT)
 
 
 def watch() -> Watch:
-    """The running app's."""
-    kept: Watch = current_app.extensions["watch"]
-    return kept
+    """Return the checks of the running application."""
+    watch: Watch = current_app.extensions["watch"]
+    return watch
 
 
 def found(look: Callable[[], _T]) -> Found[_T]:
+    """Return the result of `look`, or its error as the failure."""
     try:
         return Found(look())
     except PlumError as error:
         return Found(None, str(error))
 
 
-def _told_counts(quarantined: int, late: int) -> Iterator[str]:
-    told = [
+def _count_texts(quarantined: int, missing: int) -> Iterator[str]:
+    counts = [
         (quarantined, "delivery", "deliveries", "could not be understood"),
-        (late, "expected result is", "expected results are", "missing"),
+        (missing, "expected result is", "expected results are", "missing"),
     ]
-    return (f"{formatting.counted(number, one, many)} {what}" for number, one, many, what in told if number)
+    return (
+        f"{formatting.counted(number, one, many)} {predicate}" for number, one, many, predicate in counts if number
+    )
 
 
-def _told_silent(silent: list[Silent]) -> Iterator[str]:
-    for one in silent:
-        yield f"{one.integration} has sent nothing for {formatting.duration(one.pause.total_seconds())}"
+def _silent_texts(silent: list[Silent]) -> Iterator[str]:
+    for each in silent:
+        yield f"{each.integration} has sent nothing for {formatting.duration(each.pause.total_seconds())}"
 
 
-def _pauses(integration: str, hours: list[datetime], at: datetime) -> Silent:
+def _pause(integration: str, hours: list[datetime], at: datetime) -> Silent:
     usual = max((later - earlier for earlier, later in pairwise(hours)), default=timedelta(0))
     return Silent(integration, hours[-1], at - hours[-1] - _HOUR, usual)
 
 
-def _said(line: str, well: str) -> str:
+def _state_text(line: str, well: str) -> str:
     return well if line == "ok" else line

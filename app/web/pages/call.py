@@ -1,4 +1,4 @@
-"""One call: its timeline, its record, and every delivery about it beside what was understood of it."""
+"""The page of one call: its timeline, its record, and each delivery about it with its reading."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from app.web.pages.site import Blueprint, may, seen, shown
 from app.web.parts import parts
 from app.web.schemas import DeliverySchema, ExpectedCallSchema, OutcomeSchema
 
-MOST = 10  # deliveries on a page; each is read again for it
-MAX_TEXT = 40_000  # characters of all bodies on it
+MOST = 10  # deliveries on a page; each is parsed again for the page
+MAX_TEXT = 40_000  # characters of all bodies on a page
 
-# What Plum's times mean; the events, and what is made of them, tell themselves.
+# The meaning of Plum's times. Events have names of their own.
 _MOMENTS = {
     "queued_at": "Queued at Plum",
     "start_at": "Its window began",
     "last_attempt_at": "Last attempt",
     "end_at": "Its window ended",
 }
-_OF_EVENTS = ("connected_at", "disconnected_at")
-# Told elsewhere on the page.
-_LEFT_OUT = {"id", "events", "problems", "phone_number", "metadata", *_MOMENTS, *_OF_EVENTS}
+_EVENT_TIMES = ("connected_at", "disconnected_at")
+# Fields that other parts of the page show.
+_SHOWN_ELSEWHERE = {"id", "events", "problems", "phone_number", "metadata", *_MOMENTS, *_EVENT_TIMES}
 
 blueprint = Blueprint("call", __name__)
 
@@ -46,7 +46,7 @@ class Moment(NamedTuple):
 
 
 class Understood(NamedTuple):
-    """A delivery's record, what it says by itself, and its body where that may be seen."""
+    """A delivery's record, its own reading, and its body if the token may reveal it."""
 
     record: Mapping[str, Any]
     reading: Mapping[str, Any]
@@ -61,7 +61,7 @@ def show(outcome_id: str) -> Response:
 
 @blueprint.page("/calls/<outcome_id>/reveal")
 def show_masked(outcome_id: str) -> Response:
-    """Who comes back to the address of what was revealed sees it masked again."""
+    """Redirect a GET of the reveal form's URL to the masked page."""
     return seen("call.show", outcome_id=outcome_id)
 
 
@@ -72,7 +72,7 @@ def show_delivery_masked(delivery_id: str) -> Response:
 
 @blueprint.form("/calls/<outcome_id>/reveal", Scope.REVEAL, Logged.ALWAYS)
 def reveal(outcome_id: str) -> Response:
-    """The same page with numbers and bodies; a form, so that neither a link nor a reload reveals anything."""
+    """Show the page with numbers and bodies. It is a form, so that neither a link nor a reload reveals anything."""
     g.reveal = True
     return _page(outcome_id)
 
@@ -90,7 +90,7 @@ def reveal_delivery(delivery_id: str) -> Response:
 
 @blueprint.form("/deliveries/<delivery_id>/reprocess")
 def reprocess(delivery_id: str) -> Response:
-    """Read it again; where it tells a call now, that call is shown."""
+    """Read the delivery again; show its call if it has one now."""
     key = id_of(delivery_id)
     parts().reprocess(key)
     row = records.get_record(parts().database, Records.DELIVERIES, key)
@@ -101,17 +101,17 @@ def reprocess(delivery_id: str) -> Response:
 
 def _page(outcome_id: str) -> Response:
     row = records.get_record(parts().answers, Records.OUTCOMES, id_of(outcome_id))
-    found = _rows(Records.DELIVERIES, "outcome_id", deliveries_about(row), Order("received_at"))
-    expected = _rows(Records.EXPECTED_CALLS, "outcome_id", [row["id"]], Order("registered_at"))
+    deliveries = _first_rows(Records.DELIVERIES, "outcome_id", deliveries_about(row), Order("received_at"))
+    expected = _first_rows(Records.EXPECTED_CALLS, "outcome_id", [row["id"]], Order("registered_at"))
     record = schema_of(OutcomeSchema).record(row)
     return shown(
         "call.html",
         record=record,
-        facts={name: value for name, value in record.items() if name not in _LEFT_OUT},
-        timeline=_timeline(row, found, expected),
-        deliveries=[_understood(one, MAX_TEXT // len(found)) for one in found[:MOST]],
-        more=len(found) > MOST,
-        expected=[schema_of(ExpectedCallSchema).record(one) for one in expected],
+        facts={name: value for name, value in record.items() if name not in _SHOWN_ELSEWHERE},
+        timeline=_timeline(row, deliveries, expected),
+        deliveries=[_understood(each, MAX_TEXT // len(deliveries)) for each in deliveries[:MOST]],
+        more=len(deliveries) > MOST,
+        expected=[schema_of(ExpectedCallSchema).record(each) for each in expected],
         told=explanations,
         may_reveal=may(Scope.REVEAL),
     )
@@ -122,8 +122,8 @@ def _delivery_page(delivery_id: str) -> Response:
     return shown("delivery.html", delivery=_understood(row), told=explanations, may_reveal=may(Scope.REVEAL))
 
 
-def _rows(kind: Records, field: str, values: list[UUID], order: Order) -> list[dict[str, Any]]:
-    """One more than are shown tells that there are more."""
+def _first_rows(kind: Records, field: str, values: list[UUID], order: Order) -> list[dict[str, Any]]:
+    """Return up to `MOST` + 1 rows: one more than the page shows, so that it knows whether there are more."""
     condition = Condition(field, Operator.EQUAL, values)
     question = Question(records=kind, conditions=[condition], order=[order], limit=MOST + 1)
     with parts().question_limit.slot():
@@ -133,12 +133,14 @@ def _rows(kind: Records, field: str, values: list[UUID], order: Order) -> list[d
 def _timeline(
     row: Mapping[str, Any], deliveries: Iterable[Mapping[str, Any]], expected: Iterable[Mapping[str, Any]]
 ) -> list[Moment]:
-    """All that is known to have happened, in order; what happened at one moment stays in the order told here."""
+    """Return all known steps in order of time; steps at the same time keep the order of this code."""
     steps = [(call["registered_at"], "Expected here") for call in expected]
     steps += [(call["queued_at"], "Queued by this service") for call in expected]
     steps += [(row[name], what) for name, what in _MOMENTS.items()]
-    steps += [(_moment(event["at"]), str(event["event"] or "An event without a name")) for event in row["events"]]
-    steps += [(one["received_at"], _arrival(one)) for one in deliveries]
+    steps += [
+        (_parsed_moment(event["at"]), str(event["event"] or "An event without a name")) for event in row["events"]
+    ]
+    steps += [(delivery["received_at"], _arrival(delivery)) for delivery in deliveries]
     steps += [(row["ended_at"], "Ended, by the best that is known")]
     known = sorted(((at, what) for at, what in steps if at is not None), key=lambda step: step[0])
     return [
@@ -147,7 +149,7 @@ def _timeline(
     ]
 
 
-def _moment(value: datetime | str | None) -> datetime | None:
+def _parsed_moment(value: datetime | str | None) -> datetime | None:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
@@ -158,22 +160,22 @@ def _arrival(delivery: Mapping[str, Any]) -> str:
 
 
 def _understood(row: Mapping[str, Any], most: int = MAX_TEXT) -> Understood:
-    """What the delivery says by itself, as today's normaliser reads it."""
+    """Return the delivery with its own reading by the current normaliser."""
     record = schema_of(DeliverySchema).record(row)
     try:
         delivery = records.get_delivery(parts().answers, row["id"])
     except StoreUnavailable:
         return Understood(record, {}, None, False)
     outcome = parts().read(delivery).outcome
-    reading = schema_of(OutcomeSchema).record(outcome._asdict() | _listed(outcome)) if outcome else {}
+    reading = schema_of(OutcomeSchema).record(outcome._asdict() | _as_lists(outcome)) if outcome else {}
     text = _text(delivery) if g.reveal else None
     return Understood(record, reading, text and text[:most], len(text or "") > most)
 
 
-def _listed(outcome: Any) -> dict[str, Any]:
-    """What a row has as lists of objects."""
-    events = [{"event": one.event, "at": one.at and f"{one.at:%Y-%m-%dT%H:%M:%SZ}"} for one in outcome.events]
-    return {"events": events, "problems": [one._asdict() for one in outcome.problems]}
+def _as_lists(outcome: Any) -> dict[str, Any]:
+    """Return the outcome's events and problems as a row has them, as lists of objects."""
+    events = [{"event": each.event, "at": each.at and f"{each.at:%Y-%m-%dT%H:%M:%SZ}"} for each in outcome.events]
+    return {"events": events, "problems": [each._asdict() for each in outcome.problems]}
 
 
 def _text(delivery: Delivery) -> str:

@@ -1,4 +1,4 @@
-"""The list of calls: narrowed down, sorted, counted, and taken away as a file."""
+"""The list of calls, with filters, sort order, facets and export."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ COLUMNS = [
 ]
 FACETS = ["disposition", "answered_by", "callee_type", "status", "product", "integration", "batch"]
 PAGE = 50
-SHOWN_VALUES = 12  # of a facet, the most frequent
-WORDS = frozenset({"disposition", "answered_by", "callee_type", "status", "product"})  # fields that have such values
+SHOWN_VALUES = 12  # the most frequent values of a facet that are shown
+# Fields whose values are shown as words.
+WORDS = frozenset({"disposition", "answered_by", "callee_type", "status", "product"})
 
-_SAYS = {
+_OPERATOR_TEXTS = {
     Operator.EQUAL: "is",
     Operator.NOT: "is not",
     Operator.GT: "above",
@@ -53,7 +54,7 @@ _SAYS = {
     Operator.PREFIX: "begins with",
     Operator.CONTAINS: "contains",
 }
-_OF_TIME: dict[str, Callable[[str], str]] = {
+_TIME_TEXTS: dict[str, Callable[[str], str]] = {
     "since": lambda moment: f"from {moment}",
     "until": lambda moment: f"before {moment}",
     "weekday": lambda day: f"on a {Weekday(day).name.capitalize()}",
@@ -69,14 +70,14 @@ _SORTABLE = frozenset(comparable(_RECORD))
 
 
 class Chip(NamedTuple):
-    """One filter in words, and the page without it."""
+    """One filter in words, and the URL of the list without it."""
 
     text: str
     without: str
 
 
 class Choice(NamedTuple):
-    """A value of a facet, and the page that it narrows the list to, or widens it again."""
+    """A value of a facet, and the URL of the list with this filter, or without it if it is chosen."""
 
     text: str
     calls: int
@@ -86,38 +87,38 @@ class Choice(NamedTuple):
 
 class Column(NamedTuple):
     name: str
-    link: str | None  # to the list in its order, where there is one
-    order: str  # as `aria-sort` says it
+    link: str | None  # to the list sorted by it; None if that is not possible
+    order: str  # the value of `aria-sort`
 
 
 @blueprint.page("/calls")
 def show() -> Response:
-    """A page of the list that the parameters ask for."""
-    given: Asked = asked(_listed(), _SCHEMA)
-    permit(given.question, reveal=may(Scope.REVEAL))
-    numbers = revealing(given.question)
-    if numbers:  # those shown are masked, but were asked for
+    """Show the page of the list that the parameters choose."""
+    request_list: Asked = asked(_list_parameters(), _SCHEMA)
+    permit(request_list.question, reveal=may(Scope.REVEAL))
+    number_fields = revealing(request_list.question)
+    if number_fields:  # the page masks numbers, but the filter reveals them
         write(token(), {}, 200)
-    columns = given.fields or COLUMNS
-    facets, total, told = _facets(given.question)
-    found = parts().router.find(given.question)
+    columns = request_list.fields or COLUMNS
+    facets, total, failure = _facets(request_list.question)
+    matches = parts().router.find(request_list.question)
     with parts().question_limit.slot():
-        page = parts().router.rows(given.question, found, list(dict.fromkeys(["id", *columns])))
+        page = parts().router.rows(request_list.question, matches, list(dict.fromkeys(["id", *columns])))
         records = [schema_of(OutcomeSchema, ["id", *columns]).record(row) for row in cooperatively(page.rows)]
     return shown(
         "calls.html",
         records=records,
-        links=links_of(page, given.question, OutcomeSchema()),
-        columns=[_column(name, given.question) for name in columns],
+        links=links_of(page, request_list.question, OutcomeSchema()),
+        columns=[_column(name, request_list.question) for name in columns],
         all_columns=list(_RECORD.fields),
         chips=chips(),
         facets=facets,
         total=total,
-        told=told,
+        told=failure,
         forms=list(CONTENT_TYPES),
         question=urlencode(list(parameters("cursor", "limit").items(multi=True))),
-        # The API shows who is signed in no list that is asked for by a number.
-        live=None if numbers else urlencode(list(parameters("sort", *_PAGING).items(multi=True))),
+        # With the cookie, the API refuses filters by number.
+        live=None if number_fields else urlencode(list(parameters("sort", *_PAGING).items(multi=True))),
         may_redial=may(Scope.REVEAL),
         views=saved_views.list_views(parts().beside),
     )
@@ -125,42 +126,44 @@ def show() -> Response:
 
 @blueprint.form("/calls/export", Scope.READ, Logged.ALWAYS, tells=["format", "reveal"])
 def export() -> Response:
-    """The calls that the list shows, all of them, with these columns; numbers are whole where that is asked for."""
+    """Export all calls of the list with its columns, and with whole numbers if the form says so."""
     form = request.form.get("format", "csv")
     records, form = (REDIAL, "csv") if form == REDIAL else ("outcomes", form if form in CONTENT_TYPES else "csv")
     if records == REDIAL and not may(Scope.REVEAL):
         raise Forbidden("a contact list has whole numbers; it needs a token with the scope reveal")
     g.reveal = may(Scope.REVEAL) and ("reveal" in request.form or records == REDIAL)
     left_out = ("cursor", "limit", "count", *(["fields"] if records == REDIAL else []))
-    given = parameters(*left_out)
-    if records != REDIAL and "whole" not in request.form and "fields" not in given:
-        given.setlist("fields", COLUMNS)
-    found = wanted(records, given, reveal=may(Scope.REVEAL))
-    if revealing(found.question) and not g.reveal:
-        raise Forbidden("this list is asked for by a number, so its export has whole ones: tick “with whole numbers”")
-    return made(found, records, form, list(given.items(multi=True)))
+    args = parameters(*left_out)
+    if records != REDIAL and "whole" not in request.form and "fields" not in args:
+        args.setlist("fields", COLUMNS)
+    request_export = wanted(records, args, reveal=may(Scope.REVEAL))
+    if revealing(request_export.question) and not g.reveal:
+        raise Forbidden(
+            "this list is filtered by a number, so its export has whole numbers: tick “with whole numbers”"
+        )
+    return made(request_export, records, form, list(args.items(multi=True)))
 
 
-def _listed() -> MultiDict[str, str]:
-    """The API's own parameters, with a page that a screen holds."""
-    given = parameters()
-    given.setdefault("limit", str(PAGE))
-    return given
+def _list_parameters() -> MultiDict[str, str]:
+    """Return the URL's parameters, which are the API's, with a page size that fits a screen."""
+    args = parameters()
+    args.setdefault("limit", str(PAGE))
+    return args
 
 
 def _facets(question: Question) -> tuple[dict[str, list[Choice]], int | None, str | None]:
-    """Each facet's most frequent values, how many calls there are in all, and what stands against telling either."""
-    whole = replace(question, edge=None)
+    """Return each facet's most frequent values, the number of calls, and the error if the copy cannot count."""
+    all_pages = replace(question, edge=None)
     try:
-        counted = parts().router.facets(whole, FACETS)
+        counted = parts().router.facets(all_pages, FACETS)
     except StoreUnavailable as error:
         return {}, None, str(error)
-    chosen = {one.field: one.values for one in question.conditions if one.operator is Operator.EQUAL}
+    chosen = {each.field: each.values for each in question.conditions if each.operator is Operator.EQUAL}
     facets = {
-        field: [_choice(field, value, count, chosen.get(field, [])) for value, count in found[:SHOWN_VALUES]]
-        for field, found in counted.items()
+        field: [_choice(field, value, count, chosen.get(field, [])) for value, count in pairs[:SHOWN_VALUES]]
+        for field, pairs in counted.items()
     }
-    # A disposition is never null and has few words, so all of them are told.
+    # A disposition is never null and has few values, so its facet is complete and its counts give the total.
     return facets, sum(count for _, count in counted["disposition"]), None
 
 
@@ -169,35 +172,34 @@ def _choice(field: str, value: Any, count: int, chosen: Any) -> Choice:
     if value is None:
         is_chosen = request.args.get(f"{field}__null") == "true"
         return Choice("not known", count, here(**{f"{field}__null": None if is_chosen else "true"}), is_chosen)
-    left = [str(one) for one in chosen if one != value] + ([] if is_chosen else [str(value)])
+    remaining = [str(each) for each in chosen if each != value] + ([] if is_chosen else [str(value)])
     return Choice(
-        formatting.name(value) if field in WORDS else str(value), count, here(**{field: values(left)}), is_chosen
+        formatting.name(value) if field in WORDS else str(value), count, here(**{field: values(remaining)}), is_chosen
     )
 
 
 def values(texts: list[str]) -> list[str] | None:
-    """A filter's values so that each is taken whole: one that holds a comma is given twice."""
+    """Return a filter's values for a URL. A single value with a comma is repeated, so that it is not split."""
     return texts * 2 if len(texts) == 1 and "," in texts[0] else texts or None
 
 
 def chips() -> list[Chip]:
-    """Each parameter that narrows the list."""
+    """Return a chip for each filter in the URL."""
     chips = []
     for name, texts in parameters().lists():
         field, _, operator = name.partition("__")
-        if name in _OF_TIME:
-            each = dict.fromkeys(_OF_TIME[name](part) for text in texts for part in text.split(","))
-            told = " or ".join(each)
-            chips.append(Chip(f"ended {told}", here(**{name: None})))
+        if name in _TIME_TEXTS:
+            times = dict.fromkeys(_TIME_TEXTS[name](part) for text in texts for part in text.split(","))
+            chips.append(Chip(f"ended {' or '.join(times)}", here(**{name: None})))
         elif field in _RECORD.fields:
-            chips.append(Chip(_told(field, operator, list(dict.fromkeys(texts))), here(**{name: None})))
+            chips.append(Chip(_condition_text(field, operator, list(dict.fromkeys(texts))), here(**{name: None})))
     return chips
 
 
-def _told(field: str, operator: str, texts: list[str]) -> str:
+def _condition_text(field: str, operator: str, texts: list[str]) -> str:
     if operator == Operator.NULL:
         return f"{formatting.name(field)} is {'' if texts[0] == 'true' else 'not '}empty"
-    return f"{formatting.name(field)} {_SAYS[Operator(operator)]} {' or '.join(texts)}"
+    return f"{formatting.name(field)} {_OPERATOR_TEXTS[Operator(operator)]} {' or '.join(texts)}"
 
 
 def _column(name: str, question: Question) -> Column:

@@ -1,4 +1,4 @@
-"""A campaign of simulated calls at the press of a button, where nobody but the one at this machine can see it."""
+"""A button that simulates a campaign of calls, for development on this machine only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.web.parts import now, parts
 
 NAME = "simulated"
 
-_GRACE = timedelta(minutes=10)  # in which a campaign under way ends
+_GRACE = timedelta(minutes=10)  # for which the previous key works, so that a running campaign can end
 _LOOPBACK = networks("127.0.0.0/8,::1")
 
 blueprint = Blueprint("demonstration", __name__)
@@ -28,7 +28,7 @@ blueprint = Blueprint("demonstration", __name__)
 
 @blueprint.app_template_global()
 def can_simulate() -> bool:
-    """In a development install alone: reached by loopback, and without an address for Plum."""
+    """True in a development install: reached by loopback, without a public URL, by a token with the scope admin."""
     settings = parts().settings
     return (
         settings.public_url is None
@@ -40,19 +40,19 @@ def can_simulate() -> bool:
 
 @blueprint.form("/simulate")
 def simulate() -> Response:
-    """Calls of an integration of their own. A process of its own posts them, and the list tells what has come."""
+    """Start a process that posts simulated calls to an integration of their own, and show the list of its calls."""
     if not can_simulate():
         raise Forbidden("calls are simulated only where PLUM_PUBLIC_URL is not set, from this machine")
     here = base_url(request.environ, parts().settings.trusted_proxies, None)
     if not is_in(urlsplit(here).hostname, _LOOPBACK):
         raise Forbidden("calls are simulated only under an address of loopback, such as http://127.0.0.1:8000")
-    player = subprocess.Popen([sys.executable, "-m", "app.plum.simulator"], stdin=subprocess.PIPE, text=True)
-    threading.Thread(target=player.communicate, args=(f"{here}/result/{_key()}",), daemon=True).start()
+    simulator = subprocess.Popen([sys.executable, "-m", "app.plum.simulator"], stdin=subprocess.PIPE, text=True)
+    threading.Thread(target=simulator.communicate, args=(f"{here}/result/{_key()}",), daemon=True).start()
     return seen("calls.show", integration=NAME)
 
 
 def _key() -> str:
-    """A new one each time: the last one is known to nobody."""
+    """Return a new key each time, since the previous one is stored only as a hash."""
     try:
         return integrations.add_integration(parts().beside, NAME, None, now())
     except Exists:

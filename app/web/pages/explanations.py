@@ -1,11 +1,11 @@
-"""What single words of a record mean, in sentences."""
+"""Sentences that explain the words of records on pages."""
 
 from __future__ import annotations
 
 from app.model import CallState, Identity, Verdict, Via
 
 VERDICTS = {
-    Verdict.APPLIED: "It told something new, and the call is as its newest reading tells it.",
+    Verdict.APPLIED: "It had new information. The call shows the newest reading.",
     Verdict.DUPLICATE: "It says the same as one before, so it changed nothing.",
     Verdict.SUPERSEDED: "It is older than what was known already, so it changed nothing.",
     Verdict.QUARANTINED: "It could not be understood. It is kept as it came, and can be read again.",

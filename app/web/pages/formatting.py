@@ -1,4 +1,4 @@
-"""How values are told to people: times in a zone, durations, numbers, our own names as words."""
+"""Formats values for people: times in a zone, durations, numbers, and our names as words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 NOTHING = "–"
-_SPELLED = {  # Plum's words, and names that a screen has less room for
+_SPELLED = {  # Plum's words, and short forms of our names
     "noanswer": "no answer",
     "noattempt": "no attempt",
     "answeringmachine": "answering machine",
@@ -29,7 +29,7 @@ _SPELLED = {  # Plum's words, and names that a screen has less room for
 
 
 def moment(value: datetime | str | None, zone: tzinfo) -> str | Markup:
-    """`19 Jul 2004 17:46:03` as an element that says which moment that is."""
+    """Return `19 Jul 2004 17:46:03` in a `<time>` element with the machine-readable time."""
     if value is None:
         return NOTHING
     at = (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(zone)
@@ -39,38 +39,38 @@ def moment(value: datetime | str | None, zone: tzinfo) -> str | Markup:
 
 
 def duration(seconds: float | None) -> str:
-    """`37 s`, `2 min 5 s`, `3 h 20 min`, `4 d 2 h`: the two largest parts."""
+    """Return `37 s`, `2 min 5 s`, `3 h 20 min` or `4 d 2 h`: the two largest units."""
     if seconds is None:
         return NOTHING
-    whole, told = round(abs(seconds)), []
+    rest, texts = round(abs(seconds)), []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, whole = divmod(whole, size)
+        count, rest = divmod(rest, size)
         if count:
-            told.append(f"{count} {unit}")
-    return ("−" if seconds < 0 else "") + (" ".join(told[:2]) or "0 s")
+            texts.append(f"{count} {unit}")
+    return ("−" if seconds < 0 else "") + (" ".join(texts[:2]) or "0 s")
 
 
 def number(value: float | None) -> str:
-    """`12,345`."""
+    """Return the number like `12,345`."""
     return NOTHING if value is None else f"{value:,}"
 
 
 def counted(number: int, one: str, many: str) -> str:
-    """`1 call`, `1,200 calls`."""
+    """Return the number with its noun, like `1 call` or `1,200 calls`."""
     return f"{number:,} {one if number == 1 else many}"
 
 
 def percent(share: float | None) -> str:
-    """`41.7 %` of a share of 1."""
+    """Return a fraction of 1 like `41.7 %`."""
     return NOTHING if share is None else f"{share * 100:.1f} %"
 
 
 def as_json(value: Any) -> str:
-    """As it was sent: letters stand for themselves."""
+    """Return indented JSON, with non-ASCII characters unescaped."""
     return json.dumps(value, ensure_ascii=False, indent=1, default=str)
 
 
 def name(word: Any) -> str:
-    """`Ended at` for `ended_at`; a text that is no word of ours stays as it is."""
+    """Return `Ended at` for `ended_at`."""
     text = _SPELLED.get(str(word), str(word).replace("_", " "))
     return text[:1].upper() + text[1:]

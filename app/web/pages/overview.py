@@ -1,7 +1,7 @@
-"""The overview: how the calls of a period went, against the time before it; each figure leads to its calls.
+"""The overview page: figures of a period's calls, compared with the period before; each figure links to its calls.
 
-It asks the copy to count the calls of a period by time, by the clock and by whence they come, and those of the period
-before in all.
+The analytical copy counts the period's calls by time, by weekday and hour, and by origin; of the period before it
+counts the total only.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from app.web.parts import now, parts
 from app.web.schemas import OutcomeSchema
 
 NEWEST = 10
-FEW = 50  # calls in all, below which one is rather looked for than counted
+FEW = 50  # with fewer calls, the newest calls come before the figures: people look for one call rather than count
 GROUPED = ("integration", "product", "batch")
 GROUPS = 15
-COLOURS = {disposition: f"c{place}" for place, disposition in enumerate(Disposition)}  # of the style sheet
+COLOURS = {disposition: f"c{place}" for place, disposition in enumerate(Disposition)}  # classes of the style sheet
 COLUMNS = [
     "ended_at",
     "phone_number",
@@ -48,11 +48,11 @@ COLUMNS = [
     "integration",
 ]
 
-_RECENT = 100  # deliveries, of which some are of the same call, and some of none
-_LONG = 300  # characters of a link; hundreds of longer ones would make the page too large
-_ROOM_BYTES = 56_000  # for the marks over time and for links, that the page stays below 100 kB
-_MARK_BYTES = 130  # without its link
-_LINK_BYTES = 16  # around its address
+_RECENT = 100  # deliveries to read; some belong to the same call, and some to none
+_MAX_LINK = 300  # maximum characters of a link; hundreds of longer ones would make the page too large
+_ROOM_BYTES = 56_000  # for the chart's marks and for links, so that the page stays below 100 kB
+_MARK_BYTES = 130  # of a mark without its link
+_LINK_BYTES = 16  # of a link without its URL
 
 blueprint = Blueprint("overview", __name__)
 
@@ -64,10 +64,10 @@ _Linked = TypeVar("_Linked", Mark, "Hour")
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What the address asks for: some calls of a period, in the time of a zone."""
+    """The calls, the period and the time zone that the URL's parameters choose."""
 
-    calls: Question  # whichever their time
-    kept: Mapping[str, list[str]]  # the parameters of these calls
+    calls: Question  # of any time
+    kept: Mapping[str, list[str]]  # the parameters that choose these calls
     period: Period
     zone: tzinfo
 
@@ -79,34 +79,34 @@ class Chosen:
         return self.of(self.period)
 
     def link(self, period: Period | None = None, **narrower: str | list[str] | None) -> str | None:
-        """The list of these calls, narrowed down; None where that takes too long a text."""
+        """Return the URL of the list of these calls with more filters, or None if it would be too long."""
         args = {**self.kept, **(period or self.period).parameters, **narrower}
-        given = {name: text for name, text in args.items() if text is not None}
-        link = f"/calls?{urlencode(given, doseq=True, safe=',/')}"
-        return link if len(link) <= _LONG else None
+        parameters = {name: text for name, text in args.items() if text is not None}
+        link = f"/calls?{urlencode(parameters, doseq=True, safe=',/')}"
+        return link if len(link) <= _MAX_LINK else None
 
 
 _TIME = ("period", "since", "until")
 
 
 class Room:
-    """What the page has left for links: who comes first has theirs."""
+    """The bytes that the page has left for links, granted in the order of the calls to `linked`."""
 
     def __init__(self, marks: int) -> None:
         self._left = _ROOM_BYTES - marks * _MARK_BYTES
 
     def linked(self, rows: list[list[_Linked | None]]) -> list[list[_Linked | None]]:
-        """All with their links, or all without."""
-        links = [one.link for row in rows for one in row if one and one.link]
+        """Return all rows with their links if these fit, else all without."""
+        links = [cell.link for row in rows for cell in row if cell and cell.link]
         needed = sum(len(escape(link)) + _LINK_BYTES for link in links)
         if needed > self._left:
-            return [[one and one._replace(link=None) for one in row] for row in rows]
+            return [[cell and cell._replace(link=None) for cell in row] for row in rows]
         self._left -= needed
         return rows
 
 
 class Figure(NamedTuple):
-    """One figure, and how it has changed, both in words."""
+    """One figure and its change, both as text."""
 
     name: str
     text: str
@@ -122,7 +122,7 @@ class Legend(NamedTuple):
 
 
 class Line(NamedTuple):
-    """Of the chart's table: a mark's calls by disposition."""
+    """A row of the chart's table: the calls of one mark by disposition."""
 
     text: str
     link: str | None
@@ -138,7 +138,7 @@ class Chart(NamedTuple):
 
 
 class Hour(NamedTuple):
-    """All calls of one weekday's hour."""
+    """A cell of the heat map: all calls in one hour of one weekday."""
 
     link: str | None
     calls: int
@@ -146,7 +146,7 @@ class Hour(NamedTuple):
 
     @property
     def heat(self) -> int:
-        """0 to 9."""
+        """The colour's step, 0 to 9."""
         return min(int(self.rate * 10), 9)
 
 
@@ -163,19 +163,19 @@ class Group(NamedTuple):
 
 @blueprint.page("/")
 def show() -> Response:
-    """The period that the parameters ask for, and the calls that came last, whenever they ended."""
-    whole: Asked = asked(parameters("period"), _SCHEMA)
-    permit(whole.question, reveal=may(Scope.REVEAL))
-    if revealing(whole.question):  # counts tell of a number, too
+    """The figures of the period in the parameters, and the newest calls, whenever they ended."""
+    request_filters: Asked = asked(parameters("period"), _SCHEMA)
+    permit(request_filters.question, reveal=may(Scope.REVEAL))
+    if revealing(request_filters.question):  # counts reveal a number, too
         write(token(), {}, 200)
     with parts().question_limit.slot():
         ends = _ends()
         newest = _newest()
     if ends is None:
         return shown("overview.html", is_empty=True, live="")
-    filters: Asked = asked(parameters(*_TIME), _SCHEMA)
+    call_filters: Asked = asked(parameters(*_TIME), _SCHEMA)
     period = periods.chosen(request.args, zone(), now(), periods.whole_days(ends.oldest, ends.newest, zone()))
-    chosen = Chosen(filters.question, dict(parameters(*_TIME).lists()), period, zone())
+    chosen = Chosen(call_filters.question, dict(parameters(*_TIME).lists()), period, zone())
     newest_days = periods.whole_days(ends.newest, ends.newest, zone(), least=30)
     return shown(
         "overview.html",
@@ -184,24 +184,24 @@ def show() -> Response:
         columns=["came_at", *COLUMNS],
         chips=chips(),
         periods=[(name, here(period=name, since=None, until=None)) for name in periods.NAMES],
-        current=_name(),
+        current=_period_name(),
         told_period=periods.told_period(period),
         elsewhere=here(period=None, **newest_days.parameters),
         newest_at=ends.newest,
         all_link=chosen.link(),
         live=urlencode(list(parameters(*_TIME).items(multi=True))),
-        **_answers(chosen),
+        **_copy_values(chosen),
     )
 
 
-def _name() -> str | None:
-    """Of the period, where it has one."""
+def _period_name() -> str | None:
+    """Return the period's name, or None if the parameters give its times."""
     is_by_time = request.args.get("since") or request.args.get("until")
     return None if is_by_time else request.args.get("period", periods.USUAL)
 
 
 class Ends(NamedTuple):
-    """When the first and the last call of all ended, and whether there are few."""
+    """When the first and the last call ended, and whether there are few calls in all."""
 
     oldest: datetime
     newest: datetime
@@ -209,7 +209,7 @@ class Ends(NamedTuple):
 
 
 def _ends() -> Ends | None:
-    """By the store's index of time; None where there is no call."""
+    """Read the ends by the store's index on `ended_at`; None if there are no calls."""
     last, first = (
         parts().router.page(_in_order("ended_at", descending, limit), ["ended_at"])
         for descending, limit in ((True, FEW - 1), (False, 1))
@@ -224,38 +224,38 @@ def _in_order(field: str, descending: bool, limit: int, records: Records = Recor
 
 
 def _newest() -> list[dict[str, Any]]:
-    """The calls of the deliveries that came last, as the store has them: also while the copy is away."""
+    """Return the calls of the newest deliveries from the store, which also works while the copy is away."""
     router = parts().router
     deliveries = router.page(_in_order("received_at", True, _RECENT, Records.DELIVERIES), ["outcome_id"]).rows
-    came = {row["outcome_id"]: row["received_at"] for row in reversed(deliveries) if row["outcome_id"]}
-    newest = sorted(came, key=lambda key: came[key], reverse=True)[:NEWEST]
-    found = [Found(key, []) for key in newest]
-    page = router.rows(Question(records=Records.OUTCOMES, limit=NEWEST), found, ["id", *COLUMNS])
+    received_at = {row["outcome_id"]: row["received_at"] for row in reversed(deliveries) if row["outcome_id"]}
+    newest = sorted(received_at, key=lambda key: received_at[key], reverse=True)[:NEWEST]
+    matches = [Found(key, []) for key in newest]
+    page = router.rows(Question(records=Records.OUTCOMES, limit=NEWEST), matches, ["id", *COLUMNS])
     schema = schema_of(OutcomeSchema, ["id", *COLUMNS])
-    return [{"came_at": came[row["id"]], **schema.record(row)} for row in page.rows]
+    return [{"came_at": received_at[row["id"]], **schema.record(row)} for row in page.rows]
 
 
-def _answers(chosen: Chosen) -> dict[str, Any]:
-    """What the copy says, or why it does not."""
+def _copy_values(chosen: Chosen) -> dict[str, Any]:
+    """Return the template's values from the copy, or the reason why there are none."""
     unit, earlier = periods.unit_of(chosen.period), chosen.period.before(now())
     groupings = [[], [unit.bucket, "disposition"], [WEEKDAY, CLOCK_HOUR], *([field] for field in GROUPED)]
     try:
-        whole, by_time, by_clock, *by_field = parts().router.group_counts(chosen.question, groupings, chosen.zone)
-        [before] = parts().router.group_counts(chosen.of(earlier), [[]], chosen.zone) if whole else [[]]
+        totals, by_time, by_clock, *by_field = parts().router.group_counts(chosen.question, groupings, chosen.zone)
+        [totals_before] = parts().router.group_counts(chosen.of(earlier), [[]], chosen.zone) if totals else [[]]
     except (StoreUnavailable, Overloaded, TooBroad) as error:
         return {"told": str(error)}
-    if not whole:
+    if not totals:
         return {"is_nothing": True}
     return {
-        "figures": _figures(_rated(whole[0]), _rated(before[0]) if before else {}),
+        "figures": _figures(_with_rates(totals[0]), _with_rates(totals_before[0]) if totals_before else {}),
         "told_before": periods.told_period(earlier),
-        "is_compared": bool(before),
+        "is_compared": bool(totals_before),
         **_charts(chosen, unit, by_time, by_clock),
         "groups": {field: _largest(chosen, field, rows) for field, rows in zip(GROUPED, by_field, strict=True)},
     }
 
 
-def _rated(row: Row) -> Row:
+def _with_rates(row: Row) -> Row:
     return {
         **row,
         "answer_rate": row["answered"] / row["count"],
@@ -264,7 +264,7 @@ def _rated(row: Row) -> Row:
 
 
 def _figures(row: Row, before: Row) -> list[Figure]:
-    """A period's against those of the one before."""
+    """Return a period's figures, compared with those of the period before."""
     return [
         _amount("Calls", "count", row, before),
         _rate("Answer rate", "answer_rate", row, before, "of all calls"),
@@ -277,15 +277,15 @@ def _figures(row: Row, before: Row) -> list[Figure]:
 def _amount(
     name: str, field: str, row: Row, before: Row, say: Callable[[Any], str] = formatting.number, more: str = ""
 ) -> Figure:
-    value, other = row[field], before.get(field)
-    share = abs(value - other) / other if value is not None and other else 0
-    return Figure(name, say(value), _change(value, other, formatting.percent(share), say), more)
+    value, previous = row[field], before.get(field)
+    share = abs(value - previous) / previous if value is not None and previous else 0
+    return Figure(name, say(value), _change(value, previous, formatting.percent(share), say), more)
 
 
 def _rate(name: str, field: str, row: Row, before: Row, more: str) -> Figure:
-    value, other = row[field], before.get(field)
-    points = f"{abs((value or 0) - (other or 0)) * 100:.1f} points"
-    return Figure(name, formatting.percent(value), _change(value, other, points, formatting.percent), more)
+    value, previous = row[field], before.get(field)
+    points = f"{abs((value or 0) - (previous or 0)) * 100:.1f} points"
+    return Figure(name, formatting.percent(value), _change(value, previous, points, formatting.percent), more)
 
 
 def _change(value: float | None, before: float | None, difference: str, say: Callable[[Any], str]) -> str:
@@ -293,12 +293,12 @@ def _change(value: float | None, before: float | None, difference: str, say: Cal
         return ""
     if say(value) == say(before):
         return "the same as before"
-    way = "▲ up" if value > before else "▼ down"
-    return f"{way} {difference} from {say(before)}" if before else f"{way} from {say(before)}"
+    direction = "▲ up" if value > before else "▼ down"
+    return f"{direction} {difference} from {say(before)}" if before else f"{direction} from {say(before)}"
 
 
 def _charts(chosen: Chosen, unit: Unit, by_time: Iterable[Row], by_clock: Iterable[Row]) -> dict[str, Any]:
-    """Calls over time, and when people answer. What is drawn leads to its calls before the table of the same does."""
+    """Return the chart of calls over time and the heat map of answers. The drawings get links before the table."""
     present, lines = _lines(chosen, unit, by_time)
     room = Room(sum(mark is not None for line in lines for mark in line.marks))
     series = [list(marks) for marks in zip(*(line.marks for line in lines), strict=True)]
@@ -317,7 +317,7 @@ def _charts(chosen: Chosen, unit: Unit, by_time: Iterable[Row], by_clock: Iterab
 
 
 def _lines(chosen: Chosen, unit: Unit, rows: Iterable[Row]) -> tuple[list[Disposition], list[Line]]:
-    """The dispositions of the calls, and these over time; marks without calls stand there too."""
+    """Return the dispositions that occur, and a line for each mark of the period, even for marks without calls."""
     calls: Counter[tuple[datetime, str]] = Counter()
     for row in rows:
         calls[periods.start(row[unit.bucket], unit, chosen.zone), row["disposition"]] += row["count"]
@@ -329,16 +329,16 @@ def _lines(chosen: Chosen, unit: Unit, rows: Iterable[Row]) -> tuple[list[Dispos
 def _line(
     chosen: Chosen, mark: Period, unit: Unit, calls: Mapping[tuple[datetime, str], int], present: list[Disposition]
 ) -> Line:
-    begin, text = periods.start(mark.since, unit, chosen.zone), periods.told(mark.since, unit)
+    start, text = periods.start(mark.since, unit, chosen.zone), periods.told(mark.since, unit)
     within = mark.within(chosen.period)
 
-    def part(word: Disposition) -> Mark | None:
-        count = calls.get((begin, word), 0)
+    def bar_part(word: Disposition) -> Mark | None:
+        count = calls.get((start, word), 0)
         title = f"{text}: {count:,} {formatting.name(word).lower()}"
         return Mark(count, title, chosen.link(within, disposition=word)) if count else None
 
-    marks = [part(word) for word in present]
-    return Line(text, chosen.link(within), sum(one.value for one in marks if one), marks)
+    marks = [bar_part(word) for word in present]
+    return Line(text, chosen.link(within), sum(part.value for part in marks if part), marks)
 
 
 def _legend(chosen: Chosen, word: Disposition, marks: Iterable[Mark | None]) -> Legend:
@@ -346,10 +346,10 @@ def _legend(chosen: Chosen, word: Disposition, marks: Iterable[Mark | None]) -> 
 
 
 def _heat(chosen: Chosen, rows: Iterable[Row]) -> list[list[Hour | None]]:
-    """Of each weekday its hours."""
-    found = {(row[WEEKDAY], row[CLOCK_HOUR]): row for row in rows}
+    """Return the 24 hours of each weekday."""
+    cells = {(row[WEEKDAY], row[CLOCK_HOUR]): row for row in rows}
     days = enumerate(Weekday, start=1)
-    return [[_hour(chosen, weekday, found.get((day, hour))) for hour in range(24)] for day, weekday in days]
+    return [[_hour(chosen, weekday, cells.get((day, hour))) for hour in range(24)] for day, weekday in days]
 
 
 def _hour(chosen: Chosen, weekday: Weekday, row: Row | None) -> Hour | None:
@@ -360,16 +360,16 @@ def _hour(chosen: Chosen, weekday: Weekday, row: Row | None) -> Hour | None:
 
 
 def _largest(chosen: Chosen, field: str, rows: Sequence[Row]) -> tuple[list[Group], int]:
-    """The largest groups, and how many there are."""
-    most = sorted(rows, key=lambda row: (-row["count"], row[field] or ""))[:GROUPS]
-    return [_group(chosen, field, _rated(row)) for row in most], len(rows)
+    """Return the largest groups, and the number of all groups."""
+    largest = sorted(rows, key=lambda row: (-row["count"], row[field] or ""))[:GROUPS]
+    return [_group(chosen, field, _with_rates(row)) for row in largest], len(rows)
 
 
 def _group(chosen: Chosen, field: str, row: Row) -> Group:
     value = row[field]
     return Group(
-        _named(field, value),
-        _narrowed(chosen, field, value),
+        _group_name(field, value),
+        _group_link(chosen, field, value),
         row["count"],
         row["answered"],
         row["answer_rate"],
@@ -377,12 +377,12 @@ def _group(chosen: Chosen, field: str, row: Row) -> Group:
     )
 
 
-def _named(field: str, value: str | None) -> str:
+def _group_name(field: str, value: str | None) -> str:
     if value is None:
         return "not known"
     return formatting.name(value) if field in WORDS else value
 
 
-def _narrowed(chosen: Chosen, field: str, value: str | None) -> str | None:
+def _group_link(chosen: Chosen, field: str, value: str | None) -> str | None:
     narrower = {f"{field}__null": ["true"]} if value is None else {field: values([value])}
     return chosen.link(**narrower)

@@ -1,6 +1,6 @@
-"""The one box: a call is looked for by its id, or by what identifies it, whole or in part.
+"""The search box: finds calls by id, or by an identifying field, whole or in part.
 
-What is typed in whole is found by the store's indexes; a part of it only by the analytical copy.
+The store's indexes find whole values; only the analytical copy finds parts.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from app.web.pages.site import Blueprint, may, shown
 from app.web.parts import parts
 
 FIELDS = ("reference", "call_id", "message_reference")
-MOST = 100  # counted of each field
-_DIALLED = re.compile(r"[0-9\s()+./-]+")
-_LEAST_DIGITS = 3  # of a number, to look for it
+MOST = 100  # matches counted for each field
+_NUMBER = re.compile(r"[0-9\s()+./-]+")
+_MIN_DIGITS = 3  # of a number, needed to search for it
 
 blueprint = Blueprint("search", __name__)
 
 
 class Match(NamedTuple):
-    """The calls found by one field, and the list that shows them all."""
+    """The calls that match by one field, and the URL of the list of all of them."""
 
     name: str
     ids: set[UUID]
@@ -43,39 +43,40 @@ class Match(NamedTuple):
 
 @blueprint.page("/search", when=Logged.REVEALED)
 def show() -> Response:
-    """The call, where there is one; the list of those of one field; else where each of some is found."""
+    """Redirect to the call if there is one, or to the list if one field matches; else show the matches by field."""
     text = (storable(request.args.get("q")) or "").strip()
     if not text:
         return shown("search.html", text="")
-    if found := _by_id(text):
-        return found
+    if response := _by_id(text):
+        return response
+    failure = None
     try:
-        matches, told = _matches(_whole(text), Operator.EQUAL) or _matches(_in_part(text), Operator.CONTAINS), None
+        matches = _matches(_whole_values(text), Operator.EQUAL) or _matches(_partial_values(text), Operator.CONTAINS)
     except CopyUnavailable as error:
-        matches, told = [], str(error)
+        matches, failure = [], str(error)
     if len({key for match in matches for key in match.ids}) == 1 and not any(match.are_more for match in matches):
-        return _to(f"/calls/{next(iter(matches[0].ids))}")
+        return _redirect(f"/calls/{next(iter(matches[0].ids))}")
     if len(matches) == 1:
-        return _to(matches[0].link)
-    lacks = _is_dialled(text) and not may(Scope.REVEAL)
-    return shown("search.html", text=text, matches=matches, told=told, asked_numbers=g.reveal, lacks_reveal=lacks)
+        return _redirect(matches[0].link)
+    lacks = _is_number(text) and not may(Scope.REVEAL)
+    return shown("search.html", text=text, matches=matches, told=failure, asked_numbers=g.reveal, lacks_reveal=lacks)
 
 
 def _by_id(text: str) -> Response | None:
-    """The call with this id, or the one that a delivery with this id is about, else that delivery."""
+    """Redirect to the call with this id, or to the call of the delivery with this id, else to that delivery."""
     try:
         key = UUID(text)
     except ValueError:
         return None
     with parts().question_limit.slot():
         if _record(Records.OUTCOMES, key):
-            return _to(f"/calls/{key}")
+            return _redirect(f"/calls/{key}")
         delivery = _record(Records.DELIVERIES, key)
     if delivery is None:
         return None
     if delivery["outcome_id"] and delivery["verdict"] != Verdict.STARTED:
-        return _to(f"/calls/{delivery['outcome_id']}")
-    return _to(f"/deliveries/{key}")
+        return _redirect(f"/calls/{delivery['outcome_id']}")
+    return _redirect(f"/deliveries/{key}")
 
 
 def _record(kind: Records, key: UUID) -> dict[str, Any] | None:
@@ -85,10 +86,10 @@ def _record(kind: Records, key: UUID) -> dict[str, Any] | None:
         return None
 
 
-def _whole(text: str) -> dict[str, str]:
-    """What each field would be."""
+def _whole_values(text: str) -> dict[str, str]:
+    """Return the value to search for in each field."""
     fields = dict.fromkeys(FIELDS, text)
-    if not (may(Scope.REVEAL) and _is_dialled(text)):
+    if not (may(Scope.REVEAL) and _is_number(text)):
         return fields
     try:
         number = phone(text, parts().settings.default_region)
@@ -97,24 +98,24 @@ def _whole(text: str) -> dict[str, str]:
     return {**fields, "phone_number": number} if number else fields
 
 
-def _in_part(text: str) -> dict[str, str]:
-    """What each field would hold; a number has nothing between its digits."""
+def _partial_values(text: str) -> dict[str, str]:
+    """Return the part to search for in each field; of a number, only its digits."""
     fields = dict.fromkeys(FIELDS, text)
-    if may(Scope.REVEAL) and _is_dialled(text):
+    if may(Scope.REVEAL) and _is_number(text):
         fields["phone_number"] = "".join(re.findall("[0-9]", text))
     return fields
 
 
-def _is_dialled(text: str) -> bool:
-    """Whether this may be a number, or a part of one."""
-    return bool(_DIALLED.fullmatch(text)) and len(re.findall("[0-9]", text)) >= _LEAST_DIGITS
+def _is_number(text: str) -> bool:
+    """True if the text may be a phone number, or a part of one."""
+    return bool(_NUMBER.fullmatch(text)) and len(re.findall("[0-9]", text)) >= _MIN_DIGITS
 
 
-def _matches(looked_for: Mapping[str, str], operator: Operator) -> list[Match]:
-    """The fields by which there are calls. A number that is looked for is as good as shown: the audit log has it."""
-    g.reveal = g.reveal or "phone_number" in looked_for
-    found = [_match(field, operator, value) for field, value in looked_for.items()]
-    return [match for match in found if match.ids]
+def _matches(values_by_field: Mapping[str, str], operator: Operator) -> list[Match]:
+    """Return the matches by field. A search by number reveals the number, so it is written to the audit log."""
+    g.reveal = g.reveal or "phone_number" in values_by_field
+    matches = [_match(field, operator, value) for field, value in values_by_field.items()]
+    return [match for match in matches if match.ids]
 
 
 def _match(field: str, operator: Operator, value: str) -> Match:
@@ -122,13 +123,13 @@ def _match(field: str, operator: Operator, value: str) -> Match:
     question = Question(
         records=Records.OUTCOMES, conditions=[condition], order=[Order("ended_at", descending=True)], limit=MOST
     )
-    found = parts().router.find(question)
+    matches = parts().router.find(question)
     with parts().question_limit.slot():
-        page = parts().router.rows(question, found, ["id"])
+        page = parts().router.rows(question, matches, ["id"])
     name = f"{field}__{operator}".removesuffix("__")
     link = f"/calls?{urlencode({name: values([value]) if operator is Operator.EQUAL else value}, doseq=True)}"
     return Match(formatting.name(field), {row["id"] for row in page.rows}, page.more_after, link)
 
 
-def _to(path: str) -> Response:
+def _redirect(path: str) -> Response:
     return cast(Response, redirect(path, 303))

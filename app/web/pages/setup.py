@@ -1,4 +1,4 @@
-"""Integrations and tokens: made, shown once, and taken away."""
+"""The set-up page: integrations and tokens are made, shown once, rotated, and disabled or revoked."""
 
 from __future__ import annotations
 
@@ -22,110 +22,110 @@ from app.web.pages.site import Blueprint, seen, shown, token
 from app.web.parts import now, parts
 
 AUTO = "auto"
-GRACES = {"7": "for 7 days", "1": "for a day", "30": "for 30 days", "0": "no longer"}  # days, as the form says them
-WATCHED = timedelta(hours=1)  # for which a page may wait for the first result
+GRACES = {"7": "for 7 days", "1": "for a day", "30": "for 30 days", "0": "no longer"}  # days: the form's text
+WATCHED = timedelta(hours=1)  # maximum time that a page waits for the first result
 
 blueprint = Blueprint("setup", __name__)
 
 
 @blueprint.page("/setup")
 def show() -> Response:
-    return _shown()
+    return _page()
 
 
 @blueprint.form("/setup/integrations", tells=["name", "product"])
 def add_integration() -> Response:
-    """Its addresses are in the answer to the form, so that neither a URL nor a log has them."""
+    """Add an integration. The response to the form shows its URLs, so that they appear in no URL and no log."""
     try:
-        name, product = _new_name(), _one_of("product", [*Product, AUTO])
+        name, product = _new_name(), _choice("product", [*Product, AUTO])
         declared = None if product == AUTO else Product(product)
         key = integrations.add_integration(parts().beside, name, declared, now())
     except (Exists, Invalid) as error:
-        return _shown("integration", error, "If you have just made it and not seen its address, make a new address.")
-    return _addresses(name, declared, key)
+        return _page("integration", error, "If you have just made it and not seen its address, make a new address.")
+    return _addresses_page(name, declared, key)
 
 
 @blueprint.form("/setup/integrations/rotate", tells=["name", "grace"])
 def rotate_integration() -> Response:
     try:
-        grace = timedelta(days=int(_one_of("grace", list(GRACES))))
-        made, key = integrations.rotate_integration(parts().beside, _given("name"), grace, now(), _shown_at())
+        grace = timedelta(days=int(_choice("grace", list(GRACES))))
+        integration, key = integrations.rotate_integration(parts().beside, _field("name"), grace, now(), _shown_at())
     except (NotFound, Disabled, Exists, Invalid) as error:
-        return _shown("integrations", error)
-    return _addresses(made.name, made.product, key)
+        return _page("integrations", error)
+    return _addresses_page(integration.name, integration.product, key)
 
 
 @blueprint.form("/setup/integrations/disable", tells=["name"])
 def disable_integration() -> Response:
     try:
-        integrations.disable_integration(parts().beside, _given("name"), now())
+        integrations.disable_integration(parts().beside, _field("name"), now())
     except NotFound as error:
-        return _shown("integrations", error)
+        return _page("integrations", error)
     return seen("setup.show")
 
 
 @blueprint.form("/setup/integrations/enable", tells=["name"])
 def enable_integration() -> Response:
     try:
-        integrations.enable_integration(parts().beside, _given("name"))
+        integrations.enable_integration(parts().beside, _field("name"))
     except NotFound as error:
-        return _shown("integrations", error)
+        return _page("integrations", error)
     return seen("setup.show")
 
 
 @blueprint.page("/setup/integrations/<name>/seen")
 def seen_of(name: str) -> Response:
-    """The last probe and the newest result since the moment given, for the page that waits for them."""
+    """Return whether a probe came since the parameter's time, and the newest result, for the page that waits."""
     since = max(_moment("since", request.args.get("since", "")), now() - WATCHED)
     probed_at = metrics.last_probe(name)
     is_probed = probed_at is not None and probed_at >= since.timestamp()
     with parts().question_limit.slot():
-        found = pagination.page(parts().answers, _results(name, since), ["outcome_id"]).rows
-    result = {field: found[0][field] for field in ("id", "outcome_id")} if found else None
+        rows = pagination.page(parts().answers, _newest_result(name, since), ["outcome_id"]).rows
+    result = {field: rows[0][field] for field in ("id", "outcome_id")} if rows else None
     return jsonify({"probed": is_probed, "result": result})
 
 
 @blueprint.form("/setup/tokens", tells=["name", "scope"])
 def add_token() -> Response:
-    """It is in the answer to the form, this once."""
+    """Add a token. Only the response to the form shows it."""
     try:
-        name, scope = _new_name(), Scope(_one_of("scope", list(Scope)))
+        name, scope = _new_name(), Scope(_choice("scope", list(Scope)))
         secret = tokens.add_token(parts().beside, name, scope, now())
     except (Exists, Invalid) as error:
-        return _shown("token", error, "If you have just made it and not seen it, rotate it.")
+        return _page("token", error, "If you have just made it and not seen it, rotate it.")
     return shown("made_token.html", name=name, scope=scope, secret=secret)
 
 
 @blueprint.form("/setup/tokens/rotate", tells=["name"])
 def rotate_token() -> Response:
-    """Another in its place, shown this once; the old one ends at once."""
+    """Replace a token. Only the response shows the new one; the old one is invalid at once."""
     try:
-        name = _given("name")
+        name = _field("name")
         scope, secret = tokens.rotate_token(parts().beside, name, now(), _shown_at())
     except (NotFound, Exists, Invalid) as error:
-        return _shown("tokens", error)
+        return _page("tokens", error)
     return shown("made_token.html", name=name, scope=scope, secret=secret)
 
 
 @blueprint.form("/setup/tokens/revoke", tells=["name"])
 def revoke_token() -> Response:
-    """Who revokes the token of this very sign-in says so, and is signed out."""
-    name = _given("name")
+    """Revoke a token. Revoking the token of this sign-in needs a confirmation, and signs the user out."""
+    name = _field("name")
     is_own = name == token().name
     try:
         if is_own and "sure" not in request.form:
             raise Forbidden("this token is your own: say that you mean to be signed out")
         tokens.revoke_token(parts().beside, name, now())
     except (NotFound, Forbidden) as error:
-        return _shown("tokens", error)
+        return _page("tokens", error)
     answer = seen("sign_in.show" if is_own else "setup.show")
     if is_own:
         session.sign_out(answer)
     return answer
 
 
-def _shown(place: str = "", error: PlumError | None = None, if_there: str = "") -> Response:
-    """The page, with what is wrong told at its place, and what to do where one of that name is there."""
+def _page(place: str = "", error: PlumError | None = None, if_exists: str = "") -> Response:
+    """Show the page with the error at its form; `if_exists` says what to do if the name is taken."""
     return shown(
         "setup.html",
         row(error)[0] if error else 200,
@@ -135,19 +135,19 @@ def _shown(place: str = "", error: PlumError | None = None, if_there: str = "") 
         scopes=list(Scope),
         graces=GRACES,
         shown_at=now().isoformat(),
-        wrong={place: f"{_text(error)}. {if_there if isinstance(error, Exists) else ''}"} if error else {},
+        wrong={place: f"{_text(error)}. {if_exists if isinstance(error, Exists) else ''}"} if error else {},
         given=request.form,
     )
 
 
 def _text(error: PlumError) -> str:
-    """Without what the store says of the command line."""
+    """Return the error's text without the store's hint at the command line."""
     if isinstance(error, Invalid):
         return "; ".join(text for texts in error.errors.values() for text in texts)
     return str(error).partition("; ")[0]
 
 
-def _addresses(name: str, product: Product | None, key: str) -> Response:
+def _addresses_page(name: str, product: Product | None, key: str) -> Response:
     settings = parts().settings
     return shown(
         "made_integration.html",
@@ -161,25 +161,25 @@ def _addresses(name: str, product: Product | None, key: str) -> Response:
 
 
 def _shown_at() -> datetime:
-    """When the page was shown that the form is of. One that is sent again would make another address."""
-    return _moment("shown_at", _given("shown_at"))
+    """Return when the form's page was shown, so that a form sent twice does not make a second key or token."""
+    return _moment("shown_at", _field("shown_at"))
 
 
-def _given(field: str) -> str:
+def _field(field: str) -> str:
     return request.form.get(field, "")
 
 
 def _new_name() -> str:
     try:
-        return checked_name(_given("name").strip())
+        return checked_name(_field("name").strip())
     except ValueError as error:
         raise Invalid({"name": [str(error)]}) from None
 
 
-def _one_of(field: str, words: Sequence[str]) -> str:
-    if _given(field) not in words:
+def _choice(field: str, words: Sequence[str]) -> str:
+    if _field(field) not in words:
         raise Invalid({field: [f"{field} is one of {', '.join(words)}"]})
-    return _given(field)
+    return _field(field)
 
 
 def _moment(name: str, text: str) -> datetime:
@@ -189,8 +189,8 @@ def _moment(name: str, text: str) -> datetime:
         raise Invalid({name: [str(message) for message in error.messages]}) from None
 
 
-def _results(name: str, since: datetime) -> Question:
-    """The newest alone."""
+def _newest_result(name: str, since: datetime) -> Question:
+    """Return the question for the newest result alone."""
     conditions: list[Any] = [
         Condition("integration", Operator.EQUAL, [name]),
         Condition("received_at", Operator.GTE, [since]),

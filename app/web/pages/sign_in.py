@@ -1,4 +1,4 @@
-"""Signing in with a token, and out."""
+"""The pages that sign in with a token, and sign out."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ blueprint = Blueprint("sign_in", __name__)
 
 @blueprint.get("/sign-in")
 def show() -> Response:
-    return shown("sign_in.html", next=_next(request.args.get("next")))
+    return shown("sign_in.html", next=_safe_path(request.args.get("next")))
 
 
 @blueprint.post("/sign-in")
 def sign_in() -> Response:
-    """Onward to the page that was asked for."""
+    """Check the token, set the cookie, and redirect to the page of the field `next`."""
     session.check_origin()
-    token, onward = request.form.get("token", "").strip(), _next(request.form.get("next"))
+    token, target = request.form.get("token", "").strip(), _safe_path(request.form.get("next"))
     if not token or parts().keyring.token(token) is None:
         wrong = "This token opens nothing: it is mistyped or revoked." if token else "Paste a token first."
-        return shown("sign_in.html", 403, next=onward, wrong=wrong)
-    answer = cast(Response, redirect(onward, 303))
+        return shown("sign_in.html", 403, next=target, wrong=wrong)
+    answer = cast(Response, redirect(target, 303))
     session.sign_in(answer, token)
     return answer
 
@@ -39,7 +39,7 @@ def sign_out() -> Response:
     return answer
 
 
-def _next(path: str | None) -> str:
-    """A path of this very site: a browser takes `//` and `/\\` for another one's."""
+def _safe_path(path: str | None) -> str:
+    """Return the path if it stays on this site, else `/`: browsers read `//` and `/\\` as another host."""
     is_ours = path and path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if path and is_ours else "/"

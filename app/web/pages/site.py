@@ -1,7 +1,7 @@
-"""What all pages have in common: who may see them, what a browser may load, how a failure is told.
+"""The base of all pages: access, the content security policy, failures, and helpers for templates.
 
-A page asks as the query API does: its parameters are the API's, read by the same schemas, so each address of a list
-here is one there too. Numbers are masked; who may see them reveals them, and the audit log says so.
+A page has the parameters of the query API, parsed by the same schemas, so the query string of a list works in both.
+Numbers are masked. A user with the scope `reveal` can show them, which the audit log records.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _POLICY = (
 )
 _ASSET_SECONDS = 3600
 _MAY_BE_EMPTY = ("since", "until", "tz")
-_TOLD = 255  # characters of a form's field that the audit log keeps
+_LOGGED_LENGTH = 255  # characters of a form's field that the audit log keeps
 
 log = logging.getLogger(__name__)
 
@@ -40,43 +40,43 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 
 
 class Blueprint(flask.Blueprint):
-    """Pages. A failure is one, too."""
+    """A blueprint for pages, whose failures are pages too."""
 
     def __init__(self, name: str, import_name: str, **options: Any) -> None:
         super().__init__(name, import_name, **options)
         self.register_error_handler(PlumError, _failed)
-        self.after_request(_guarded)
+        self.after_request(_with_policy)
 
     def page(self, rule: str, scope: Scope = Scope.READ, when: Logged = Logged.NEVER) -> Callable[[_View], _View]:
-        """The page at this path, for who is signed in with this scope or a wider one; others are asked to sign in."""
+        """Register a page for users with this scope or a wider one; others are redirected to the sign-in page."""
 
         def decorate(view: _View) -> _View:
-            return self.get(rule)(_seen_by(scope, when, view))
+            return self.get(rule)(_guarded_view(scope, when, view))
 
         return decorate
 
     def form(
         self, rule: str, scope: Scope = Scope.ADMIN, when: Logged = Logged.CHANGE, tells: Sequence[str] = ()
     ) -> Callable[[_View], _View]:
-        """What a form does that is sent to this path. It answers with `seen`, unless it reveals something.
+        """Register the view of a form. It redirects by `seen`, unless it reveals something.
 
-        The audit log keeps what the fields `tells` hold.
+        The audit log keeps the values of the fields `tells`.
         """
 
         def decorate(view: _View) -> _View:
-            return self.post(rule)(_seen_by(scope, when, view, tells))
+            return self.post(rule)(_guarded_view(scope, when, view, tells))
 
         return decorate
 
 
-def _seen_by(scope: Scope, when: Logged, view: _View, tells: Sequence[str] = ()) -> _View:
+def _guarded_view(scope: Scope, when: Logged, view: _View, logged_fields: Sequence[str] = ()) -> _View:
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Response:
         token = session.signed_in()
         if token is None:
-            return _to_sign_in()
+            return _sign_in_response()
         g.token, g.reveal = token, False
-        g.told = [(name, request.form[name][:_TOLD]) for name in tells if name in request.form]
+        g.told = [(name, request.form[name][:_LOGGED_LENGTH]) for name in logged_fields if name in request.form]
         if not token.scope.includes(scope):
             raise Forbidden(f"this needs a token with the scope {scope}; yours has {token.scope}")
         if request.method == "POST":
@@ -86,28 +86,28 @@ def _seen_by(scope: Scope, when: Logged, view: _View, tells: Sequence[str] = ())
     return cast(_View, guarded)
 
 
-def _to_sign_in() -> Response:
-    """And from there to the page that was asked for. A form is refused, since it cannot be asked for again."""
+def _sign_in_response() -> Response:
+    """Redirect to the sign-in page, which leads back. A form is refused, since a redirect would lose its fields."""
     if request.method == "POST":
         return shown("sign_in.html", 401, next="/", wrong="You were signed out meanwhile, so nothing was done.")
-    asked = request.full_path.rstrip("?")
-    return cast(Response, redirect(url_for("sign_in.show", next=None if asked == "/" else asked), 303))
+    path = request.full_path.rstrip("?")
+    return cast(Response, redirect(url_for("sign_in.show", next=None if path == "/" else path), 303))
 
 
 def token() -> Token:
-    """Of who is signed in."""
-    found: Token = g.token
-    return found
+    """Return the token of the sign-in."""
+    token: Token = g.token
+    return token
 
 
 def may(scope: str) -> bool:
-    """Whether who is signed in may do what needs this scope."""
+    """True if the user's token includes this scope."""
     return token().scope.includes(Scope(scope))
 
 
 def zone() -> tzinfo:
-    """In which times are shown: the parameter `tz`, else UTC. One that there is not is told by who reads the
-    parameters."""
+    """Return the zone in which times are shown: the parameter `tz`, else UTC. The code that parses the parameters
+    reports an unknown zone."""
     try:
         return cast(tzinfo, Zone().deserialize(request.args.get("tz") or "UTC"))
     except ValidationError:
@@ -115,22 +115,22 @@ def zone() -> tzinfo:
 
 
 def parameters(*without: str) -> MultiDict[str, str]:
-    """This address's, but for these, and for what the form of a period left empty."""
-    given = request.args.items(multi=True)
-    return MultiDict([pair for pair in given if pair[0] not in without and (pair[1] or pair[0] not in _MAY_BE_EMPTY)])
+    """Return the URL's parameters, except those in `without` and the empty fields of the period's form."""
+    pairs = request.args.items(multi=True)
+    return MultiDict([pair for pair in pairs if pair[0] not in without and (pair[1] or pair[0] not in _MAY_BE_EMPTY)])
 
 
 def shown(template: str, status: int = 200, **values: Any) -> Response:
-    """The page that the template makes of these."""
+    """Render the template as a page."""
     return Response(render_template(template, **values), status, mimetype="text/html")
 
 
 def seen(endpoint: str, **values: Any) -> Response:
-    """Where a form has led: the page that shows what is now so."""
+    """Redirect from a form to the page that shows its result."""
     return cast(Response, redirect(url_for(endpoint, **values), 303))
 
 
-def _guarded(answer: Response) -> Response:
+def _with_policy(answer: Response) -> Response:
     answer.headers["Content-Security-Policy"] = _POLICY
     if request.endpoint == "site.static":
         answer.cache_control.max_age = _ASSET_SECONDS
@@ -138,7 +138,7 @@ def _guarded(answer: Response) -> Response:
 
 
 def _failed(error: PlumError) -> Response:
-    """In words; who is signed in keeps the way to the other pages."""
+    """The page of a failure. A signed-in user keeps the links to the other pages."""
     status, title, headers = row(error)
     if status == 503:
         log.error("unavailable: %s", error.detail)
@@ -159,7 +159,7 @@ def asset(name: str) -> str:
 
 @blueprint.app_template_global()
 def here(**changed: Any) -> str:
-    """This page with other parameters: a value, several, or None for without. Other pages of a list are left."""
+    """Return this page's URL with changed parameters: a value, a list, or None to remove one. Drops the cursor."""
     args = dict(parameters("cursor").lists())
     args |= {name: _texts(value) for name, value in changed.items()}
     pairs = [(name, text) for name, texts in args.items() for text in texts]
@@ -169,12 +169,12 @@ def here(**changed: Any) -> str:
 def _texts(value: Any) -> list[str]:
     if value is None:
         return []
-    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
 
 
 @blueprint.app_context_processor
-def _common() -> dict[str, Any]:
-    """What every template may ask for."""
+def _template_values() -> dict[str, Any]:
+    """Return the values that every template can use."""
     token = g.get("token")
     return {
         "csrf": session.csrf,

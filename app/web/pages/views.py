@@ -1,4 +1,4 @@
-"""Views: lists of calls that somebody has named, for all who may read."""
+"""Saved views: named lists of calls, shared by all users who may read."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SCHEMA = ListSchema.about(OutcomeSchema)
 
 @blueprint.form("/views", Scope.READ, tells=["name"])
 def save() -> Response:
-    """What the list asks, under a name."""
+    """Save the list's parameters under a name."""
     name = (storable(request.form.get("name", "")) or "").strip()
     pairs = [pair for pair in parse_qsl(request.form.get("asked", ""), True) if pair[0] != "cursor"]
-    saved_views.add_view(parts().beside, _name(name), _asked(pairs), token().name, now())
+    saved_views.add_view(parts().beside, _checked_name(name), _checked_query(pairs), token().name, now())
     return redirect(f"/calls?{urlencode(pairs)}", 303)  # type: ignore[return-value]
 
 
@@ -39,18 +39,18 @@ def remove() -> Response:
     return seen("calls.show")
 
 
-def _name(name: str) -> str:
+def _checked_name(name: str) -> str:
     if not 1 <= len(name) <= MAX_NAME:
         raise Invalid({"name": [f"has {len(name)} characters and may have 1 to {MAX_NAME}"]})
     return name
 
 
-def _asked(pairs: list[tuple[str, str]]) -> str:
-    """Raises `Invalid` for what is no list, or would tell a number to who may not see it."""
+def _checked_query(pairs: list[tuple[str, str]]) -> str:
+    """Return the query string. Raises `Invalid` if it is no list, or would reveal numbers to other users."""
     text = urlencode(pairs)
-    given: Asked = asked(MultiDict(pairs), _SCHEMA)
-    if named := revealing(given.question):
-        raise Invalid({name: ["may give numbers away to all who see the view; leave it out"] for name in named})
+    parsed: Asked = asked(MultiDict(pairs), _SCHEMA)
+    if names := revealing(parsed.question):
+        raise Invalid({name: ["may give numbers away to all who see the view; leave it out"] for name in names})
     if len(text) > MAX_ASKED:
         raise Invalid({"asked": [f"has {len(text)} characters and may have {MAX_ASKED}"]})
     return text

@@ -107,7 +107,7 @@ def test_a_redirect_is_not_followed_and_names_the_host_to_use() -> None:
         assert elsewhere.requests == []
 
 
-# Asking again
+# FilterCommand again
 
 
 def in_turn(*answers: bytes) -> tuple[list[bytes], object]:

@@ -1,4 +1,4 @@
-// Copies what is shown once, and waits for the first probe and the first result.
+// Copies a URL or token that is shown once, and waits for the first probe and the first result.
 "use strict";
 
 const EVERY = 1000; // milliseconds
@@ -41,7 +41,7 @@ async function wait(place) {
   told.textContent = "Nothing has come for half an hour; load the calls of this integration later.";
 }
 
-// Nothing while the service does not answer; null where it asks to sign in.
+// Returns undefined while the service does not answer, and null if it redirects to the sign-in page.
 async function look(address) {
   try {
     const answer = await fetch(address, { redirect: "manual" });

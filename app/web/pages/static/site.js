@@ -1,11 +1,11 @@
-// Pages read without this; it tells what has come meanwhile, and how far an export is.
+// Pages work without this script. It reports new calls, and the progress of an export.
 "use strict";
 
 const numbers = new Intl.NumberFormat("en");
-const COUNTED = ["csv", "ndjson"]; // a line for each call
+const COUNTED = ["csv", "ndjson"]; // formats with a line for each call
 const MOST = 200000; // calls of an export that this page holds; the browser's own download takes more
 
-// What has come is told and not shown at once, so that nothing moves under the reader's eyes.
+// New calls are announced and not inserted, so that nothing moves while somebody reads.
 for (const place of document.querySelectorAll("[data-live]")) {
   const seen = new Set();
   let source = null;
@@ -28,7 +28,7 @@ for (const place of document.querySelectorAll("[data-live]")) {
     place.replaceChildren(show);
   }
 
-  // A browser has six connections for all of its tabs, so one that nobody looks at holds none.
+  // A browser has six connections per host for all its tabs, so a hidden tab holds none.
   document.addEventListener("visibilitychange", () => {
     source.close();
     if (document.hidden) return;
@@ -39,7 +39,7 @@ for (const place of document.querySelectorAll("[data-live]")) {
   listen();
 }
 
-// A form that is sent twice would make two of what is shown once.
+// A form that is sent twice would make two keys or tokens.
 const sent = new Set();
 addEventListener("pageshow", () => sent.clear());
 for (const form of document.querySelectorAll('form[method="post"]:not(.export)')) {
@@ -76,7 +76,7 @@ async function take(form, output, total) {
     return;
   }
   const chunks = [];
-  let lines = -1; // the header is none, but for NDJSON, which has none
+  let lines = -1; // the header line is no call; NDJSON has no header
   if (asked.get("format") === "ndjson") lines = 0;
   let size = 0;
   for (const reader = answer.body.getReader(); ;) {
