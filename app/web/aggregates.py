@@ -11,7 +11,7 @@ from marshmallow import Schema, fields
 from app.model import Scope
 from app.web.auditing import Logged
 from app.web.fields import Number
-from app.web.filters import Asked, FacetsSchema, SummaryAsked, SummarySchema, permit
+from app.web.filters import FacetsSchema, ListQuery, SummaryQuery, SummarySchema, permit
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
 from app.web.views import Blueprint, needs
@@ -68,10 +68,10 @@ class SummaryAnswer(Schema):
 @needs(Scope.READ, gated=False)
 @blueprint.asks(FacetsSchema.about(OutcomeSchema))
 @blueprint.answers(FacetsAnswer)
-def show_facets(asked: Asked) -> Response:
+def show_facets(query: ListQuery) -> Response:
     """The values of fields and how often each occurs, at most 100 a field."""
-    permit(asked.question, reveal=g.reveal, told=asked.fields or [])
-    facets = parts().router.facets(asked.question, asked.fields or [])
+    permit(query.question, reveal=g.reveal, listed_fields=query.fields or [])
+    facets = parts().router.facets(query.question, query.fields or [])
     return jsonify({"data": {field: [_facet(field, *pair) for pair in pairs] for field, pairs in facets.items()}})
 
 
@@ -83,13 +83,13 @@ def _facet(field: str, value: Any, count: int) -> dict[str, Any]:
 @needs(Scope.READ, Logged.NEVER, gated=False)
 @blueprint.asks(SummarySchema.about(OutcomeSchema))
 @blueprint.answers(SummaryAnswer)
-def show_summary(asked: SummaryAsked) -> Response:
+def show_summary(query: SummaryQuery) -> Response:
     """Counts, rates, attempts and durations, by local time and by fields."""
-    permit(asked.question, reveal=g.reveal)
-    rows = parts().router.summarise(asked.question, asked.group_by, asked.zone)
-    return jsonify({"data": [shown_figures(row) for row in rows]})
+    permit(query.question, reveal=g.reveal)
+    rows = parts().router.summarise(query.question, query.group_by, query.zone)
+    return jsonify({"data": [json_figures(row) for row in rows]})
 
 
-def shown_figures(row: dict[str, Any]) -> dict[str, Any]:
+def json_figures(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row of a summary as analysts see it: a bucket is its start, with its offset."""
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}

@@ -8,8 +8,8 @@ from app.model import Scope
 from app.store import records
 from app.store.query.question import Records
 from app.web.auditing import Logged
-from app.web.filters import Asked, ListSchema
-from app.web.lists import deliveries_about, id_of, listed, schema_of
+from app.web.filters import ListQuery, ListSchema
+from app.web.lists import deliveries_about, id_of, list_response, schema_of
 from app.web.parts import parts
 from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema, page_of
 from app.web.views import Blueprint, fails, needs
@@ -21,9 +21,9 @@ blueprint = Blueprint("records", __name__, url_prefix="/api/v1", description="Ca
 @needs(Scope.READ, gated=False)
 @blueprint.asks(ListSchema.about(OutcomeSchema))
 @blueprint.answers(page_of(OutcomeSchema))
-def list_outcomes(asked: Asked) -> Response:
+def list_outcomes(query: ListQuery) -> Response:
     """List outcomes."""
-    return listed(asked, OutcomeSchema)
+    return list_response(query, OutcomeSchema)
 
 
 @blueprint.get("/outcomes/<outcome_id>")
@@ -42,19 +42,19 @@ def get_outcome(outcome_id: str) -> Response:
 @blueprint.asks(ListSchema.about(DeliverySchema, without="outcome_id"))
 @fails(404)
 @blueprint.answers(page_of(DeliverySchema))
-def list_deliveries_of(asked: Asked, outcome_id: str) -> Response:
+def list_deliveries_of(query: ListQuery, outcome_id: str) -> Response:
     """List everything received about one call, its start too."""
     outcome = records.get_record(parts().answers, Records.OUTCOMES, id_of(outcome_id))
-    return listed(asked.also("outcome_id", deliveries_about(outcome)), DeliverySchema)
+    return list_response(query.also("outcome_id", deliveries_about(outcome)), DeliverySchema)
 
 
 @blueprint.get("/deliveries")
 @needs(Scope.READ, gated=False)
 @blueprint.asks(ListSchema.about(DeliverySchema))
 @blueprint.answers(page_of(DeliverySchema))
-def list_deliveries(asked: Asked) -> Response:
+def list_deliveries(query: ListQuery) -> Response:
     """List deliveries: callbacks as they came."""
-    return listed(asked, DeliverySchema)
+    return list_response(query, DeliverySchema)
 
 
 @blueprint.get("/deliveries/<delivery_id>")
@@ -96,6 +96,6 @@ def reprocess(delivery_id: str) -> Response:
 @needs(Scope.ADMIN, Logged.NEVER, gated=False)
 @blueprint.asks(ListSchema.about(AuditSchema))
 @blueprint.answers(page_of(AuditSchema))
-def list_audit(asked: Asked) -> Response:
+def list_audit(query: ListQuery) -> Response:
     """List who saw phone numbers or bodies, exported, or changed something."""
-    return listed(asked, AuditSchema)
+    return list_response(query, AuditSchema)

@@ -11,7 +11,7 @@ from app.analytics.protocol import File
 from app.model import Scope
 from app.web.auditing import Logged
 from app.web.export_jobs import Job, passed_on
-from app.web.exports import CONTENT_TYPES, REDIAL, SCHEMAS, Wanted, columns, permit_all
+from app.web.exports import CONTENT_TYPES, REDIAL, SCHEMAS, ExportQuery, columns, permit_all
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
 from app.web.views import Blueprint, needs
@@ -29,9 +29,9 @@ def _offer(records: str, form: str, scope: Scope, description: str) -> None:
     @needs(scope, Logged.ALWAYS, gated=False)
     @blueprint.asks(SCHEMAS[records])
     @blueprint.answers(_FILE, content_type=CONTENT_TYPES[form].partition(";")[0])
-    def export(wanted: Wanted) -> Response:
-        permit_all(wanted, reveal=g.reveal)
-        return made(wanted, records, form, list(request.args.items(multi=True)))
+    def export(query: ExportQuery) -> Response:
+        permit_all(query, reveal=g.reveal)
+        return file_response(query, records, form, list(request.args.items(multi=True)))
 
     export.__name__ = f"export_{records}_{form}"
     export.__doc__ = description
@@ -44,10 +44,10 @@ for _form in CONTENT_TYPES:
 _offer(REDIAL, "csv", Scope.REVEAL, "The numbers that the filters choose, each once, as a contact list of Plum's.")
 
 
-def made(wanted: Wanted, records: str, form: str, parameters: list[tuple[str, str]]) -> Response:
-    """Return the file as a response; `parameters` are the parameters from which `wanted` was parsed."""
+def file_response(query: ExportQuery, records: str, form: str, parameters: list[tuple[str, str]]) -> Response:
+    """Return the file as a response; `parameters` are the parameters from which `query` was parsed."""
     if _is_made_by_copy(records, form):
-        return _made_by_copy(wanted, records, form)
+        return _made_by_copy(query, records, form)
     return _made_apart(records, form, parameters)
 
 
@@ -55,10 +55,10 @@ def _is_made_by_copy(records: str, form: str) -> bool:
     return records == REDIAL or (records == "outcomes" and form != "xlsx")
 
 
-def _made_by_copy(wanted: Wanted, records: str, form: str) -> Response:
+def _made_by_copy(query: ExportQuery, records: str, form: str) -> Response:
     """Let the copy's process make the file."""
-    names = [column.name for column in columns(OutcomeSchema, wanted.fields, body=False)]
-    file = File(REDIAL if records == REDIAL else form, wanted.question, names, g.reveal, wanted.raw)
+    names = [column.name for column in columns(OutcomeSchema, query.fields, body=False)]
+    file = File(REDIAL if records == REDIAL else form, query.question, names, g.reveal, query.raw)
     return _answer(passed_on(parts().router.file(file)), records, form)
 
 

@@ -49,7 +49,7 @@ class DriftAnswer(Schema):
 
 
 @dataclass(frozen=True, slots=True)
-class DriftAsked:
+class DriftQuery:
     """The filters of drift: first seen `since` then, and one of the values in each column of `among`."""
 
     since: datetime | None = None
@@ -67,11 +67,11 @@ class DriftQuestion(Schema):
     integration = Several(Text(), metadata={"description": "Any of these"})
 
     @post_load
-    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> DriftAsked:
+    def build_query(self, loaded: dict[str, Any], **kwargs: Any) -> DriftQuery:
         among: dict[str, list[str]] = {
             name: loaded[name] for name in ("kind", "product", "integration") if name in loaded
         }
-        return DriftAsked(loaded.get("since"), among)
+        return DriftQuery(loaded.get("since"), among)
 
     def handle_error(self, error: ValidationError, data: Mapping[str, Any], **kwargs: Any) -> None:
         messages: dict[str, Any] = error.messages  # type: ignore[assignment]
@@ -83,8 +83,8 @@ class DriftQuestion(Schema):
 @needs(Scope.READ, gated=False)
 @blueprint.asks(DriftQuestion())
 @blueprint.answers(DriftAnswer)
-def show_drift(asked: DriftAsked) -> Response:
+def show_drift(query: DriftQuery) -> Response:
     """Unknown words, fields and problems: how often, with first and last time, and the first delivery."""
     schema = DriftSchema()
-    rows = parts().router.drift(asked.since, asked.among)
+    rows = parts().router.drift(query.since, query.among)
     return jsonify({"data": [schema.record(row, reveal=g.reveal) for row in rows]})

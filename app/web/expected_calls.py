@@ -12,11 +12,11 @@ from app.store import expected
 from app.store.integrations import integrations_by_name
 from app.web.auditing import Logged
 from app.web.errors import Invalid
-from app.web.filters import Asked, ListSchema, MissingSchema, permit
-from app.web.lists import listed, schema_of
+from app.web.filters import ListQuery, ListSchema, MissingSchema, permit
+from app.web.lists import list_response, schema_of
 from app.web.parts import parts
 from app.web.registration import RegistrationSchema, calls_from
-from app.web.schemas import ExpectedCallSchema, TallySchema, data_of, page_of
+from app.web.schemas import CallCountsSchema, ExpectedCallSchema, data_of, page_of
 from app.web.views import Blueprint, fails, needs
 
 MAX_BODY_BYTES = 8 << 20
@@ -31,9 +31,9 @@ blueprint = Blueprint(
 @needs(Scope.READ, gated=False)
 @blueprint.asks(ListSchema.about(ExpectedCallSchema))
 @blueprint.answers(page_of(ExpectedCallSchema))
-def list_expected_calls(asked: Asked) -> Response:
+def list_expected_calls(query: ListQuery) -> Response:
     """List calls that were queued, and what is known of their results."""
-    return listed(asked, ExpectedCallSchema)
+    return list_response(query, ExpectedCallSchema)
 
 
 @blueprint.post("/expected-calls")
@@ -56,11 +56,11 @@ def register_expected_calls() -> Response:
 @blueprint.get("/missing")
 @needs(Scope.READ, gated=False)
 @blueprint.asks(MissingSchema.about(ExpectedCallSchema))
-@blueprint.answers(data_of(TallySchema))
-def show_missing(asked: Asked) -> Response:
+@blueprint.answers(data_of(CallCountsSchema))
+def show_missing(query: ListQuery) -> Response:
     """How many results were expected, have come and are missing, by integration and batch."""
-    permit(asked.question, reveal=g.reveal)
-    return jsonify({"data": [counts._asdict() for counts in parts().missing(asked.question)]})
+    permit(query.question, reveal=g.reveal)
+    return jsonify({"data": [counts._asdict() for counts in parts().missing(query.question)]})
 
 
 def _json_body() -> Any:

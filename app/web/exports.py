@@ -14,7 +14,7 @@ from app.exports.columns import Column, Kind
 from app.store.query.question import Question
 from app.web.errors import Forbidden
 from app.web.fields import Flag, Moment, Nested, Number, Text, one_of
-from app.web.filters import ListSchema, asked, permit
+from app.web.filters import ListSchema, parse, permit
 from app.web.parameters import Once, Several
 from app.web.schemas import DeliverySchema, OutcomeSchema, RecordSchema
 
@@ -39,7 +39,7 @@ _KINDS: Mapping[type[Field[Any]], Kind] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExportQuery:
     """The question and the fields, None for all. `raw` leaves out the guard of CSV's text cells."""
 
     question: Question
@@ -60,9 +60,9 @@ class ExportSchema(ListSchema):
         return {name: field for name, field in controls.items() if name not in ("limit", "cursor", "count")}
 
     @post_load
-    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Wanted:
-        question = super().asked(loaded).question
-        return Wanted(question, loaded.get("fields"), loaded.get("raw", False))
+    def build_query(self, loaded: dict[str, Any], **kwargs: Any) -> ExportQuery:
+        question = super().build_query(loaded).question
+        return ExportQuery(question, loaded.get("fields"), loaded.get("raw", False))
 
 
 class RedialSchema(ExportSchema):
@@ -80,17 +80,17 @@ SCHEMAS: Mapping[str, ExportSchema] = {
 }
 
 
-def wanted(records: str, args: MultiDict[str, str], *, reveal: bool) -> Wanted:
+def parse_export(records: str, args: MultiDict[str, str], *, reveal: bool) -> ExportQuery:
     """Parse the parameters of an export.
 
     Raises `Invalid` with every error by parameter, and `Forbidden` if the export would reveal masked numbers.
     """
-    export: Wanted = asked(args, SCHEMAS[records])
+    export: ExportQuery = parse(args, SCHEMAS[records])
     permit_all(export, reveal=reveal)
     return export
 
 
-def permit_all(found: Wanted, *, reveal: bool) -> None:
+def permit_all(found: ExportQuery, *, reveal: bool) -> None:
     """Raises `Forbidden` if the export would reveal masked numbers."""
     permit(found.question, reveal=reveal)
     if BODY in (found.fields or ()) and not reveal:

@@ -123,7 +123,7 @@ class Piece(NamedTuple):
     """Events as text, and the stream's position after all batches that were sent whole."""
 
     text: str
-    told: Span
+    position: Span
 
 
 class Stream:

@@ -25,14 +25,14 @@ MAX_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ListQuery:
     """A question, and the fields to show of its records, in this order; None for all."""
 
     question: Question
     fields: list[str] | None = None
     count: Kind = Kind.NONE
 
-    def also(self, field: str, values: Sequence[Any]) -> Asked:
+    def also(self, field: str, values: Sequence[Any]) -> ListQuery:
         """Return a copy with one more condition: the field has any of these values."""
         condition = Condition(field, Operator.EQUAL, values)
         return replace(self, question=replace(self.question, conditions=[*self.question.conditions, condition]))
@@ -134,12 +134,12 @@ class ListSchema(QuestionSchema):
         }
 
     @post_load
-    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Asked:
+    def build_query(self, loaded: dict[str, Any], **kwargs: Any) -> ListQuery:
         order = loaded.get("sort", [Order(self.record.moment, descending=True)])
         question = replace(self.question(loaded), order=order, limit=loaded.get("limit", 100))
         if "cursor" in loaded:
             question = replace(question, edge=self._edge(question, loaded["cursor"]))
-        return Asked(question, loaded.get("fields"), Kind(loaded.get("count", Kind.NONE)))
+        return ListQuery(question, loaded.get("fields"), Kind(loaded.get("count", Kind.NONE)))
 
     def _edge(self, question: Question, mark: str) -> Any:
         try:
@@ -152,8 +152,8 @@ class MissingSchema(QuestionSchema):
     """The parameters of counts: filters only."""
 
     @post_load
-    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Asked:
-        return Asked(self.question(loaded))
+    def build_query(self, loaded: dict[str, Any], **kwargs: Any) -> ListQuery:
+        return ListQuery(self.question(loaded))
 
 
 class FacetsSchema(QuestionSchema):
@@ -170,12 +170,12 @@ class FacetsSchema(QuestionSchema):
         }
 
     @post_load
-    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Asked:
-        return Asked(self.question(loaded), loaded["fields"])
+    def build_query(self, loaded: dict[str, Any], **kwargs: Any) -> ListQuery:
+        return ListQuery(self.question(loaded), loaded["fields"])
 
 
 @dataclass(frozen=True, slots=True)
-class SummaryAsked:
+class SummaryQuery:
     """A summary grouped by these fields, one of which may be a bucket of local time."""
 
     question: Question
@@ -193,8 +193,8 @@ class SummarySchema(QuestionSchema):
         return super()._controls(record) | {"group_by": Several(key, validate=_one_bucket, metadata=description)}
 
     @post_load
-    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> SummaryAsked:
-        return SummaryAsked(self.question(loaded), loaded.get("group_by", []), loaded.get("tz", UTC))
+    def build_query(self, loaded: dict[str, Any], **kwargs: Any) -> SummaryQuery:
+        return SummaryQuery(self.question(loaded), loaded.get("group_by", []), loaded.get("tz", UTC))
 
 
 def _one_bucket(group_by: list[str]) -> None:
@@ -203,7 +203,7 @@ def _one_bucket(group_by: list[str]) -> None:
         raise ValidationError(f"{' and '.join(buckets)} cannot be grouped by together; choose one")
 
 
-def asked(args: MultiDict[str, str], schema: Schema) -> Any:
+def parse(args: MultiDict[str, str], schema: Schema) -> Any:
     """Parse the parameters by the schema. Raises `Invalid` with every error by parameter."""
     try:
         return schema.load(dict(args.lists()))
@@ -211,20 +211,22 @@ def asked(args: MultiDict[str, str], schema: Schema) -> Any:
         raise Invalid(error.messages) from None  # type: ignore[arg-type]
 
 
-def permit(question: Question, *, reveal: bool, told: Iterable[str] = ()) -> None:
+def permit(question: Question, *, reveal: bool, listed_fields: Iterable[str] = ()) -> None:
     """Raises `Forbidden` if the response would reveal a masked phone number.
 
-    A caller without `reveal` may not filter or sort by phone numbers, may not list them as values (`told`), and may
-    not search for digits in fields that can contain them.
+    A caller without `reveal` may not filter or sort by phone numbers, may not list them as values (`listed_fields`),
+    and may not search for digits in fields that can contain them.
     """
-    if not reveal and (refused := revealing(question, told)):
+    if not reveal and (refused := revealing(question, listed_fields)):
         raise Forbidden(f"asking by {', '.join(refused)} may give phone numbers away; it needs the scope reveal")
 
 
-def revealing(question: Question, told: Iterable[str] = ()) -> list[str]:
-    """Return the fields by which the response may reveal a masked number; `told` are fields listed as values."""
+def revealing(question: Question, listed_fields: Iterable[str] = ()) -> list[str]:
+    """Return the fields by which the response may reveal a masked number; `listed_fields` are listed as values."""
     conditions = question.conditions
-    compared = {condition.field for condition in conditions} | {key.field for key in question.order} | set(told)
+    compared = (
+        {condition.field for condition in conditions} | {key.field for key in question.order} | set(listed_fields)
+    )
     searched = {each.field for each in conditions if each.operator is Operator.CONTAINS} & MASKED_WITHIN
     return sorted((compared & (PHONE_FIELDS | {"query"})) | searched)
 

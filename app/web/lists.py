@@ -17,23 +17,23 @@ from app.identity import start_id
 from app.store.pagination import Page
 from app.store.query.question import Question
 from app.web import cursors
-from app.web.filters import Asked, permit
+from app.web.filters import ListQuery, permit
 from app.web.origin import base_url
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema, RecordSchema
 
 
-def listed(asked: Asked, kind: type[RecordSchema]) -> Response:
+def list_response(query: ListQuery, kind: type[RecordSchema]) -> Response:
     """Return a page of these records. A request that waits for the copy takes no slot from those to the store."""
-    permit(asked.question, reveal=g.reveal)
-    router, schema = parts().router, schema_of(kind, asked.fields)
-    matches = router.find(asked.question)
+    permit(query.question, reveal=g.reveal)
+    router, schema = parts().router, schema_of(kind, query.fields)
+    matches = router.find(query.question)
     with parts().question_limit.slot():
-        page = router.rows(asked.question, matches, asked.fields)
+        page = router.rows(query.question, matches, query.fields)
         records = [schema.record(row) for row in cooperatively(page.rows)]
     with nullcontext() if kind is OutcomeSchema else parts().question_limit.slot():
-        counted = router.count(page, asked.question, asked.count)._asdict()
-    links = links_of(page, asked.question, kind())
+        counted = router.count(page, query.question, query.count)._asdict()
+    links = links_of(page, query.question, kind())
     answer = jsonify({"data": records, **links, "count": counted})
     answer.headers["Link"] = ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items() if url)
     return answer

@@ -43,7 +43,7 @@ class LiveSchema(QuestionSchema):
     """The parameters of a live stream: filters only, since events come in the order of the changes."""
 
     @post_load
-    def asked(self, loaded: dict[str, Any], **kwargs: Any) -> Question:
+    def build_query(self, loaded: dict[str, Any], **kwargs: Any) -> Question:
         return self.question(loaded)
 
 

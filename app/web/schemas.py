@@ -148,7 +148,7 @@ class ExpectedCallSchema(RecordSchema):
     outcome_id = Key(allow_none=True)
 
 
-class TallySchema(Schema):
+class CallCountsSchema(Schema):
     """Counts of one batch's expected calls. `received` includes `polled`; `missing` calls are past their window."""
 
     integration = Text(required=True)

@@ -16,7 +16,7 @@ from werkzeug.datastructures import MultiDict
 from app.store.query.question import Condition, Hours, Operator, Order, Question
 from app.web import cursors
 from app.web.errors import Forbidden, Invalid
-from app.web.filters import Asked, ListSchema, asked, permit
+from app.web.filters import ListQuery, ListSchema, parse, permit
 from app.web.schemas import DeliverySchema, OutcomeSchema
 
 OUTCOMES = ListSchema.about(OutcomeSchema)
@@ -27,8 +27,8 @@ VALUES = st.sampled_from(
 )
 
 
-def ask(*pairs: tuple[str, str], schema: ListSchema = OUTCOMES) -> Asked:
-    found: Asked = asked(MultiDict(pairs), schema)
+def ask(*pairs: tuple[str, str], schema: ListSchema = OUTCOMES) -> ListQuery:
+    found: ListQuery = parse(MultiDict(pairs), schema)
     return found
 
 

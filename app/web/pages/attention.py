@@ -14,8 +14,8 @@ from app.store.query.question import Condition, Operator, Question, Records
 from app.web.caching import values_of
 from app.web.drift import DriftSchema
 from app.web.pages import explanations
-from app.web.pages.attention_checks import RECENT, Watch, found, watch
-from app.web.pages.site import Blueprint, seen, shown
+from app.web.pages.attention_checks import RECENT, Watch, run_check, watch
+from app.web.pages.site import Blueprint, redirect_to, render_page
 from app.web.parts import now, parts
 
 EXAMPLES = 3
@@ -29,7 +29,7 @@ class Group(NamedTuple):
     """Deliveries that were not understood for one reason."""
 
     reason: str
-    told: str
+    text: str
     deliveries: int
     newest: list[dict[str, Any]]
 
@@ -52,9 +52,9 @@ def show() -> Response:
     drift, missing, silent, states, copy = values_of(
         checks.drift, checks.missing, checks.silent, checks.states, checks.copy
     )
-    return shown(
+    return render_page(
         "attention.html",
-        groups=found(_groups),
+        groups=run_check(_groups),
         at_once=AT_ONCE,
         done=_form_result(),
         missing=missing,
@@ -85,7 +85,7 @@ def reprocess() -> Response:
     for key in ids:
         parts().reprocess(key)
     understood = len(ids) - quarantine.count_among(parts().beside, ids)
-    return seen("attention.show", read=len(ids), understood=understood)
+    return redirect_to("attention.show", read=len(ids), understood=understood)
 
 
 @blueprint.form("/attention/reconcile", tells=["integration", "batch"])
@@ -95,7 +95,7 @@ def reconcile() -> Response:
     of_batch = Condition("batch", Operator.NULL, [True]) if batch is None else _equals("batch", batch)
     of_integration = _equals("integration", request.form.get("integration", ""))
     question = Question(records=Records.EXPECTED_CALLS, conditions=[of_integration, of_batch])
-    return seen("attention.show", asked=make_due(parts().beside, question, now() - GRACE))
+    return redirect_to("attention.show", asked=make_due(parts().beside, question, now() - GRACE))
 
 
 def _equals(field: str, value: str) -> Condition:

@@ -32,7 +32,7 @@ _EVERY = Question(records=Records.EXPECTED_CALLS)
 _T = TypeVar("_T")
 
 
-class Found(NamedTuple, Generic[_T]):
+class CheckResult(NamedTuple, Generic[_T]):
     """A check's value, or the error that prevents it."""
 
     value: _T | None
@@ -53,7 +53,7 @@ class State(NamedTuple):
 
     name: str
     is_well: bool
-    told: str
+    text: str
 
 
 class Watch:
@@ -61,12 +61,12 @@ class Watch:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self.silent = RefreshedInBackground(partial(found, self._silent))
-        self.drift = RefreshedInBackground(partial(found, self._drift))
-        self.missing = RefreshedInBackground(partial(found, self._missing))
+        self.silent = RefreshedInBackground(partial(run_check, self._silent))
+        self.drift = RefreshedInBackground(partial(run_check, self._drift))
+        self.missing = RefreshedInBackground(partial(run_check, self._missing))
         self.states = RefreshedInBackground(self._states, _STATES_SECONDS)
         self.copy = RefreshedInBackground(self._copy)
-        self.quarantined = RefreshedInBackground(partial(found, self._quarantined))
+        self.quarantined = RefreshedInBackground(partial(run_check, self._quarantined))
 
     def things(self) -> list[str] | None:
         """Return the home page's list of problems, from the same checks as the attention page; None while a result is
@@ -78,7 +78,7 @@ class Watch:
         states, copy, *others = results
         quarantined, missing, silent = (result.value or [] for result in others)
         return [
-            *(f"{state.name}: {state.told}" for state in [*states, copy] if not state.is_well),
+            *(f"{state.name}: {state.text}" for state in [*states, copy] if not state.is_well),
             *_count_texts(sum(dict(quarantined).values()), sum(counts.missing for counts in missing)),
             *_silent_texts(silent),
         ]
@@ -151,7 +151,7 @@ class Watch:
         """Ask the copy a question to see whether it answers."""
         no_record = Condition("id", Operator.NULL, [True])
         question = Question(records=Records.OUTCOMES, conditions=[no_record])
-        answer = found(lambda: self._parts.router.summarise(question, [], UTC))
+        answer = run_check(lambda: self._parts.router.summarise(question, [], UTC))
         return State(
             "Analytical copy", answer.failure is None, answer.failure or "answers, and holds what the store does"
         )
@@ -167,12 +167,12 @@ def watch() -> Watch:
     return watch
 
 
-def found(look: Callable[[], _T]) -> Found[_T]:
+def run_check(look: Callable[[], _T]) -> CheckResult[_T]:
     """Return the result of `look`, or its error as the failure."""
     try:
-        return Found(look())
+        return CheckResult(look())
     except PlumError as error:
-        return Found(None, str(error))
+        return CheckResult(None, str(error))
 
 
 def _count_texts(quarantined: int, missing: int) -> Iterator[str]:

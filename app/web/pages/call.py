@@ -16,7 +16,7 @@ from app.store.query.question import Condition, Operator, Order, Question, Recor
 from app.web.auditing import Logged
 from app.web.lists import deliveries_about, id_of, schema_of
 from app.web.pages import explanations
-from app.web.pages.site import Blueprint, may, seen, shown
+from app.web.pages.site import Blueprint, may, redirect_to, render_page
 from app.web.parts import parts
 from app.web.schemas import DeliverySchema, ExpectedCallSchema, OutcomeSchema
 
@@ -62,12 +62,12 @@ def show(outcome_id: str) -> Response:
 @blueprint.page("/calls/<outcome_id>/reveal")
 def show_masked(outcome_id: str) -> Response:
     """Redirect a GET of the reveal form's URL to the masked page."""
-    return seen("call.show", outcome_id=outcome_id)
+    return redirect_to("call.show", outcome_id=outcome_id)
 
 
 @blueprint.page("/deliveries/<delivery_id>/reveal")
 def show_delivery_masked(delivery_id: str) -> Response:
-    return seen("call.show_delivery", delivery_id=delivery_id)
+    return redirect_to("call.show_delivery", delivery_id=delivery_id)
 
 
 @blueprint.form("/calls/<outcome_id>/reveal", Scope.REVEAL, Logged.ALWAYS)
@@ -95,8 +95,8 @@ def reprocess(delivery_id: str) -> Response:
     parts().reprocess(key)
     row = records.get_record(parts().database, Records.DELIVERIES, key)
     if row["outcome_id"] and row["verdict"] != Verdict.STARTED:
-        return seen("call.show", outcome_id=row["outcome_id"])
-    return seen("call.show_delivery", delivery_id=key)
+        return redirect_to("call.show", outcome_id=row["outcome_id"])
+    return redirect_to("call.show_delivery", delivery_id=key)
 
 
 def _page(outcome_id: str) -> Response:
@@ -104,7 +104,7 @@ def _page(outcome_id: str) -> Response:
     deliveries = _first_rows(Records.DELIVERIES, "outcome_id", deliveries_about(row), Order("received_at"))
     expected = _first_rows(Records.EXPECTED_CALLS, "outcome_id", [row["id"]], Order("registered_at"))
     record = schema_of(OutcomeSchema).record(row)
-    return shown(
+    return render_page(
         "call.html",
         record=record,
         facts={name: value for name, value in record.items() if name not in _SHOWN_ELSEWHERE},
@@ -112,14 +112,16 @@ def _page(outcome_id: str) -> Response:
         deliveries=[_understood(each, MAX_TEXT // len(deliveries)) for each in deliveries[:MOST]],
         more=len(deliveries) > MOST,
         expected=[schema_of(ExpectedCallSchema).record(each) for each in expected],
-        told=explanations,
+        explanations=explanations,
         may_reveal=may(Scope.REVEAL),
     )
 
 
 def _delivery_page(delivery_id: str) -> Response:
     row = records.get_record(parts().answers, Records.DELIVERIES, id_of(delivery_id))
-    return shown("delivery.html", delivery=_understood(row), told=explanations, may_reveal=may(Scope.REVEAL))
+    return render_page(
+        "delivery.html", delivery=_understood(row), explanations=explanations, may_reveal=may(Scope.REVEAL)
+    )
 
 
 def _first_rows(kind: Records, field: str, values: list[UUID], order: Order) -> list[dict[str, Any]]:

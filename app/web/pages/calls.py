@@ -17,13 +17,13 @@ from app.model import Scope
 from app.store import saved_views
 from app.store.query.question import Operator, Question, Weekday
 from app.web.auditing import Logged, write
-from app.web.downloads import made
+from app.web.downloads import file_response
 from app.web.errors import Forbidden
-from app.web.exports import CONTENT_TYPES, REDIAL, wanted
-from app.web.filters import Asked, ListSchema, asked, permit, revealing
+from app.web.exports import CONTENT_TYPES, REDIAL, parse_export
+from app.web.filters import ListQuery, ListSchema, parse, permit, revealing
 from app.web.lists import links_of, schema_of
 from app.web.pages import formatting
-from app.web.pages.site import Blueprint, here, may, parameters, shown, token
+from app.web.pages.site import Blueprint, here, may, parameters, render_page, token
 from app.web.parameters import comparable
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
@@ -94,7 +94,7 @@ class Column(NamedTuple):
 @blueprint.page("/calls")
 def show() -> Response:
     """Show the page of the list that the parameters choose."""
-    request_list: Asked = asked(_list_parameters(), _SCHEMA)
+    request_list: ListQuery = parse(_list_parameters(), _SCHEMA)
     permit(request_list.question, reveal=may(Scope.REVEAL))
     number_fields = revealing(request_list.question)
     if number_fields:  # the page masks numbers, but the filter reveals them
@@ -105,7 +105,7 @@ def show() -> Response:
     with parts().question_limit.slot():
         page = parts().router.rows(request_list.question, matches, list(dict.fromkeys(["id", *columns])))
         records = [schema_of(OutcomeSchema, ["id", *columns]).record(row) for row in cooperatively(page.rows)]
-    return shown(
+    return render_page(
         "calls.html",
         records=records,
         links=links_of(page, request_list.question, OutcomeSchema()),
@@ -114,7 +114,7 @@ def show() -> Response:
         chips=chips(),
         facets=facets,
         total=total,
-        told=failure,
+        failure=failure,
         forms=list(CONTENT_TYPES),
         question=urlencode(list(parameters("cursor", "limit").items(multi=True))),
         # With the cookie, the API refuses filters by number.
@@ -136,12 +136,12 @@ def export() -> Response:
     args = parameters(*left_out)
     if records != REDIAL and "whole" not in request.form and "fields" not in args:
         args.setlist("fields", COLUMNS)
-    request_export = wanted(records, args, reveal=may(Scope.REVEAL))
+    request_export = parse_export(records, args, reveal=may(Scope.REVEAL))
     if revealing(request_export.question) and not g.reveal:
         raise Forbidden(
             "this list is filtered by a number, so its export has whole numbers: tick “with whole numbers”"
         )
-    return made(request_export, records, form, list(args.items(multi=True)))
+    return file_response(request_export, records, form, list(args.items(multi=True)))
 
 
 def _list_parameters() -> MultiDict[str, str]:

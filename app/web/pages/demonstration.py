@@ -15,7 +15,7 @@ from app.model import networks
 from app.store import integrations
 from app.web.errors import Forbidden
 from app.web.origin import base_url, is_in, peer
-from app.web.pages.site import Blueprint, may, seen
+from app.web.pages.site import Blueprint, may, redirect_to
 from app.web.parts import now, parts
 
 NAME = "simulated"
@@ -48,7 +48,7 @@ def simulate() -> Response:
         raise Forbidden("calls are simulated only under an address of loopback, such as http://127.0.0.1:8000")
     simulator = subprocess.Popen([sys.executable, "-m", "app.plum.simulator"], stdin=subprocess.PIPE, text=True)
     threading.Thread(target=simulator.communicate, args=(f"{here}/result/{_key()}",), daemon=True).start()
-    return seen("calls.show", integration=NAME)
+    return redirect_to("calls.show", integration=NAME)
 
 
 def _key() -> str:

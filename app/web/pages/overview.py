@@ -23,13 +23,13 @@ from app.errors import Overloaded, StoreUnavailable, TooBroad
 from app.model import Disposition, Scope
 from app.store.query.question import Order, Question, Records, Weekday
 from app.web.auditing import write
-from app.web.filters import Asked, MissingSchema, asked, permit, revealing
+from app.web.filters import ListQuery, MissingSchema, parse, permit, revealing
 from app.web.lists import schema_of
 from app.web.pages import charts, formatting, periods
 from app.web.pages.calls import WORDS, chips, values
 from app.web.pages.charts import Mark
 from app.web.pages.periods import Period, Unit
-from app.web.pages.site import Blueprint, here, may, parameters, shown, token, zone
+from app.web.pages.site import Blueprint, here, may, parameters, render_page, token, zone
 from app.web.parts import now, parts
 from app.web.schemas import OutcomeSchema
 
@@ -164,7 +164,7 @@ class Group(NamedTuple):
 @blueprint.page("/")
 def show() -> Response:
     """The figures of the period in the parameters, and the newest calls, whenever they ended."""
-    request_filters: Asked = asked(parameters("period"), _SCHEMA)
+    request_filters: ListQuery = parse(parameters("period"), _SCHEMA)
     permit(request_filters.question, reveal=may(Scope.REVEAL))
     if revealing(request_filters.question):  # counts reveal a number, too
         write(token(), {}, 200)
@@ -172,12 +172,12 @@ def show() -> Response:
         ends = _ends()
         newest = _newest()
     if ends is None:
-        return shown("overview.html", is_empty=True, live="")
-    call_filters: Asked = asked(parameters(*_TIME), _SCHEMA)
+        return render_page("overview.html", is_empty=True, live="")
+    call_filters: ListQuery = parse(parameters(*_TIME), _SCHEMA)
     period = periods.chosen(request.args, zone(), now(), periods.whole_days(ends.oldest, ends.newest, zone()))
     chosen = Chosen(call_filters.question, dict(parameters(*_TIME).lists()), period, zone())
     newest_days = periods.whole_days(ends.newest, ends.newest, zone(), least=30)
-    return shown(
+    return render_page(
         "overview.html",
         newest=newest,
         are_few=ends.are_few,
@@ -185,7 +185,7 @@ def show() -> Response:
         chips=chips(),
         periods=[(name, here(period=name, since=None, until=None)) for name in periods.NAMES],
         current=_period_name(),
-        told_period=periods.told_period(period),
+        period_text=periods.period_text(period),
         elsewhere=here(period=None, **newest_days.parameters),
         newest_at=ends.newest,
         all_link=chosen.link(),
@@ -243,12 +243,12 @@ def _copy_values(chosen: Chosen) -> dict[str, Any]:
         totals, by_time, by_clock, *by_field = parts().router.group_counts(chosen.question, groupings, chosen.zone)
         [totals_before] = parts().router.group_counts(chosen.of(earlier), [[]], chosen.zone) if totals else [[]]
     except (StoreUnavailable, Overloaded, TooBroad) as error:
-        return {"told": str(error)}
+        return {"failure": str(error)}
     if not totals:
         return {"is_nothing": True}
     return {
         "figures": _figures(_with_rates(totals[0]), _with_rates(totals_before[0]) if totals_before else {}),
-        "told_before": periods.told_period(earlier),
+        "told_before": periods.period_text(earlier),
         "is_compared": bool(totals_before),
         **_charts(chosen, unit, by_time, by_clock),
         "groups": {field: _largest(chosen, field, rows) for field, rows in zip(GROUPED, by_field, strict=True)},
@@ -329,7 +329,7 @@ def _lines(chosen: Chosen, unit: Unit, rows: Iterable[Row]) -> tuple[list[Dispos
 def _line(
     chosen: Chosen, mark: Period, unit: Unit, calls: Mapping[tuple[datetime, str], int], present: list[Disposition]
 ) -> Line:
-    start, text = periods.start(mark.since, unit, chosen.zone), periods.told(mark.since, unit)
+    start, text = periods.start(mark.since, unit, chosen.zone), periods.mark_text(mark.since, unit)
     within = mark.within(chosen.period)
 
     def bar_part(word: Disposition) -> Mark | None:

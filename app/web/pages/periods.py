@@ -150,12 +150,12 @@ def marks(period: Period, unit: Unit) -> Iterator[Period]:
         mark = after
 
 
-def told(mark: datetime, unit: Unit) -> str:
+def mark_text(mark: datetime, unit: Unit) -> str:
     """Return a mark's text, such as `8 Mar 14:00`, `Sun 8 Mar`, `week of 2 Mar 2026`, `Mar 2026` or `2026`."""
     return f"{mark:{_FORMATS[unit]}}"
 
 
-def told_period(period: Period) -> str:
+def period_text(period: Period) -> str:
     """Return `30 Oct 2026 to 28 Nov 2026`, the last day included; with times of day if they are not midnights."""
     if period.since == _midnight(period.since) and period.until == _midnight(period.until):
         first, last = period.since.date(), period.until.date() - _DAY

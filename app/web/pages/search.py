@@ -21,7 +21,7 @@ from app.values import BadValue, phone, storable
 from app.web.auditing import Logged
 from app.web.pages import formatting
 from app.web.pages.calls import values
-from app.web.pages.site import Blueprint, may, shown
+from app.web.pages.site import Blueprint, may, render_page
 from app.web.parts import parts
 
 FIELDS = ("reference", "call_id", "message_reference")
@@ -46,7 +46,7 @@ def show() -> Response:
     """Redirect to the call if there is one, or to the list if one field matches; else show the matches by field."""
     text = (storable(request.args.get("q")) or "").strip()
     if not text:
-        return shown("search.html", text="")
+        return render_page("search.html", text="")
     if response := _by_id(text):
         return response
     failure = None
@@ -59,7 +59,9 @@ def show() -> Response:
     if len(matches) == 1:
         return _redirect(matches[0].link)
     lacks = _is_number(text) and not may(Scope.REVEAL)
-    return shown("search.html", text=text, matches=matches, told=failure, asked_numbers=g.reveal, lacks_reveal=lacks)
+    return render_page(
+        "search.html", text=text, matches=matches, failure=failure, asked_numbers=g.reveal, lacks_reveal=lacks
+    )
 
 
 def _by_id(text: str) -> Response | None:

@@ -18,7 +18,7 @@ from app.store.query.question import Condition, Operator, Order, Question, Recor
 from app.web import session
 from app.web.errors import Forbidden, Invalid, row
 from app.web.fields import parse_moment
-from app.web.pages.site import Blueprint, seen, shown, token
+from app.web.pages.site import Blueprint, redirect_to, render_page, token
 from app.web.parts import now, parts
 
 AUTO = "auto"
@@ -61,7 +61,7 @@ def disable_integration() -> Response:
         integrations.disable_integration(parts().beside, _field("name"), now())
     except NotFound as error:
         return _page("integrations", error)
-    return seen("setup.show")
+    return redirect_to("setup.show")
 
 
 @blueprint.form("/setup/integrations/enable", tells=["name"])
@@ -70,7 +70,7 @@ def enable_integration() -> Response:
         integrations.enable_integration(parts().beside, _field("name"))
     except NotFound as error:
         return _page("integrations", error)
-    return seen("setup.show")
+    return redirect_to("setup.show")
 
 
 @blueprint.page("/setup/integrations/<name>/seen")
@@ -93,7 +93,7 @@ def add_token() -> Response:
         secret = tokens.add_token(parts().beside, name, scope, now())
     except (Exists, Invalid) as error:
         return _page("token", error, "If you have just made it and not seen it, rotate it.")
-    return shown("made_token.html", name=name, scope=scope, secret=secret)
+    return render_page("made_token.html", name=name, scope=scope, secret=secret)
 
 
 @blueprint.form("/setup/tokens/rotate", tells=["name"])
@@ -104,7 +104,7 @@ def rotate_token() -> Response:
         scope, secret = tokens.rotate_token(parts().beside, name, now(), _shown_at())
     except (NotFound, Exists, Invalid) as error:
         return _page("tokens", error)
-    return shown("made_token.html", name=name, scope=scope, secret=secret)
+    return render_page("made_token.html", name=name, scope=scope, secret=secret)
 
 
 @blueprint.form("/setup/tokens/revoke", tells=["name"])
@@ -118,7 +118,7 @@ def revoke_token() -> Response:
         tokens.revoke_token(parts().beside, name, now())
     except (NotFound, Forbidden) as error:
         return _page("tokens", error)
-    answer = seen("sign_in.show" if is_own else "setup.show")
+    answer = redirect_to("sign_in.show" if is_own else "setup.show")
     if is_own:
         session.sign_out(answer)
     return answer
@@ -126,7 +126,7 @@ def revoke_token() -> Response:
 
 def _page(place: str = "", error: PlumError | None = None, if_exists: str = "") -> Response:
     """Show the page with the error at its form; `if_exists` says what to do if the name is taken."""
-    return shown(
+    return render_page(
         "setup.html",
         row(error)[0] if error else 200,
         integrations=integrations.list_integrations(parts().beside),
@@ -149,7 +149,7 @@ def _text(error: PlumError) -> str:
 
 def _addresses_page(name: str, product: Product | None, key: str) -> Response:
     settings = parts().settings
-    return shown(
+    return render_page(
         "made_integration.html",
         name=name,
         product=product or AUTO,

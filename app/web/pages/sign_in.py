@@ -7,7 +7,7 @@ from typing import cast
 from flask import Response, redirect, request
 
 from app.web import session
-from app.web.pages.site import Blueprint, seen, shown
+from app.web.pages.site import Blueprint, redirect_to, render_page
 from app.web.parts import parts
 
 blueprint = Blueprint("sign_in", __name__)
@@ -15,7 +15,7 @@ blueprint = Blueprint("sign_in", __name__)
 
 @blueprint.get("/sign-in")
 def show() -> Response:
-    return shown("sign_in.html", next=_safe_path(request.args.get("next")))
+    return render_page("sign_in.html", next=_safe_path(request.args.get("next")))
 
 
 @blueprint.post("/sign-in")
@@ -25,7 +25,7 @@ def sign_in() -> Response:
     token, target = request.form.get("token", "").strip(), _safe_path(request.form.get("next"))
     if not token or parts().keyring.token(token) is None:
         wrong = "This token opens nothing: it is mistyped or revoked." if token else "Paste a token first."
-        return shown("sign_in.html", 403, next=target, wrong=wrong)
+        return render_page("sign_in.html", 403, next=target, wrong=wrong)
     answer = cast(Response, redirect(target, 303))
     session.sign_in(answer, token)
     return answer
@@ -34,7 +34,7 @@ def sign_in() -> Response:
 @blueprint.post("/sign-out")
 def sign_out() -> Response:
     session.check_form()
-    answer = seen("sign_in.show")
+    answer = redirect_to("sign_in.show")
     session.sign_out(answer)
     return answer
 

@@ -89,7 +89,7 @@ def _guarded_view(scope: Scope, when: Logged, view: _View, logged_fields: Sequen
 def _sign_in_response() -> Response:
     """Redirect to the sign-in page, which leads back. A form is refused, since a redirect would lose its fields."""
     if request.method == "POST":
-        return shown("sign_in.html", 401, next="/", wrong="You were signed out meanwhile, so nothing was done.")
+        return render_page("sign_in.html", 401, next="/", wrong="You were signed out meanwhile, so nothing was done.")
     path = request.full_path.rstrip("?")
     return cast(Response, redirect(url_for("sign_in.show", next=None if path == "/" else path), 303))
 
@@ -120,12 +120,12 @@ def parameters(*without: str) -> MultiDict[str, str]:
     return MultiDict([pair for pair in pairs if pair[0] not in without and (pair[1] or pair[0] not in _MAY_BE_EMPTY)])
 
 
-def shown(template: str, status: int = 200, **values: Any) -> Response:
+def render_page(template: str, status: int = 200, **values: Any) -> Response:
     """Render the template as a page."""
     return Response(render_template(template, **values), status, mimetype="text/html")
 
 
-def seen(endpoint: str, **values: Any) -> Response:
+def redirect_to(endpoint: str, **values: Any) -> Response:
     """Redirect from a form to the page that shows its result."""
     return cast(Response, redirect(url_for(endpoint, **values), 303))
 
@@ -142,7 +142,7 @@ def _failed(error: PlumError) -> Response:
     status, title, headers = row(error)
     if status == 503:
         log.error("unavailable: %s", error.detail)
-    answer = shown("failed.html", status, title=title, told=str(error), errors=getattr(error, "errors", {}))
+    answer = render_page("failed.html", status, title=title, message=str(error), errors=getattr(error, "errors", {}))
     answer.headers.extend(dict(headers))
     return answer
 

@@ -11,8 +11,8 @@ from app.model import Scope
 from app.store import saved_views
 from app.values import storable
 from app.web.errors import Invalid
-from app.web.filters import Asked, ListSchema, asked, revealing
-from app.web.pages.site import Blueprint, may, seen, token
+from app.web.filters import ListQuery, ListSchema, parse, revealing
+from app.web.pages.site import Blueprint, may, redirect_to, token
 from app.web.parts import now, parts
 from app.web.schemas import OutcomeSchema
 
@@ -36,7 +36,7 @@ def save() -> Response:
 @blueprint.form("/views/remove", Scope.READ, tells=["name"])
 def remove() -> Response:
     saved_views.remove_view(parts().beside, request.form.get("name", ""), None if may(Scope.ADMIN) else token().name)
-    return seen("calls.show")
+    return redirect_to("calls.show")
 
 
 def _checked_name(name: str) -> str:
@@ -48,7 +48,7 @@ def _checked_name(name: str) -> str:
 def _checked_query(pairs: list[tuple[str, str]]) -> str:
     """Return the query string. Raises `Invalid` if it is no list, or would reveal numbers to other users."""
     text = urlencode(pairs)
-    parsed: Asked = asked(MultiDict(pairs), _SCHEMA)
+    parsed: ListQuery = parse(MultiDict(pairs), _SCHEMA)
     if names := revealing(parsed.question):
         raise Invalid({name: ["may give numbers away to all who see the view; leave it out"] for name in names})
     if len(text) > MAX_ASKED:
