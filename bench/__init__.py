@@ -1,1 +1,1 @@
-"""What `make bench` measures: each figure as a ratio to a reference in the same run, because machines are noisy."""
+"""The benchmarks. Each figure is a ratio to a reference in the same run, because machines are noisy."""

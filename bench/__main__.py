@@ -1,7 +1,7 @@
 """`make bench`: `python -m bench [SECONDS] [ROUNDS] [OUTCOMES]`.
 
-Ingest first, then the same with expected calls, then questions on stores of so many outcomes: of a month, and from a
-million on of a year. 200,000 take some minutes.
+Measures ingest, then ingest with expected calls, then queries on stores with OUTCOMES outcomes over a month, or over
+a year from a million outcomes on. 200,000 outcomes take some minutes.
 """
 
 import shutil

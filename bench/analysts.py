@@ -1,7 +1,7 @@
-"""What analysts cost those who call: `python -m bench.analysts [ROWS] [SECONDS] [ROUNDS] [ENGINE …]`.
+"""The effect of analysts on callbacks' latency: `python -m bench.analysts [ROWS] [SECONDS] [ROUNDS] [ENGINE …]`.
 
-Posts come at a steady 200 a second, with nobody else there and beside four analysts who ask without pause, in turn.
-The analytical copy follows meanwhile; how far it is behind is read from /metrics each second.
+Posts arrive at a steady 200 a second, in turn alone and beside four analysts who send queries without pause. The
+analytical copy is updated meanwhile; its lag is read from /metrics each second.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ def _measure(engine: str, url: str, directory: Path, rows: int, seconds: float, 
     try:
         client = Client(server, environment_of(url, spool), "reveal")
         client.wait_for_copy()
-        alone, beside, answered = [], [], []
+        alone, beside, query_seconds = [], [], []
         with _lags(server) as lags:
             for _ in range(rounds):
                 alone.append(paced(server, PER_SECOND, seconds))
-                with _asking(client) as times:
+                with _querying(client) as times:
                     beside.append(paced(server, PER_SECOND, seconds))
-                answered += times
-        shares = [one / other for one, other in zip(beside, alone, strict=True)]
+                query_seconds += times
+        shares = [busy / idle for busy, idle in zip(beside, alone, strict=True)]
         print(f"\n{engine}: {rows} outcomes, {PER_SECOND} posts/s, {rounds} rounds of {seconds:g} s, medians")
         print(f"  p99 of posts: alone {statistics.median(alone):.1f} ms, beside {statistics.median(beside):.1f} ms")
         print(f"  beside / alone: {statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
-        high = sorted(answered)[int(len(answered) * 0.95)]
-        print(f"  questions: {len(answered)}, p50 {statistics.median(answered):.2f} s, p95 {high:.2f} s")
+        high = sorted(query_seconds)[int(len(query_seconds) * 0.95)]
+        print(f"  questions: {len(query_seconds)}, p50 {statistics.median(query_seconds):.2f} s, p95 {high:.2f} s")
         print(f"  lag of the copy: median {statistics.median(lags):.2f} s, most {max(lags):.2f} s", flush=True)
     finally:
         server.stop()
 
 
 @contextmanager
-def _asking(client: Client) -> Iterator[list[float]]:
-    """Analysts who ask as soon as they are answered; gives the seconds of each answer, those of a refusal too."""
+def _querying(client: Client) -> Iterator[list[float]]:
+    """Run analysts who send a query as soon as the last is answered; yield the seconds of each, also of refusals."""
     stop, times = threading.Event(), []
     paths = [path for path in QUESTIONS.values() if "{" not in path]
 
@@ -86,13 +86,13 @@ def _asking(client: Client) -> Iterator[list[float]]:
 
 @contextmanager
 def _lags(server: Server) -> Iterator[list[float]]:
-    """The seconds that the copy is behind, read each second."""
+    """Read the lag of the copy each second; yield the list of lags in seconds."""
     stop, lags = threading.Event(), []
 
     def read() -> None:
         while not stop.wait(1):
-            told = urllib.request.urlopen(server.url.split("/result")[0] + "/metrics").read().decode()
-            lags.append(float(re.search(r"^plum_analytics_lag_seconds(?:{.*})? (\S+)", told, re.M)[1]))
+            metrics = urllib.request.urlopen(server.url.split("/result")[0] + "/metrics").read().decode()
+            lags.append(float(re.search(r"^plum_analytics_lag_seconds(?:{.*})? (\S+)", metrics, re.M)[1]))
 
     thread = threading.Thread(target=read)
     thread.start()
@@ -102,6 +102,6 @@ def _lags(server: Server) -> Iterator[list[float]]:
 
 
 if __name__ == "__main__":
-    given = [float(text) for text in sys.argv[1:4]]
-    rows, seconds, rounds = [*given, *(1_000_000, 10, 3)[len(given) :]]
+    arguments = [float(text) for text in sys.argv[1:4]]
+    rows, seconds, rounds = [*arguments, *(1_000_000, 10, 3)[len(arguments) :]]
     run(int(rows), seconds, int(rounds), tuple(sys.argv[4:]) or ENGINES)

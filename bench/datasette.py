@@ -1,9 +1,9 @@
-"""The same rows asked of this service and of Datasette: `python -m bench.datasette DATASETTE [ROWS [FILE]]`.
+"""The same queries to this service and to Datasette: `python -m bench.datasette DATASETTE [ROWS [FILE]]`.
 
-DATASETTE is its command; it is no dependency of ours: `python -m venv d && d/bin/pip install datasette`. Both answer
-over HTTP from one SQLite file, a new one of a year, or FILE, filled with so many; ours once its copy is filled.
-Datasette's time limits are lifted, or most answers would be errors; it suggests no facets. What takes long is asked
-once.
+DATASETTE is its command; it is not a dependency of ours: `python -m venv d && d/bin/pip install datasette`. Both
+serve one SQLite file over HTTP: a new one with ROWS outcomes of a year, or FILE, which has that many. Our service is
+measured once its copy is filled. Datasette's time limits are raised, since most responses would be errors otherwise;
+its facet suggestions are off. Slow queries run once.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from tests.conftest import free_port
 REPEATS = 7
 PATIENCE_SECONDS = 120
 LONG_SECONDS = 2
-_LIFTED = ("sql_time_limit_ms", "facet_time_limit_ms")
+_RAISED_LIMITS = ("sql_time_limit_ms", "facet_time_limit_ms")
 
-# What is asked, of us and of Datasette.
+# The query to our service and the one to Datasette.
 QUESTIONS = {
     "newest 100": ("outcomes?limit=100", ".json?_sort_desc=ended_at&_size=100&_nocount=1&_nosuggest=1"),
     "one status, newest 100": (
@@ -68,19 +68,19 @@ QUESTIONS = {
 }
 
 
-def run(datasette: str, rows: int, there: Path | None) -> None:
+def run(datasette: str, rows: int, existing: Path | None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
-        file = there or directory / "outcomes.db"
+        file = existing or directory / "outcomes.db"
         url = f"sqlite:///{file}"
-        if not there:
+        if not existing:
             new_store(url, rows)
         server = ours(url, directory / "spool")
         client = Client(server, environment_of(url, directory / "spool"), "reveal")
         print(f"the copy is filled {client.wait_for_copy():.1f} s after the service is up")
         year = 365 * 86400
-        phone = _some_phone(url)
-        times = {
+        phone = _first_phone(url)
+        values = {
             "phone": phone,
             "part": phone[-6:],
             "week": _day(time.time() - 7 * 86400),
@@ -90,25 +90,25 @@ def run(datasette: str, rows: int, there: Path | None) -> None:
         with _served(datasette, file) as theirs:
             print(f"{rows} outcomes, median of {REPEATS}")
             for name, (our, their) in QUESTIONS.items():
-                mine = _median(client.base + our.format(**times), client.headers)
-                other = _median(theirs + their.format(**times), {}) if their else "has none"
+                mine = _median(client.base + our.format(**values), client.headers)
+                other = _median(theirs + their.format(**values), {}) if their else "has none"
                 print(f"  {name:42} {mine:>12} {other:>12}")
         server.stop()
 
 
-def _some_phone(url: str) -> str:
-    """Of the first call, as it stands in a URL."""
+def _first_phone(url: str) -> str:
+    """Return the phone number of the oldest call that has one, quoted for a URL."""
     database = Database(url)
     oldest = Question(records=Records.OUTCOMES, order=[Order("ended_at")])
-    found = next(row["phone_number"] for row in pagination.page(database, oldest).rows if row["phone_number"])
+    phone = next(row["phone_number"] for row in pagination.page(database, oldest).rows if row["phone_number"])
     database.close()
-    return quote(found)
+    return quote(phone)
 
 
 @contextmanager
 def _served(datasette: str, file: Path):
     port = free_port()
-    limits = [part for name in _LIFTED for part in ("--setting", name, "600000")]
+    limits = [part for name in _RAISED_LIMITS for part in ("--setting", name, "600000")]
     command = [datasette, "serve", str(file), "-p", str(port), *limits, "--setting", "max_csv_mb", "0"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
     base = f"http://127.0.0.1:{port}/{file.stem}/outcomes"
@@ -129,7 +129,7 @@ def _served(datasette: str, file: Path):
 
 def _median(url: str, headers: dict[str, str]) -> str:
     is_export = ".csv" in url
-    took = []
+    durations = []
     for _ in range(2 if is_export else REPEATS):
         began = time.perf_counter()
         request = urllib.request.Request(url, headers=headers)
@@ -137,11 +137,11 @@ def _median(url: str, headers: dict[str, str]) -> str:
             body = urllib.request.urlopen(request, timeout=PATIENCE_SECONDS).read()
         except (urllib.error.URLError, TimeoutError) as error:
             return f"no: {error}"[:40]
-        took.append(time.perf_counter() - began)
+        durations.append(time.perf_counter() - began)
         lines = body.count(b"\n")
-        if took[-1] > LONG_SECONDS:
+        if durations[-1] > LONG_SECONDS:
             break
-    seconds = statistics.median(took)
+    seconds = statistics.median(durations)
     if is_export:
         return f"{lines / seconds / 1000:.1f}k rows/s"
     return f"{seconds * 1000:.1f} ms"

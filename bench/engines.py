@@ -1,4 +1,4 @@
-"""New stores of each engine, for as long as something is measured."""
+"""Temporary stores of each engine for a benchmark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NewStore = Callable[[], str]
 
 
 def each_engine(engines: Sequence[str] = ENGINES) -> Iterator[tuple[str, NewStore, Path]]:
-    """The engine, what makes an empty store of it, and a directory for all that lies beside."""
+    """Yield each engine, a function that makes an empty store and returns its URL, and a temporary directory."""
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         os.chmod(directory, 0o755)

@@ -1,7 +1,7 @@
-"""What expected calls cost those who call: `python -m bench.expected [CALLS] [SECONDS] [ROUNDS] [ENGINE …]`.
+"""The effect of expected calls on ingest: `python -m bench.expected [CALLS] [SECONDS] [ROUNDS] [ENGINE …]`.
 
-The same load in turn on a store that expects no call, on one that expects so many others, and on one that expects
-each call that is posted.
+Runs the same load in turn on a store without expected calls, on one that expects CALLS other calls, and on one that
+expects each posted call.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ def _measure(engine: str, urls: list[str], directory: Path, calls: int, seconds:
             _expect(stores["each"], f"{engine}{turn}", calls)
             for way, server in servers.items():
                 measured = load(server, seconds if turn else 1, f"{engine}{turn}").per_second
-                if turn:  # the first is to warm up
+                if turn:  # the first turn is the warm-up
                     rates[way].append(measured)
         print(f"\n{engine}: {calls} expected calls, {rounds} rounds of {seconds:g} s, medians (min to max)")
-        for way, found in rates.items():
-            shares = [one / other for one, other in zip(found, rates["none"], strict=True)]
+        for way, values in rates.items():
+            shares = [rate / reference for rate, reference in zip(values, rates["none"], strict=True)]
             share = f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})"
-            print(f"  {way:7} {statistics.median(found):8.0f}/s  ÷ none {share}", flush=True)
+            print(f"  {way:7} {statistics.median(values):8.0f}/s  ÷ none {share}", flush=True)
     finally:
         for server in servers.values():
             server.stop()
 
 
 def _expect(url: str, label: str, count: int) -> None:
-    """Calls with the references that `post.lua` posts under this label."""
+    """Register calls with the references that `post.lua` posts under this label."""
     now = datetime.now(UTC)
     references = [f"appt-{label}-0-{number}" for number in range(1, count + 1)]
     calls = [
@@ -66,6 +66,6 @@ def _expect(url: str, label: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [float(text) for text in sys.argv[1:4]]
-    calls, seconds, rounds = [*given, *(30_000, 6, 4)[len(given) :]]
+    arguments = [float(text) for text in sys.argv[1:4]]
+    calls, seconds, rounds = [*arguments, *(30_000, 6, 4)[len(arguments) :]]
     run(int(calls), seconds, int(rounds), tuple(sys.argv[4:]) or ENGINES)

@@ -1,9 +1,9 @@
-"""How fast whole stores are exported, in how much memory, and what that takes from ingest: `python -m bench.exports
-[ROWS] [ROUNDS] [FORMAT …]`, on both engines.
+"""The speed and memory of exports of whole stores, and their effect on ingest: `python -m bench.exports [ROWS]
+[ROUNDS] [FORMAT …]`, on both engines.
 
-Measured against the database's own tool (`sqlite3 -csv`, `psql \\copy`), which writes the same rows and columns in
-the same order, but as they are stored: no guard, no masks, no RFC 3339. All in turn, so that a round's ratio is of
-one time.
+The reference is the database's own tool (`sqlite3 -csv`, `psql \\copy`), which writes the same rows and columns in
+the same order, but as stored: without formula guard, masking and RFC 3339. All run in turn, so that the ratios of a
+round compare runs of the same time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def run(rows: int, rounds: int, forms: Sequence[str]) -> None:
 
 
 def _tool(url: str) -> list[str]:
-    """The database's own way to write the same rows and columns in the same order."""
+    """Return the command by which the database's own tool writes the same rows and columns in the same order."""
     if url.startswith("sqlite"):
         return ["sqlite3", "-csv", "-header", url.removeprefix("sqlite:///"), SELECT]
     copy = f"\\copy ({SELECT}) TO STDOUT (FORMAT csv, HEADER)"
@@ -70,7 +70,7 @@ def _measure(engine: str, url: str, tool: list[str], rows: int, rounds: int, for
 def _ways(
     tool: list[str], server: Server, environment: dict[str, str], forms: Sequence[str]
 ) -> dict[str, Callable[[], object]]:
-    """What is measured, the database's own tool first."""
+    """Return the exports to measure, the database's own tool first."""
     read, reveal = _token(environment, "read"), _token(environment, "reveal")
     ways: dict[str, Callable[[], object]] = {"the database's tool": lambda: _peak_kib(tool, environment)}
     ways |= {
@@ -78,33 +78,33 @@ def _ways(
         "csv over HTTP, read": lambda: _download(server, read),
     }
     for form in forms:
-        ways[f"export --format {form} --reveal"] = lambda form=form: _exported(environment, form, "--reveal")
-        ways[f"export --format {form}"] = lambda form=form: _exported(environment, form)
+        ways[f"export --format {form} --reveal"] = lambda form=form: _export(environment, form, "--reveal")
+        ways[f"export --format {form}"] = lambda form=form: _export(environment, form)
     return ways
 
 
 def _rates(ways: dict[str, Callable[[], object]], rows: int, rounds: int) -> None:
-    found: dict[str, list[float]] = defaultdict(list)
+    rates_by_name: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        for name, act in ways.items():
+        for name, export in ways.items():
             began = time.monotonic()
-            act()
-            found[name].append(rows / (time.monotonic() - began))
-    theirs = next(iter(found.values()))
-    for name, rates in found.items():
-        shares = [one / other for one, other in zip(rates, theirs, strict=True)]
+            export()
+            rates_by_name[name].append(rows / (time.monotonic() - began))
+    tool_rates = next(iter(rates_by_name.values()))
+    for name, rates in rates_by_name.items():
+        shares = [rate / tool_rate for rate, tool_rate in zip(rates, tool_rates, strict=True)]
         print(
             f"  {name:32} {statistics.median(rates):8.0f} rows/s"
             f"  ÷ tool {statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})"
         )
 
 
-def _exported(environment: dict[str, str], form: str, *more: str) -> int:
+def _export(environment: dict[str, str], form: str, *more: str) -> int:
     return _peak_kib([COMMAND, "export", "--format", form, *more], environment)
 
 
 def _peak_kib(command: list[str], environment: dict[str, str]) -> int:
-    """Runs it to its end; the most memory it had resident."""
+    """Run the command to its end and return its peak resident memory."""
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -114,8 +114,8 @@ def _peak_kib(command: list[str], environment: dict[str, str]) -> int:
 
 def _download(server: Server, token: str) -> None:
     request = urllib.request.Request(_url(server), headers={"Authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(request) as answer:
-        while answer.read(READ_BYTES):
+    with urllib.request.urlopen(request) as response:
+        while response.read(READ_BYTES):
             pass
 
 
@@ -124,10 +124,10 @@ def _url(server: Server) -> str:
 
 
 def _token(environment: dict[str, str], scope: str) -> str:
-    made = subprocess.check_output(
+    output = subprocess.check_output(
         [COMMAND, "token", "add", f"{scope}-{time.monotonic_ns()}", "--scope", scope, "--json"], env=environment
     )
-    return str(json.loads(made)["token"])
+    return str(json.loads(output)["token"])
 
 
 # --- memory
@@ -135,8 +135,8 @@ def _token(environment: dict[str, str], scope: str) -> str:
 
 def _memory(environment: dict[str, str], forms: Sequence[str]) -> None:
     for form in forms:
-        empty = _exported(environment, form, "--reveal", "integration=nobody")
-        whole = _exported(environment, form, "--reveal")
+        empty = _export(environment, form, "--reveal", "integration=nobody")
+        whole = _export(environment, form, "--reveal")
         print(f"  memory, {form}: {empty / 1024:.0f} MiB for no row, {(whole - empty) / 1024:+.0f} MiB for all")
 
 
@@ -158,24 +158,24 @@ def _beside(server: Server, token: str, rounds: int) -> None:
 
 @contextmanager
 def _exporting(server: Server, token: str) -> Iterator[None]:
-    """An export over HTTP, and again when it is done."""
+    """Run exports over HTTP, one after the other."""
     stop = threading.Event()
 
     def download() -> None:
         while not stop.is_set():
             request = urllib.request.Request(_url(server), headers={"Authorization": f"Bearer {token}"})
-            with urllib.request.urlopen(request) as answer:
-                while not stop.is_set() and answer.read1(READ_BYTES):
+            with urllib.request.urlopen(request) as response:
+                while not stop.is_set() and response.read1(READ_BYTES):
                     pass
 
-    reading = threading.Thread(target=download)
-    reading.start()
-    time.sleep(1)  # its start
+    thread = threading.Thread(target=download)
+    thread.start()
+    time.sleep(1)  # until the export has started
     yield
     stop.set()
-    reading.join()
+    thread.join()
 
 
 if __name__ == "__main__":
-    sizes = [int(one) for one in sys.argv[1:3]]
+    sizes = [int(text) for text in sys.argv[1:3]]
     run(*(sizes + [1_000_000, 5][len(sizes) :]), sys.argv[3:] or FORMATS)

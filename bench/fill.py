@@ -1,7 +1,7 @@
 """A store of many outcomes: `python -m bench.fill DATABASE_URL ROWS [DAYS]`.
 
-A simulated campaign is copied by the database itself, each copy with ids, a phone number and times of its own, spread
-over the days before now. The journal is not told of the copies, so no service may have made its analytical copy yet.
+The database itself copies a simulated campaign. Each copy has its own ids, phone number and times, spread over the
+days before now. The copies are not in the journal, so the service must not have filled its analytical copy yet.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from app.store.database import Database
 from app.store.readings import save
 
 TEMPLATES = 3000
-RARE = 3  # outcomes of a status that no other has
+RARE = 3  # number of outcomes with a rare status
 STEP = 50_000
-# What each copy has for itself, by engine: `n` counts the copies, `at` is its moment in Unix seconds.
+# The SQL of each copy's own values, by engine: `n` is the copy's number, `at` its time in Unix seconds.
 OWN = {
     "sqlite": {
         "id": "lower(hex(randomblob(16)))",
@@ -46,7 +46,7 @@ OWN = {
 
 
 def new_store(url: str, rows: int, days: int = 365) -> None:
-    """A store of the present schema with so many outcomes."""
+    """Create a store of the current schema with so many outcomes."""
     database = Database(url)
     migrating.migrate(database)
     _add_campaign(database)
@@ -58,11 +58,11 @@ def new_store(url: str, rows: int, days: int = 365) -> None:
 
 
 def _add_campaign(database: Database) -> None:
-    """What is copied: calls that last up to ten minutes."""
+    """Store the templates of the copies: calls that last up to ten minutes."""
     target = simulator.Target.parse("http://127.0.0.1/result/KEY")
     readings = []
-    for number, story in enumerate(simulator.campaign([target], TEMPLATES, seed=1)):
-        post = story.posts[-1]
+    for number, call in enumerate(simulator.campaign([target], TEMPLATES, seed=1)):
+        post = call.posts[-1]
         delivery = Delivery(
             id=uuid4(), integration=f"integration-{number % 3}", received_at=datetime.now(UTC), body=post.body,
             content_type=post.headers.get("Content-Type"), batch=f"batch-{number % 30}",
@@ -78,7 +78,7 @@ def _add_campaign(database: Database) -> None:
 
 
 def fill(url: str, rows: int, days: int = 365) -> None:
-    """Add so many outcomes, each of one delivery."""
+    """Add so many outcomes, each with one delivery."""
     engine = sa.create_engine(url)
     own = OWN[engine.dialect.name]
     meta = sa.MetaData()
@@ -106,7 +106,7 @@ SELECT n, at, {id}, {delivery_id}, {moment}, n % (SELECT count(*) FROM template)
 
 
 def _templates(connection: sa.Connection, meta: sa.MetaData) -> None:
-    """The outcomes of one delivery each that are there, numbered; and where the copies' own values go."""
+    """Create temporary tables: the stored outcomes with one delivery, numbered, and the copies' own values."""
     uuid = "uuid" if connection.dialect.name == "postgresql" else "char(32)"
     moment = "timestamptz" if connection.dialect.name == "postgresql" else "text"
     connection.execute(
@@ -133,18 +133,18 @@ def _templates(connection: sa.Connection, meta: sa.MetaData) -> None:
     connection.commit()
 
 
-_REFERENCES = ("message_reference", "reference")  # nearly each is of one call, where a call has one
+_REFERENCES = ("message_reference", "reference")  # almost unique among the calls that have one
 _MOMENTS = ("queued_at", "start_at", "end_at", "last_attempt_at", "connected_at", "disconnected_at")
 
 
 def _outcome(own: dict[str, str]) -> dict[str, str]:
     text, phone = own["text"], own["phone"]
-    of_some = dict.fromkeys(_MOMENTS, "moment") | {name: f"'{name}-' || {text}" for name in _REFERENCES}
+    optional = dict.fromkeys(_MOMENTS, "moment") | {name: f"'{name}-' || {text}" for name in _REFERENCES}
     return (
         dict.fromkeys(("ended_at", "received_at", "updated_at"), "moment")
         | {"id": "copies.id", "first_delivery_id": "delivery_id", "body_sha256": "NULL"}
         | {"call_id": text, "phone_number": phone, "phone_number_raw": phone}
-        | {name: f"CASE WHEN same.{name} IS NULL THEN NULL ELSE {value} END" for name, value in of_some.items()}
+        | {name: f"CASE WHEN same.{name} IS NULL THEN NULL ELSE {value} END" for name, value in optional.items()}
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether a full store takes as many callbacks as an empty one: `python -m bench.full [ROWS] [SECONDS] [ROUNDS]`."""
+"""Ingest into a full store, compared with an empty one: `python -m bench.full [ROWS] [SECONDS] [ROUNDS]`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def _compare(engine: str, urls: list[str], directory: Path, rows: int, seconds: 
         Client(full, environment_of(urls[1], directory / f"spool-{engine}-1"), "read").wait_for_copy()
         shares, costs = [], []
         for turn in range(rounds + 1):
-            one, other = (load(server, seconds, f"{engine}{turn}") for server in (empty, full))
-            if turn:  # the first is to warm up
-                shares.append(other.per_second / one.per_second)
-                costs.append(other.cpu_ms / one.cpu_ms)
-                print(f"  empty {one.per_second:.0f}/s, full {other.per_second:.0f}/s")
+            on_empty, on_full = (load(server, seconds, f"{engine}{turn}") for server in (empty, full))
+            if turn:  # the first turn is the warm-up
+                shares.append(on_full.per_second / on_empty.per_second)
+                costs.append(on_full.cpu_ms / on_empty.cpu_ms)
+                print(f"  empty {on_empty.per_second:.0f}/s, full {on_full.per_second:.0f}/s")
         print(f"  full / empty: {statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
         print(f"  processor time each, full / empty: {statistics.median(costs):.2f}")
     finally:
@@ -40,6 +40,6 @@ def _compare(engine: str, urls: list[str], directory: Path, rows: int, seconds: 
 
 
 if __name__ == "__main__":
-    given = [float(text) for text in sys.argv[1:]]
-    rows, seconds, rounds = [*given, *(5_000_000, 8, 5)[len(given) :]]
+    arguments = [float(text) for text in sys.argv[1:]]
+    rows, seconds, rounds = [*arguments, *(5_000_000, 8, 5)[len(arguments) :]]
     run(int(rows), seconds, int(rounds))

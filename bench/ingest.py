@@ -1,4 +1,4 @@
-"""Acknowledged callbacks per second, as a share of a view that does nothing and as a multiple of a plain receiver."""
+"""Acknowledged callbacks per second, compared with a view that does nothing and with a plain receiver."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ CONNECTIONS, WORKERS = 32, 2
 
 @dataclass
 class Server:
-    """Something that answers POST /result/KEY."""
+    """A server that responds to POST /result/KEY."""
 
     url: str
     process: subprocess.Popen
 
     def cpu_seconds(self) -> float:
-        """Of all its processes, so far."""
+        """Return the processor time of all its processes so far."""
         pids = [self.process.pid, *descendants(self.process.pid)]
         return sum(_cpu_seconds(pid) for pid in pids)
 
@@ -51,28 +51,28 @@ class Round:
     per_second: float
     p99_ms: float
     refused: int
-    cpu_ms: float  # of the server, each answer
+    cpu_ms: float  # of the server, per answer
 
 
 def run(seconds: float, rounds: int) -> None:
     for engine, new_store, directory in each_engine():
         url = new_store()
         with _servers(engine, url, directory) as servers:
-            found = {name: [] for name in servers}
+            results = {name: [] for name in servers}
             for turn in range(rounds + 1):
                 for name, server in servers.items():
                     measured = load(server, seconds if turn else 1, f"{engine}{turn}{name}")
-                    if turn:  # the first is to warm up
-                        found[name].append(measured)
-            _report(engine, found, servers["ours"])
-            half = statistics.median(one.per_second for one in found["ours"]) / 2
+                    if turn:  # the first turn is the warm-up
+                        results[name].append(measured)
+            _report(engine, results, servers["ours"])
+            half = statistics.median(result.per_second for result in results["ours"]) / 2
             waits = {name: paced(servers[name], half, seconds) for name in ("noop", "ours")}
             print(f"  p99 at half that load: {waits['ours']:.1f} ms; noop at as many: {waits['noop']:.1f} ms")
-            _check_counts(url, sum(one.answers for one in found["ours"]), servers["ours"])
+            _check_counts(url, sum(result.answers for result in results["ours"]), servers["ours"])
 
 
 def load(server: Server, seconds: float, label: str | None) -> Round:
-    """One run of wrk with as many connections as a busy sender has: posts, or probes where they have no label."""
+    """Run wrk with as many connections as a busy sender has: posts with this label, or probes without one."""
     before = server.cpu_seconds()
     posts = ["-s", str(Path(__file__).parent / "post.lua"), server.url, "--", label] if label else [server.url]
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", *posts]
@@ -89,26 +89,25 @@ def load(server: Server, seconds: float, label: str | None) -> Round:
 
 
 def paced(server: Server, per_second: float, seconds: float) -> float:
-    """The 99th percentile in ms of posts at a steady rate, each counted from when it was due."""
+    """Return the 99th percentile in ms of posts at a steady rate, each measured from its scheduled time."""
     command = [sys.executable, "-m", "bench.paced", server.url, f"{per_second:.0f}", f"{seconds:g}"]
     return float(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
 
 
-def _report(engine: str, found: dict[str, list[Round]], ours: Server) -> None:
-    print(
-        f"\n{engine}: {CONNECTIONS} connections, {WORKERS} workers, {len(found['ours'])} rounds, medians (min to max)"
-    )
-    for name, rounds in found.items():
-        rates = [one.per_second for one in rounds]
-        cpu = statistics.median(one.cpu_ms for one in rounds)
-        p99 = statistics.median(one.p99_ms for one in rounds)
-        refused = sum(one.refused for one in rounds)
+def _report(engine: str, results: dict[str, list[Round]], ours: Server) -> None:
+    count = len(results["ours"])
+    print(f"\n{engine}: {CONNECTIONS} connections, {WORKERS} workers, {count} rounds, medians (min to max)")
+    for name, rounds in results.items():
+        rates = [result.per_second for result in rounds]
+        cpu = statistics.median(result.cpu_ms for result in rounds)
+        p99 = statistics.median(result.p99_ms for result in rounds)
+        refused = sum(result.refused for result in rounds)
         print(
             f"  {name:6} {statistics.median(rates):8.0f}/s ({min(rates):.0f} to {max(rates):.0f})"
             f"  p99 {p99:6.1f} ms  cpu {cpu:.3f} ms each  refused {refused}"
         )
     for other in ("noop", "plain", "raw"):
-        ratios = [a.per_second / b.per_second for a, b in zip(found["ours"], found[other], strict=True)]
+        ratios = [a.per_second / b.per_second for a, b in zip(results["ours"], results[other], strict=True)]
         print(f"  ours / {other}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     metrics = urllib.request.urlopen(ours.url.split("/result")[0] + "/metrics").read().decode()
     commits = float(re.search(r"plum_group_deliveries_count (\S+)", metrics)[1])
@@ -117,7 +116,7 @@ def _report(engine: str, found: dict[str, list[Round]], ours: Server) -> None:
 
 
 def _check_counts(url: str, acknowledged: int, ours: Server) -> None:
-    """Every 2xx is in the store. Posts whose answer wrk did not wait for may be there as well."""
+    """Check that every acknowledged post is stored. Posts whose response wrk did not wait for may be stored too."""
     if url.startswith("sqlite"):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
             stored = connection.execute("SELECT count(*) FROM deliveries").fetchone()[0]
@@ -151,11 +150,11 @@ def _servers(engine: str, url: str, directory: Path) -> Iterator[dict[str, Serve
 
 
 def ours(url: str, spool: Path) -> Server:
-    """This service, on a store of its own."""
+    """Start this service on its own store."""
     environment = environment_of(url, spool)
     subprocess.run([COMMAND, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
-    made = subprocess.check_output([COMMAND, "integration", "add", "bench", "--json"], env=environment)
-    path = f"/result/{json.loads(made)['key']}"
+    output = subprocess.check_output([COMMAND, "integration", "add", "bench", "--json"], env=environment)
+    path = f"/result/{json.loads(output)['key']}"
     return _start([COMMAND, "serve", "--workers", str(WORKERS), "--bind"], environment, path)
 
 
@@ -189,18 +188,18 @@ def _start(command: list[str], environment: dict[str, str], path: str) -> Server
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
             break
-        except urllib.error.HTTPError:  # an answer, from a worker that is up
+        except urllib.error.HTTPError:  # a response, so a worker is up
             break
         except OSError:
             assert time.monotonic() < deadline, command
             time.sleep(0.05)
-    time.sleep(1.5)  # the other workers' start
+    time.sleep(1.5)  # until the other workers have started
     return Server(f"http://127.0.0.1:{port}{path}", process)
 
 
 def descendants(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [one for child in map(int, found.stdout.split()) for one in (child, *descendants(child))]
+    result = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [process for child in map(int, result.stdout.split()) for process in (child, *descendants(child))]
 
 
 def _cpu_seconds(pid: int) -> float:

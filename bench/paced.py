@@ -1,7 +1,7 @@
 """Posts at a steady rate: `python -m bench.paced URL PER_SECOND SECONDS` prints the 99th percentile in ms.
 
-A post is counted from when it was due, so a server that stalls is not spared by a sender that waits for it. Sender
-and server share the machine, so a post costs the sender little: bytes through a socket, read until they end.
+Latency counts from a post's scheduled time, so that a stalled server is measured correctly although the sender waits
+for it. Sender and server share the machine, so the sender does little work: it writes and reads bytes on a socket.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""How long the analysts' pages take, how large they are: `python -m bench.pages [ROWS] [ROUNDS] [DAYS] [ENGINE …]`.
+"""The time and size of the analysts' pages: `python -m bench.pages [ROWS] [ROUNDS] [DAYS] [ENGINE …]`.
 
-Each page as a browser that is signed in gets it, on a store of so many outcomes over so many days.
+Requests each page as a signed-in browser does, on a store with ROWS outcomes over DAYS days.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ def measure(engine: str, url: str, directory: Path, rounds: int) -> None:
         client = Client(server, environment_of(url, spool), "admin")
         client.wait_for_copy()
         newest = client.get("outcomes?limit=100")["data"]
-        named = {"id": newest[0]["id"], "reference": next(row["reference"] for row in newest if row["reference"])}
+        values = {"id": newest[0]["id"], "reference": next(row["reference"] for row in newest if row["reference"])}
         print(f"  p50 and p95 of {rounds} rounds, and the page's bytes")
         for name, path in PAGES.items():
-            _report(name, [_page(client, path.format(**named)) for _ in range(rounds + 1)][1:])
+            _report(name, [_page(client, path.format(**values)) for _ in range(rounds + 1)][1:])
         _report("told to an open page", _arrivals(client, server.url, rounds))
     finally:
         server.stop()
 
 
 def _page(client: Client, path: str) -> tuple[float, int]:
-    """The seconds that it takes, and its bytes."""
+    """Request the page; return the seconds and the bytes."""
     base, token = client.base.removesuffix("/api/v1/"), client.headers["Authorization"].split()[1]
     began = time.perf_counter()
     with urllib.request.urlopen(
@@ -71,26 +71,26 @@ def _page(client: Client, path: str) -> tuple[float, int]:
 
 
 def _arrivals(client: Client, result_url: str, rounds: int) -> list[tuple[float, int]]:
-    """From a result's acknowledgement until an open page hears of it, and the bytes that it hears."""
-    found = []
+    """Return the seconds from a result's acknowledgement until its event on an open page, and the event's bytes."""
+    arrivals = []
     request = urllib.request.Request(f"{client.base}live", headers=client.headers)
     with urllib.request.urlopen(request, timeout=30) as stream:
         lines = iter(stream.readline, b"")
-        next(line for line in lines if line.startswith(b"id:"))  # from here on nothing is missed
+        next(line for line in lines if line.startswith(b"id:"))  # no event is missed after this one
         for number in range(rounds):
             body = urlencode({"call_id": f"told-{time.time_ns()}-{number}", "result": "Completed"}).encode()
-            with urllib.request.urlopen(result_url, body) as answer:
-                answer.read()
+            with urllib.request.urlopen(result_url, body) as response:
+                response.read()
             began = time.perf_counter()
-            told = next(line for line in lines if line.startswith(b"data:"))
-            found.append((time.perf_counter() - began, len(told)))
-    return found
+            event = next(line for line in lines if line.startswith(b"data:"))
+            arrivals.append((time.perf_counter() - began, len(event)))
+    return arrivals
 
 
-def _report(name: str, found: list[tuple[float, int]]) -> None:
-    times = sorted(seconds for seconds, _ in found)
+def _report(name: str, measurements: list[tuple[float, int]]) -> None:
+    times = sorted(seconds for seconds, _ in measurements)
     high = times[min(len(times) - 1, int(len(times) * 0.95))]
-    sizes = f"{max(size for _, size in found) / 1000:6.1f} kB"
+    sizes = f"{max(size for _, size in measurements) / 1000:6.1f} kB"
     print(f"  {name:36} {statistics.median(times) * 1000:8.1f} ms {high * 1000:8.1f} ms {sizes}", flush=True)
 
 

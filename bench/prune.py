@@ -1,6 +1,6 @@
-"""What pruning costs those who call: `python -m bench.prune [OUTCOMES] [SECONDS] [ROUNDS] [ENGINE …]`.
+"""The effect of pruning on ingest: `python -m bench.prune [OUTCOMES] [SECONDS] [ROUNDS] [ENGINE …]`.
 
-A store of so many outcomes, all too old; the same load in turn while nothing is pruned and while `prune` runs.
+On a store with so many outcomes, all old enough to be pruned, runs the same load in turn alone and beside `prune`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.engines import ENGINES, each_engine
 from bench.fill import new_store as filled_store
 from bench.ingest import COMMAND, Server, environment_of, load, ours
 
-STARTING_SECONDS = 2.0  # of the command
+STARTING_SECONDS = 2.0  # time for the command to start
 
 
 def run(count: int, seconds: float, rounds: int, engines: tuple[str, ...]) -> None:
@@ -42,34 +42,34 @@ def run(count: int, seconds: float, rounds: int, engines: tuple[str, ...]) -> No
 
 def _measure(engine: str, url: str, spool: Path, server: Server, seconds: float, rounds: int) -> None:
     database = Database(url)
-    shares, removed = [], []
+    shares, rates = [], []
     for turn in range(rounds + 1):
         alone = load(server, seconds if turn else 1, f"{engine}{turn}alone").per_second
         with _pruning(url, spool):
-            before = _left(database)
+            before = _count(database)
             beside = load(server, seconds if turn else 1, f"{engine}{turn}beside").per_second
-            gone = before - _left(database)
-        if turn:  # the first is to warm up
+            pruned = before - _count(database)
+        if turn:  # the first turn is the warm-up
             shares.append(beside / alone)
-            removed.append(gone / seconds)
+            rates.append(pruned / seconds)
     database.close()
     share = f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})"
-    print(f"{engine}: beside pruning ÷ alone {share}; pruned {statistics.median(removed):.0f} outcomes/s", flush=True)
+    print(f"{engine}: beside pruning ÷ alone {share}; pruned {statistics.median(rates):.0f} outcomes/s", flush=True)
 
 
 def _age(url: str) -> None:
-    """Those that the others were copied from, too."""
+    """Make all outcomes old, including the templates of the copies."""
     database = Database(url)
     with database.writing(60) as connection:
         connection.execute(update(outcomes).values(updated_at=outcomes.c.ended_at))
     database.close()
 
 
-def _left(database: Database) -> int:
-    """Outcomes of the filled store."""
+def _count(database: Database) -> int:
+    """Return the number of outcomes that were filled in and not pruned yet."""
     with database.reading(60) as connection:
-        counted = select(func.count()).where(outcomes.c.integration != "bench")
-        return connection.execute(counted).scalar_one()
+        statement = select(func.count()).where(outcomes.c.integration != "bench")
+        return connection.execute(statement).scalar_one()
 
 
 def _wait_for_copy(server: Server) -> None:
@@ -83,14 +83,14 @@ def _pruning(url: str, spool: Path) -> Iterator[None]:
     environment = environment_of(url, spool) | {"PLUM_RETAIN_OUTCOMES_DAYS": "1"}
     with subprocess.Popen(
         [COMMAND, "prune"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as one:
+    ) as process:
         time.sleep(STARTING_SECONDS)
         yield
-        assert one.poll() is None, "nothing was left to prune: give more outcomes"
-        os.kill(one.pid, signal.SIGINT)
+        assert process.poll() is None, "nothing was left to prune: give more outcomes"
+        os.kill(process.pid, signal.SIGINT)
 
 
 if __name__ == "__main__":
-    given = [float(text) for text in sys.argv[1:4]]
-    count, seconds, rounds = [*given, *(200_000, 8, 4)[len(given) :]]
+    arguments = [float(text) for text in sys.argv[1:4]]
+    count, seconds, rounds = [*arguments, *(200_000, 8, 4)[len(arguments) :]]
     run(int(count), seconds, int(rounds), tuple(sys.argv[4:]) or ENGINES)

@@ -1,7 +1,7 @@
-"""How long questions take over HTTP: `python -m bench.questions [ROWS] [ROUNDS] [DAYS] [ENGINE …]`, on both engines.
+"""The time of queries over HTTP: `python -m bench.questions [ROWS] [ROUNDS] [DAYS] [ENGINE …]`, on both engines.
 
-Each engine's store holds so many outcomes over so many days, a year unless said, of 3 integrations and 30 batches,
-with durations from 0 to 600 s. It is filled before the service starts, so the time of filling the copy shows too.
+Each engine's store has ROWS outcomes over DAYS days (default: a year), of 3 integrations and 30 batches, with
+durations from 0 to 600 s. It is filled before the service starts, so the time to fill the copy is measured too.
 """
 
 from __future__ import annotations
@@ -47,22 +47,24 @@ QUESTIONS = {
 
 
 class Client:
-    """Whoever asks a service that has just been started."""
+    """An API client of a service that has just been started."""
 
     def __init__(self, server: Server, environment: dict[str, str], scope: str) -> None:
-        made = subprocess.check_output([COMMAND, "token", "add", scope, "--scope", scope, "--json"], env=environment)
-        self.headers = {"Authorization": f"Bearer {json.loads(made)['token']}"}
+        output = subprocess.check_output(
+            [COMMAND, "token", "add", scope, "--scope", scope, "--json"], env=environment
+        )
+        self.headers = {"Authorization": f"Bearer {json.loads(output)['token']}"}
         self.base = f"{server.url.split('/result')[0]}/api/v1/"
 
     def get(self, path: str) -> dict:
-        with self.opened(path) as answer:
-            return json.load(answer)
+        with self.opened(path) as response:
+            return json.load(response)
 
     def opened(self, path: str):
         return urllib.request.urlopen(urllib.request.Request(self.base + path, headers=self.headers))
 
     def wait_for_copy(self) -> float:
-        """The seconds until the copy is filled."""
+        """Wait until the copy is filled; return the seconds."""
         began = time.perf_counter()
         while True:
             try:
@@ -97,11 +99,11 @@ def measure(engine: str, url: str, directory: Path, rows: int, rounds: int, days
             _report(name, [_seconds(lambda path=path: client.get(path)) for _ in range(rounds)])
         _report(f"page {DEEP_PAGES} of a status", _pages(client)[-rounds:])
         lags = [*_lags(server, client, rounds)]
-        _report("one just posted, counted", [one for one, _ in lags])
-        _report("the same again, nothing posted", [other for _, other in lags])
+        _report("one just posted, counted", [first for first, _ in lags])
+        _report("the same again, nothing posted", [second for _, second in lags])
         masked = Client(server, environment, "read")
-        first, per_second = zip(*(_exported(masked) for _ in range(min(rounds, 3))), strict=True)
-        _report("first byte of outcomes.csv, masked", list(first))
+        first_byte, per_second = zip(*(_export(masked) for _ in range(min(rounds, 3))), strict=True)
+        _report("first byte of outcomes.csv, masked", list(first_byte))
         print(f"  {'outcomes.csv, masked':36} {statistics.median(per_second):8.0f} rows/s")
         print(
             f"  memory of the copy's process: {_copy_mib(server, Path(environment['PLUM_ANALYTICS_PATH'])):.0f} MiB"
@@ -110,9 +112,9 @@ def measure(engine: str, url: str, directory: Path, rows: int, rounds: int, days
         server.stop()
 
 
-def _seconds(act: Callable[[], object]) -> float:
+def _seconds(action: Callable[[], object]) -> float:
     began = time.perf_counter()
-    act()
+    action()
     return time.perf_counter() - began
 
 
@@ -123,13 +125,13 @@ def _report(name: str, times: list[float]) -> None:
 
 
 def _pages(client: Client) -> list[float]:
-    """The seconds of each page of a list that the copy finds."""
+    """Return the seconds of each page of a list whose ids come from the copy."""
     times, path = [], "outcomes?limit=100&status=failed"
     while path and len(times) < DEEP_PAGES:
         began = time.perf_counter()
-        told = client.get(path)
+        page = client.get(path)
         times.append(time.perf_counter() - began)
-        path = told["next"] and told["next"].rpartition("/")[2]
+        path = page["next"] and page["next"].rpartition("/")[2]
     return times
 
 
@@ -144,26 +146,26 @@ def _lags(server: Server, client: Client, rounds: int) -> Iterator[tuple[float, 
         assert figures["count"] == 1, "what was acknowledged is not counted"
 
 
-def _exported(client: Client) -> tuple[float, float]:
-    """The seconds to the first byte, and the rows a second."""
+def _export(client: Client) -> tuple[float, float]:
+    """Return the seconds to the first byte, and the rows per second."""
     began = time.perf_counter()
-    with client.opened("outcomes.csv") as answer:
-        lines = answer.read(1).count(b"\n")
-        first = time.perf_counter() - began
-        while block := answer.read(1 << 20):
+    with client.opened("outcomes.csv") as response:
+        lines = response.read(1).count(b"\n")
+        first_byte = time.perf_counter() - began
+        while block := response.read(1 << 20):
             lines += block.count(b"\n")
-    return first, (lines - 1) / (time.perf_counter() - began)
+    return first_byte, (lines - 1) / (time.perf_counter() - began)
 
 
 def _copy_mib(server: Server, copy: Path) -> float:
-    """The proportional share of the process that has the copy's file open."""
+    """Return the proportional set size (PSS) of the process that has the copy's file open."""
     for pid in descendants(server.process.pid):
-        if any(os.path.realpath(one) == str(copy.resolve()) for one in Path(f"/proc/{pid}/fd").iterdir()):
-            told = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            return int(next(line for line in told.splitlines() if line.startswith("Pss:")).split()[1]) / 1024
+        if any(os.path.realpath(link) == str(copy.resolve()) for link in Path(f"/proc/{pid}/fd").iterdir()):
+            memory = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            return int(next(line for line in memory.splitlines() if line.startswith("Pss:")).split()[1]) / 1024
     raise LookupError(copy)
 
 
 if __name__ == "__main__":
-    sizes = [int(one) for one in sys.argv[1:4]]
+    sizes = [int(text) for text in sys.argv[1:4]]
     run(*(sizes + [1_000_000, 10, 365][len(sizes) :]), tuple(sys.argv[4:]) or ENGINES)

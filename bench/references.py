@@ -1,8 +1,8 @@
-"""What the service is measured against, under the same server and workers.
+"""The reference receivers, with the same server and workers as the service.
 
-`noop` is a view that does nothing. `plain` is the usual receiver, of Flask and SQLAlchemy: one transaction a request
-that upserts the call and keeps its bytes beside it. `raw` does less than any receiver can that is to be of use: one
-`INSERT` of the bytes by the bare driver, nothing understood.
+`noop` is a view that does nothing. `plain` is the usual receiver with Flask and SQLAlchemy: each request is one
+transaction that upserts the call and stores its bytes. `raw` does less than any useful receiver: one `INSERT` of the
+bytes with the bare driver, without parsing.
 """
 
 import os
@@ -52,24 +52,24 @@ def make_noop() -> Flask:
 def make_plain() -> Flask:
     app = Flask("plain", static_folder=None)
     url = os.environ["BENCH_DATABASE_URL"]
-    waiting = {"timeout": 30} if url.startswith("sqlite") else {}
-    engine = sa.create_engine(url, connect_args=waiting, pool_size=32, max_overflow=64)
+    connect_args = {"timeout": 30} if url.startswith("sqlite") else {}
+    engine = sa.create_engine(url, connect_args=connect_args, pool_size=32, max_overflow=64)
     if url.startswith("sqlite"):
         sa.event.listen(engine, "connect", lambda connection, _: _durable(connection))
     try:
         metadata.create_all(engine)
-    except sa.exc.DBAPIError:  # the other worker has just made them
+    except sa.exc.DBAPIError:  # the other worker has just created them
         metadata.create_all(engine)
     upsert = (sqlite if url.startswith("sqlite") else postgresql).insert
 
     def receive(key: str) -> str:
         body, now = request.get_data(cache=True), datetime.now(UTC)
-        told = {name: request.form.get(name) for name in FIELDS} | {"updated_at": now}
+        values = {name: request.form.get(name) for name in FIELDS} | {"updated_at": now}
         call_id = request.form["call_id"]
-        statement = upsert(calls).values(call_id=call_id, **told)
+        statement = upsert(calls).values(call_id=call_id, **values)
         with engine.begin() as connection:
             connection.execute(sa.insert(bodies), {"call_id": call_id, "received_at": now, "body": body})
-            connection.execute(statement.on_conflict_do_update(index_elements=["call_id"], set_=told))
+            connection.execute(statement.on_conflict_do_update(index_elements=["call_id"], set_=values))
         return "completed"
 
     app.add_url_rule("/result/<key>", view_func=receive, methods=["POST"])

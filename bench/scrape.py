@@ -1,7 +1,7 @@
-"""How long a scrape takes before and after many workers were replaced: `python -m bench.scrape [WORKERS] [OUTCOMES]`.
+"""The time of a scrape before and after many workers were replaced: `python -m bench.scrape [WORKERS] [OUTCOMES]`.
 
-20 integrations, each with all its series. Workers are killed in pairs, each pair after a post; in the end all posts
-are counted.
+There are 20 integrations, each with all its series. Workers are killed in pairs, with a post after each pair. At the
+end the metrics must count all posts.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def measure(service: Server, senders: list[str], workers: int, outcomes: int) ->
 
 
 def _senders(service: Server, url: str) -> list[str]:
-    """Where each posts to."""
+    """Add the integrations and return the result_url of each."""
     database = Database(url)
     now = datetime.now(UTC)
     keys = [add_integration(database, f"line-{number}", Product.DEV, now) for number in range(1, INTEGRATIONS)]
@@ -67,7 +67,7 @@ def _senders(service: Server, url: str) -> list[str]:
 
 
 def _replace_workers(service: Server) -> int:
-    """Kill all workers; once one of the next answers, so many were killed."""
+    """Kill all workers, wait until a new one responds, and return the number of killed workers."""
     workers = _workers(service)
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
@@ -77,7 +77,7 @@ def _replace_workers(service: Server) -> int:
 
 
 def _workers(service: Server) -> list[int]:
-    """The forks of the one that was started."""
+    """Return the workers, which are forks of the server's first process."""
     first = _command_line(service.process.pid)
     return [pid for pid in descendants(service.process.pid) if _command_line(pid) == first]
 
@@ -85,7 +85,7 @@ def _workers(service: Server) -> list[int]:
 def _command_line(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return b""
 
 
@@ -104,7 +104,7 @@ def _post(sender: str, number: int) -> None:
         try:
             urllib.request.urlopen(sender, body.encode(), timeout=10).close()
             return
-        except OSError:  # the other worker is just being started
+        except OSError:  # the new worker is still starting
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -114,21 +114,21 @@ def _scrape(service: Server) -> str:
 
 
 def _report(service: Server, when: str) -> None:
-    took = []
+    durations = []
     for _ in range(SCRAPES):
         began = time.perf_counter()
         text = _scrape(service)
-        took.append((time.perf_counter() - began) * 1000)
+        durations.append((time.perf_counter() - began) * 1000)
         time.sleep(0.01)
     series = sum(1 for line in text.splitlines() if not line.startswith("#"))
-    p95 = statistics.quantiles(took, n=100)[94]
+    p95 = statistics.quantiles(durations, n=100)[94]
     print(
-        f"  {when}: {series} series, {len(text) / 1000:.0f} kB, scrape p50 {statistics.median(took):.1f} ms,"
+        f"  {when}: {series} series, {len(text) / 1000:.0f} kB, scrape p50 {statistics.median(durations):.1f} ms,"
         f" p95 {p95:.1f} ms (bar {BAR_MS:g})",
         flush=True,
     )
 
 
 if __name__ == "__main__":
-    given = [int(text) for text in sys.argv[1:]]
-    run(*[*given, *(1000, 0)[len(given) :]])
+    arguments = [int(text) for text in sys.argv[1:]]
+    run(*[*arguments, *(1000, 0)[len(arguments) :]])

@@ -1,4 +1,4 @@
-"""Starts of calls a second, each with a script of its own values, beside results and probes.
+"""Starts of calls per second, each with a script filled in with the call's values, compared with results and probes.
 
 `python -m bench.starts [SECONDS] [ROUNDS]`
 """
@@ -39,9 +39,10 @@ def measure(engine: str, service: Server, seconds: float, rounds: int) -> None:
     start = Server(service.url.replace("/result/", "/start/"), service.process)
     for name, server, is_posted in (("starts", start, True), ("results", service, True), ("probes", service, False)):
         ingest.load(server, 1, f"warm{name}" if is_posted else None)
-        found = [ingest.load(server, seconds, f"{engine}{name}{at}" if is_posted else None) for at in range(rounds)]
-        rate, p99 = (statistics.median(getattr(one, figure) for one in found) for figure in ("per_second", "p99_ms"))
-        refused = sum(one.refused for one in found)
+        results = [ingest.load(server, seconds, f"{engine}{name}{at}" if is_posted else None) for at in range(rounds)]
+        rate = statistics.median(result.per_second for result in results)
+        p99 = statistics.median(result.p99_ms for result in results)
+        refused = sum(result.refused for result in results)
         print(f"{engine}: {name:8} {rate:8.0f}/s  p99 {p99:6.1f} ms  refused {refused}")
 
 

@@ -1,1 +1,1 @@
-"""The commands of `plum-outcomes`: a module each, or a few that belong together, loaded when they are called."""
+"""The commands of `plum-outcomes`. Each module has one command or a few related ones, and is loaded when one runs."""

@@ -1,4 +1,4 @@
-"""The commands that say who may send and who may ask: `integration`, `token`."""
+"""The commands for access of senders and analysts: `integration`, `token`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.terminal import Duration, as_json, example, harmless_lines, print_json,
 
 @click.group()
 def integration() -> None:
-    """The senders, each with its own result_url."""
+    """Manage the senders, each with its own result_url."""
 
 
 @integration.command("add")
@@ -34,7 +34,7 @@ def integration() -> None:
 @as_json
 @example("integration add reminders --product fuse")
 def add_integration(name: str, product: str, *, as_json: bool) -> None:
-    """Make an integration and print its result_url, this once."""
+    """Add an integration and print its result_url, which is shown only once."""
     declared = None if product == "auto" else Product(product)
     with opened() as (settings, database):
         log_command(database, "integration add", [("name", _name(name)), ("product", product)])
@@ -60,15 +60,15 @@ def rotate_integration(name: str, grace: timedelta, *, as_json: bool) -> None:
     """Give an integration a new URL."""
     with opened() as (settings, database):
         log_command(database, "integration rotate", [("name", name), ("grace", str(grace))])
-        rotated, key = integrations.rotate_integration(database, name, grace, datetime.now(UTC))
-    _print_integration(settings, name, rotated.product, key, as_json)
+        changed, key = integrations.rotate_integration(database, name, grace, datetime.now(UTC))
+    _print_integration(settings, name, changed.product, key, as_json)
 
 
 @integration.command("disable")
 @click.argument("name")
 @example("integration disable reminders")
 def disable_integration(name: str) -> None:
-    """Answer 404 under its URLs from now on; what it sent stays."""
+    """Respond 404 under the integration's URLs from now on; its records stay."""
     with opened() as (_, database):
         log_command(database, "integration disable", [("name", name)])
         integrations.disable_integration(database, name, datetime.now(UTC))
@@ -79,7 +79,7 @@ def disable_integration(name: str) -> None:
 @click.argument("name")
 @example("integration enable reminders")
 def enable_integration(name: str) -> None:
-    """Take results again under its URLs, as far as those have not expired."""
+    """Accept results again under the integration's URLs, unless these have expired."""
     with opened() as (_, database):
         log_command(database, "integration enable", [("name", name)])
         integrations.enable_integration(database, name)
@@ -90,38 +90,39 @@ def enable_integration(name: str) -> None:
 @click.argument("name")
 @click.option("--allow-from", metavar="NETWORKS", help="Who may post: 198.51.100.0/24,203.0.113.7; or any.")
 @click.option(
-    "--password/--no-password", default=None, help="Make a new password that posts have to bring, or ask for none."
+    "--password/--no-password", default=None, help="Make a new password that posts must send, or require none."
 )
 @as_json
 @example("integration access reminders --allow-from 198.51.100.0/24 --password")
 def integration_access(name: str, allow_from: str | None, password: bool | None, *, as_json: bool) -> None:
-    """Say who may post under NAME's keys, besides knowing one; without options nothing changes.
+    """Restrict who may post under NAME's keys to some networks, or with a password; without options nothing changes.
 
-    A password goes with NAME as the user, by HTTP's Basic scheme: https://NAME:PASSWORD@… in the result_url.
+    Senders use the password by HTTP Basic authentication with NAME as the user: https://NAME:PASSWORD@… in the
+    result_url.
     """
     allowed = _networks(allow_from)
     with opened() as (_, database):
-        asked = [("name", name), ("allow_from", allow_from or ""), ("password", str(password))]
-        log_command(database, "integration access", asked)
+        details = [("name", name), ("allow_from", allow_from or ""), ("password", str(password))]
+        log_command(database, "integration access", details)
         if allowed is not None:
             integrations.set_allowed_from(database, name, allowed)
-        made = integrations.set_password(database, name, wanted=password) if password is not None else None
+        new_password = integrations.set_password(database, name, wanted=password) if password is not None else None
         [row] = [row for row in integrations.list_integrations(database) if row["name"] == name] or [{}]
     if not row:
         raise NotFound(f"no integration is named {name}; see: integration list")
-    told = {"name": name, "allowed_from": row["allowed_from"], "password": made or row["password"]}
-    print_values({key: value or "any" for key, value in told.items()} if not as_json else told, as_json=as_json)
+    access = {"name": name, "allowed_from": row["allowed_from"], "password": new_password or row["password"]}
+    print_values({key: value or "any" for key, value in access.items()} if not as_json else access, as_json=as_json)
 
 
 def _networks(text: str | None) -> tuple[Network, ...] | None:
-    """None where nothing is said."""
+    """Parse --allow-from; return None if it is not given."""
     if text is None:
         return None
     try:
         allowed = networks(text)
     except ValueError:
         allowed = ()
-    if not allowed and text != "any":  # an empty text, as of a variable that is not set, must open nothing
+    if not allowed and text != "any":  # an empty text, from a shell variable that is not set, must not allow everyone
         raise click.BadParameter("give networks like 198.51.100.0/24,203.0.113.7, or any")
     return allowed
 
@@ -129,14 +130,14 @@ def _networks(text: str | None) -> tuple[Network, ...] | None:
 @integration.command("script")
 @click.argument("name")
 @click.argument("file", required=False, type=click.File("rb"))
-@click.option("--remove", is_flag=True, help="End the calls in good order again, as without a script.")
+@click.option("--remove", is_flag=True, help="Remove the script; calls are ended in good order again.")
 @as_json
 @example("integration script reminders welcome.vxml")
 def integration_script(name: str, file: BinaryIO | None, *, remove: bool, as_json: bool) -> None:
-    """Store the VoiceXML that calls hear at NAME's start_url; FILE - is standard input. Without FILE, print it.
+    """Store the VoiceXML that calls get at NAME's start_url; FILE - is standard input. Without FILE, print it.
 
     \b
-    In texts and quoted attributes these stand for the call's values:
+    In texts and quoted attributes these placeholders stand for the call's values:
       {{ phone_number }}  {{ call_id }}  {{ message_reference }}
       {{ campaign_parameters }}  {{ call_parameters }}
     """
@@ -163,7 +164,7 @@ def _checked(file: BinaryIO) -> str:
 
 @click.group()
 def token() -> None:
-    """Analysts' API tokens."""
+    """Manage the API tokens of analysts."""
 
 
 @token.command("add")
@@ -172,7 +173,7 @@ def token() -> None:
 @as_json
 @example("token add dashboard --scope read")
 def add_token(name: str, scope: str, *, as_json: bool) -> None:
-    """Make a token and print it, this once."""
+    """Add a token and print it; it is shown only once."""
     with opened() as (_, database):
         log_command(database, "token add", [("name", _name(name)), ("scope", scope)])
         secret = tokens.add_token(database, name, Scope(scope), datetime.now(UTC))
@@ -186,7 +187,7 @@ def add_token(name: str, scope: str, *, as_json: bool) -> None:
 @as_json
 @example("token list")
 def list_tokens(*, as_json: bool) -> None:
-    """List the tokens' names and scopes, and when each was last used (to about a minute)."""
+    """List the tokens' names and scopes, and the time of last use (to about a minute)."""
     with opened() as (_, database):
         print_rows(tokens.list_tokens(database), as_json=as_json)
 
@@ -195,7 +196,7 @@ def list_tokens(*, as_json: bool) -> None:
 @click.argument("name")
 @example("token revoke dashboard")
 def revoke_token(name: str) -> None:
-    """Let a token open nothing from now on."""
+    """Revoke a token: it gives no access from now on."""
     with opened() as (_, database):
         log_command(database, "token revoke", [("name", name)])
         tokens.revoke_token(database, name, datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""The processes beside the web workers: `housekeeping`, `analytics`."""
+"""The commands of the background processes: `housekeeping`, `analytics`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ NICENESS = 10  # of the analytical copy: callbacks come first
 @click.option("--while-parent", type=int, metavar="PID", help="End when this parent process does.")
 @example("housekeeping")
 def housekeeping(while_parent: int | None) -> None:
-    """Drain the spool, look for results that did not come, and prune what is old, until stopped.
+    """Drain the spool, look for missing results, and prune old records, until stopped.
 
-    `serve` starts this by itself; to drain, a second one waits for the first to end.
+    `serve` starts this by itself. A second process drains only after the first has ended.
     """
     settings = from_environment()
     logging.config.dictConfig(logs.config(settings.log_format))
@@ -39,13 +39,13 @@ def housekeeping(while_parent: int | None) -> None:
 @click.option("--while-parent", type=int, metavar="PID", help="End when this parent process does.")
 @example("analytics")
 def analytics(while_parent: int | None) -> None:
-    """Keep the analytical copy, and answer questions from it, until stopped.
+    """Update the analytical copy and answer queries from it, until stopped.
 
-    `serve` starts this by itself; a second one waits for the first to end.
+    `serve` starts this by itself. A second process waits until the first has ended.
     """
     settings = from_environment()
     logging.config.dictConfig(logs.config(settings.log_format))
-    from app.analytics import process  # DuckDB, which housekeeping does not need
+    from app.analytics import process  # imports DuckDB, which housekeeping does not need
 
     os.nice(NICENESS)
     open_engine, socket = partial(assembly.create_engine, settings), socket_of(settings.analytics_path)
@@ -53,18 +53,18 @@ def analytics(while_parent: int | None) -> None:
 
 
 def _run(parent: int | None, *works: Callable[[threading.Event], None]) -> None:
-    """Until one of these is done, a signal comes, or the parent process ends."""
+    """Run the works in threads until one of them returns, a signal arrives, or the parent process ends."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with ThreadPoolExecutor(len(works)) as pool:
-        working = [pool.submit(work, stop) for work in works]
-        while not any(one.done() for one in working) and not stop.wait(0.5):
+        futures = [pool.submit(work, stop) for work in works]
+        while not any(future.done() for future in futures) and not stop.wait(0.5):
             if parent and os.getppid() != parent:
                 stop.set()
         stop.set()
         try:
-            for one in working:
-                one.result(timeout=5)
+            for future in futures:
+                future.result(timeout=5)
         except TimeoutError:
             os._exit(1)

@@ -20,8 +20,8 @@ from app.terminal import complain, example, say
 def backup_command(file: Path) -> None:
     """Copy the store into FILE, consistently, while it is in use.
 
-    FILE is a SQLite database, or for PostgreSQL what pg_restore takes. It holds phone numbers unmasked. Deliveries
-    that wait in the spool are not in it.
+    FILE is a SQLite database, or for PostgreSQL an archive for pg_restore. It contains unmasked phone numbers, but
+    not the deliveries that wait in the spool.
     """
     with opened() as (settings, database):
         schema_version.check(database)

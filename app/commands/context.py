@@ -1,4 +1,4 @@
-"""The settings and the store of a command."""
+"""The context manager that gives a command its settings and its store."""
 
 from __future__ import annotations
 

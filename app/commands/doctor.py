@@ -1,4 +1,4 @@
-"""The command that looks for what is wrong: `doctor`."""
+"""The command `doctor`, which checks the installation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from app.terminal import as_json, example, print_json, say
 @example("doctor")
 def doctor(*, as_json: bool) -> None:
     """Check the whole installation and say what to mend."""
-    found = checks.examine(os.environ)
+    results = checks.examine(os.environ)
     if as_json:
-        print_json([{"part": check.part, "ok": check.ok, "says": check.says} for check in found])
+        print_json([{"part": check.part, "ok": check.ok, "says": check.says} for check in results])
     else:
-        for check in found:
+        for check in results:
             say(f"{'ok  ' if check.ok else 'MEND'}  {check.part}: {check.says}")
-    if not all(check.ok for check in found):
+    if not all(check.ok for check in results):
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""The commands that say what others do: `plum expect`, `plum do-not-call`."""
+"""The commands that register calls and numbers: `plum expect`, `plum do-not-call`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from app.web.registration import calls_from, first_wrong, objects_from
 @as_json
 @example("plum expect queued.csv")
 def expect_command(file: Path, *, as_json: bool) -> None:
-    """Register calls that others queued, from CSV.
+    """Register calls that other systems queued, from CSV.
 
-    Columns: integration, reference or call_id (or both), phone_number, batch, ends_at; others become metadata. The
-    same again changes nothing.
+    Columns: integration, reference or call_id (or both), phone_number, batch, ends_at; other columns become metadata.
+    To register the same calls again changes nothing.
     """
     with opened() as (settings, database):
         schema_version.check(database)
@@ -46,7 +46,7 @@ def expect_command(file: Path, *, as_json: bool) -> None:
 
 @click.group("do-not-call")
 def do_not_call_group() -> None:
-    """Numbers that redialling leaves out."""
+    """Manage the phone numbers that redialling leaves out."""
 
 
 @do_not_call_group.command("add")
@@ -54,7 +54,7 @@ def do_not_call_group() -> None:
 @as_json
 @example("plum do-not-call add +16175551234")
 def add_numbers(numbers: tuple[str, ...], *, as_json: bool) -> None:
-    """Never dial these again by redialling."""
+    """Add phone numbers; redialling leaves them out."""
     with opened() as (settings, database):
         log_command(database, "plum do-not-call add", [("numbers", str(len(numbers)))])
         added = do_not_call.add(database, _e164s(settings, numbers), datetime.now(UTC))
@@ -66,7 +66,7 @@ def add_numbers(numbers: tuple[str, ...], *, as_json: bool) -> None:
 @as_json
 @example("plum do-not-call remove +16175551234")
 def remove_numbers(numbers: tuple[str, ...], *, as_json: bool) -> None:
-    """Let these be dialled again."""
+    """Remove phone numbers; redialling may dial them again."""
     with opened() as (settings, database):
         log_command(database, "plum do-not-call remove", [("numbers", str(len(numbers)))])
         removed = do_not_call.remove(database, _e164s(settings, numbers))
@@ -77,14 +77,14 @@ def remove_numbers(numbers: tuple[str, ...], *, as_json: bool) -> None:
 @as_json
 @example("plum do-not-call list --json")
 def list_numbers(*, as_json: bool) -> None:
-    """List the numbers, whole."""
+    """List the phone numbers, unmasked."""
     with opened() as (_, database):
         log_command(database, "plum do-not-call list")
         print_rows(do_not_call.list_numbers(database), as_json=as_json)
 
 
 def _objects(file: Path) -> tuple[list[int], list[dict[str, Any]]]:
-    """The rows as objects, and the line at which each ends."""
+    """Return the number of the line at which each row ends, and the rows as objects."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text, strict=True)
@@ -99,10 +99,10 @@ def _objects(file: Path) -> tuple[list[int], list[dict[str, Any]]]:
 
 
 def _e164s(settings: Settings, numbers: Iterable[str]) -> list[str]:
-    found = []
+    e164s = []
     for number in numbers:
         try:
-            found.append(phone(number, settings.default_region) or "")
+            e164s.append(phone(number, settings.default_region) or "")
         except BadValue:
             raise click.UsageError(f"{number} is no full phone number; give it like +16175551234") from None
-    return found
+    return e164s

@@ -21,7 +21,7 @@ from app.store.records import stored_deliveries
 from app.terminal import as_json, complain, example, print_values
 
 MAX_COMPLAINTS = 100
-LINES_A_STEP = 1000  # of the progress shown
+LINES_A_STEP = 1000  # lines between two updates of the progress bar
 
 
 @click.command("import")
@@ -29,10 +29,10 @@ LINES_A_STEP = 1000  # of the progress shown
 @as_json
 @example("import deliveries.ndjson")
 def import_command(files: tuple[str, ...], *, as_json: bool) -> None:
-    """Bring deliveries in from NDJSON, `-` for standard input; what is there already adds nothing.
+    """Import deliveries from NDJSON, `-` for standard input; deliveries that are stored already are skipped.
 
-    One JSON object a line, named as in the delivery record: integration and body (or body_base64) are needed;
-    received_at, content_type, reference, batch, headers, query, remote_addr and id may be there.
+    Each line is one JSON object with the field names of the delivery record: integration and body (or body_base64)
+    are required; received_at, content_type, reference, batch, headers, query, remote_addr and id are optional.
     """
     if missing := [name for name in files if name != "-" and not os.access(name, os.R_OK)]:
         raise click.UsageError(f"{missing[0]} cannot be read")
@@ -40,7 +40,7 @@ def import_command(files: tuple[str, ...], *, as_json: bool) -> None:
     database = Database(settings.database_url)
     log_command(database, "import", [("files", str(len(files)))])
     complaints = _Complaints()
-    bringing = Import(
+    importer = Import(
         assembly.recorder(database, settings),
         partial(stored_deliveries, database),
         integrations_by_name(database),
@@ -48,15 +48,15 @@ def import_command(files: tuple[str, ...], *, as_json: bool) -> None:
     )
     size = sum(Path(name).stat().st_size for name in files if name != "-")
     with click.progressbar(length=size, label="importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        bringing.run(line for name in files for line in _lines(name, bar.update))
+        importer.run(line for name in files for line in _lines(name, bar.update))
     complaints.finish()
-    print_values(dict(sorted(bringing.counts.items())), as_json=as_json)
-    if bringing.counts["bad"]:
+    print_values(dict(sorted(importer.counts.items())), as_json=as_json)
+    if importer.counts["bad"]:
         raise SystemExit(1)
 
 
 class _Complaints:
-    """One line for each bad line, as far as somebody will read them."""
+    """Prints one line for each bad line, up to `MAX_COMPLAINTS`, then their number."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -80,11 +80,11 @@ def _lines(name: str, advance: Callable[[int], None]) -> Iterator[Line]:
 
 
 def _numbered(name: str, lines: BinaryIO | Iterable[bytes], advance: Callable[[int], None]) -> Iterator[Line]:
-    read = 0
+    size = 0
     for number, text in enumerate(lines, start=1):
         yield Line(name, number, text)
-        read += len(text)
+        size += len(text)
         if number % LINES_A_STEP == 0:
-            advance(read)
-            read = 0
-    advance(read)
+            advance(size)
+            size = 0
+    advance(size)

@@ -1,4 +1,4 @@
-"""The commands about results that did not come: `missing`, `reconcile`."""
+"""The commands for missing results: `missing`, `reconcile`."""
 
 from __future__ import annotations
 
@@ -13,33 +13,37 @@ from app.auditing import log_command
 from app.commands.context import opened
 from app.store import schema_version
 from app.store.database import questions_database
-from app.terminal import Asking, Duration, as_json, example, pairs_of, print_rows, print_values, say
-from app.web.filters import MissingSchema, asked
+from app.terminal import Duration, FilterCommand, as_json, example, pairs_of, print_rows, print_values, say
+from app.web.filters import MissingSchema, parse
 from app.web.schemas import ExpectedCallSchema
 
 _filters = click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
 _grace = click.option(
-    "--grace", type=Duration(), default="15m", show_default=True, help="How long after its window a result may come."
+    "--grace",
+    type=Duration(),
+    default="15m",
+    show_default=True,
+    help="How long after its window a result may come.",
 )
 
 
-@click.command(cls=Asking)
+@click.command(cls=FilterCommand)
 @_filters
 @_grace
 @as_json
 @example("missing batch=spring")
 def missing(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> None:
-    """How many results were expected, have come and are missing, by integration and batch; filters are those of
-    expected calls. `received` includes those `polled`.
+    """Count the results that were expected, were received and are missing, by integration and batch; filters are
+    those of expected calls. `received` includes those `polled`.
     """
     with opened() as (settings, database):
         schema_version.check(database)
         router = assembly.create_query_router(settings, questions_database(settings))
-        found = assembly.missing(settings, database, router, grace)(_question(filters))
-    print_rows([counts._asdict() for counts in found], as_json=as_json)
+        groups = assembly.missing(settings, database, router, grace)(_question(filters))
+    print_rows([counts._asdict() for counts in groups], as_json=as_json)
 
 
-@click.command(cls=Asking)
+@click.command(cls=FilterCommand)
 @_filters
 @_grace
 @as_json
@@ -47,8 +51,9 @@ def missing(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> Non
 def reconcile(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> None:
     """Ask Plum for the results that are missing past their window and the grace; filters are those of expected calls.
 
-    `serve` does so by itself. Prints how many came (received, polled) or did not: running, unknown_to_plum, refused,
-    not_reached (Plum does not answer), not_asked (no call id, DEV, or no account is set), not_understood.
+    `serve` does so by itself. Prints how many results arrived (received, polled) or did not: running,
+    unknown_to_plum, refused, not_reached (Plum does not respond), not_asked (no call id, DEV, or no account is
+    configured), not_understood (the response does not parse).
     """
     with opened() as (settings, database):
         schema_version.check(database)
@@ -62,4 +67,4 @@ def reconcile(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> N
 
 
 def _question(filters: tuple[str, ...]) -> Any:
-    return asked(MultiDict(pairs_of(filters)), MissingSchema.about(ExpectedCallSchema)).question
+    return parse(MultiDict(pairs_of(filters)), MissingSchema.about(ExpectedCallSchema)).question

@@ -1,4 +1,4 @@
-"""The command `plum`: Plum's own APIs, and what is to be known of calls that others queued."""
+"""The command `plum`: Plum's own APIs, and the registration of calls that other systems queued."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.commands import expected_calls, queueing
 
 @click.group()
 def plum() -> None:
-    """Queue calls at Plum, look at one, cancel; say what others queued, and whom not to call."""
+    """Queue calls at Plum, show or cancel them; register calls of other systems, and numbers not to call."""
 
 
 for _command in (

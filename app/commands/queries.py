@@ -1,4 +1,4 @@
-"""The commands that answer: `outcomes`, `deliveries`, `summary`, `audit`, `drift`."""
+"""The commands that query records: `outcomes`, `deliveries`, `summary`, `audit`, `drift`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from app.assembly import create_query_router
 from app.auditing import log_command
 from app.config import from_environment
 from app.store.database import Database, questions_database
-from app.terminal import Asking, as_json, example, pairs_of, print_json, print_rows
-from app.web.aggregates import shown_figures
+from app.terminal import FilterCommand, as_json, example, pairs_of, print_json, print_rows
+from app.web.aggregates import json_figures
 from app.web.drift import DriftQuestion, DriftSchema
 from app.web.errors import Forbidden
-from app.web.filters import ListSchema, QuestionSchema, SummarySchema, asked, permit
+from app.web.filters import ListSchema, QuestionSchema, SummarySchema, parse, permit
 from app.web.schemas import AuditSchema, DeliverySchema, OutcomeSchema, RecordSchema
 
 filters = click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
-reveal = click.option("--reveal", is_flag=True, help="Show phone numbers whole.")
+reveal = click.option("--reveal", is_flag=True, help="Show phone numbers unmasked.")
 
 
-@click.command(cls=Asking)
+@click.command(cls=FilterCommand)
 @filters
 @reveal
 @as_json
@@ -33,7 +33,7 @@ def outcomes(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     _print_page(filters, OutcomeSchema, columns, reveal, as_json)
 
 
-@click.command(cls=Asking)
+@click.command(cls=FilterCommand)
 @filters
 @reveal
 @as_json
@@ -44,23 +44,23 @@ def deliveries(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None
     _print_page(filters, DeliverySchema, columns, reveal, as_json)
 
 
-@click.command(cls=Asking)
+@click.command(cls=FilterCommand)
 @filters
 @reveal
 @as_json
 @example("summary group_by=day,product since=2026-03-01 tz=America/New_York")
 def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
-    """Counts, rates, attempts and durations of outcomes; the same filters, group_by and tz as the API's."""
+    """Show counts, rates, attempts and durations of outcomes; the same filters, group_by and tz as the API's."""
     settings = from_environment()
-    wanted = _asked(filters, SummarySchema.about(OutcomeSchema), reveal)
+    query = _parse_query(filters, SummarySchema.about(OutcomeSchema), reveal)
     if reveal:
         log_command(Database(settings.database_url), "summary --reveal", pairs_of(filters))
     router = create_query_router(settings, questions_database(settings))
-    rows = router.summarise(wanted.question, wanted.group_by, wanted.zone)
-    print_rows([_rounded(shown_figures(row), as_json) for row in rows], as_json=as_json)
+    rows = router.summarise(query.question, query.group_by, query.zone)
+    print_rows([_rounded(json_figures(row), as_json) for row in rows], as_json=as_json)
 
 
-@click.command(cls=Asking)
+@click.command(cls=FilterCommand)
 @filters
 @as_json
 @example("audit since=2026-03-01 who=dashboard")
@@ -69,27 +69,27 @@ def audit(filters: tuple[str, ...], *, as_json: bool) -> None:
     _print_page(filters, AuditSchema, ["at", "who", "what", "asked", "record_id", "remote_addr"], False, as_json)
 
 
-@click.command(cls=Asking)
+@click.command(cls=FilterCommand)
 @filters
 @reveal
 @as_json
 @example("drift since=2026-03-01 kind=word,field")
 def drift(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
-    """List words, fields and types that nobody knew when they came, newest first; filters: since, tz, kind, product,
+    """List words, fields and types that were unknown on arrival, newest first; filters: since, tz, kind, product,
     integration.
     """
     settings = from_environment()
-    wanted = asked(MultiDict(pairs_of(filters)), DriftQuestion())
+    query = parse(MultiDict(pairs_of(filters)), DriftQuestion())
     if reveal:
         log_command(Database(settings.database_url), "drift --reveal", pairs_of(filters))
-    rows = create_query_router(settings, questions_database(settings)).drift(wanted.since, wanted.among)
+    rows = create_query_router(settings, questions_database(settings)).drift(query.since, query.among)
     schema = DriftSchema()
     print_rows([schema.record(row, reveal=reveal) for row in rows], as_json=as_json)
 
 
-def _rounded(row: dict[str, Any], exactly: bool) -> dict[str, Any]:
-    """For people: a rate needs no sixteen digits."""
-    if exactly:
+def _rounded(row: dict[str, Any], is_exact: bool) -> dict[str, Any]:
+    """Round floats to three digits for people, unless `is_exact`."""
+    if is_exact:
         return row
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
 
@@ -98,28 +98,28 @@ def _print_page(
     filters: tuple[str, ...], kind: type[RecordSchema], columns: list[str], reveal: bool, as_json: bool
 ) -> None:
     settings = from_environment()
-    wanted = _asked(filters, ListSchema.about(kind), reveal)
+    query = _parse_query(filters, ListSchema.about(kind), reveal)
     if reveal:
         log_command(Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
     router = create_query_router(settings, questions_database(settings))
-    page = router.page(wanted.question, wanted.fields)
-    schema = kind(reveal=reveal, only=wanted.fields)
+    page = router.page(query.question, query.fields)
+    schema = kind(reveal=reveal, only=query.fields)
     records = [schema.record(row) for row in page.rows]
     if as_json:
         print_json(records)
     else:
-        print_rows([{name: record[name] for name in wanted.fields or columns} for record in records], as_json=False)
+        print_rows([{name: record[name] for name in query.fields or columns} for record in records], as_json=False)
     if page.more_after:
         click.echo(f"(the first {len(records)}; there are more: limit=…, since=…, until=…)", err=True)
-    counted = router.count(page, wanted.question, wanted.count)
-    if counted.value is not None:
-        click.echo(f"({counted.value} in all, {counted.kind})", err=True)
+    total = router.count(page, query.question, query.count)
+    if total.value is not None:
+        click.echo(f"({total.value} in all, {total.kind})", err=True)
 
 
-def _asked(filters: tuple[str, ...], schema: QuestionSchema, reveal: bool) -> Any:
-    wanted = asked(MultiDict(pairs_of(filters)), schema)
+def _parse_query(filters: tuple[str, ...], schema: QuestionSchema, reveal: bool) -> Any:
+    query = parse(MultiDict(pairs_of(filters)), schema)
     try:
-        permit(wanted.question, reveal=reveal)
+        permit(query.question, reveal=reveal)
     except Forbidden:
         raise click.UsageError("asking so would give masked phone numbers away; add --reveal") from None
-    return wanted
+    return query

@@ -32,14 +32,14 @@ from app.store.rows import outcome_values
 from app.terminal import as_json, complain, example, print_json, print_values, say
 from app.values import storable
 from app.web.errors import Invalid
-from app.web.filters import MissingSchema, asked
+from app.web.filters import MissingSchema, parse
 from app.web.registration import window_end
 from app.web.result import MAX_REFERENCE
 from app.web.schemas import OutcomeSchema
 
 
 class _Moment(click.ParamType[datetime]):
-    """RFC 3339, in UTC where it has no offset, or Unix seconds."""
+    """A time as RFC 3339, in UTC if it has no offset, or as Unix seconds."""
 
     name = "time"
 
@@ -53,25 +53,25 @@ class _Moment(click.ParamType[datetime]):
 
 
 def _terms(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of whatever queues calls."""
+    """Add the options that all commands that queue calls have in common."""
     options = [
         click.option("--to", metavar="SURVEY/INSTANCE", help="Insight's, or Fuse's APPLICATION/DEPLOYMENT."),
-        click.option("--start-url", metavar="URL", help="DEV: asked for VoiceXML; our own /start/KEY unless given."),
-        click.option("--start", type=_Moment(), help="Not before: RFC 3339 or Unix seconds."),
-        click.option("--end", type=_Moment(), help="Not after."),
+        click.option("--start-url", metavar="URL", help="DEV: URL of the VoiceXML; default is our own /start/KEY."),
+        click.option("--start", type=_Moment(), help="Do not dial before: RFC 3339 or Unix seconds."),
+        click.option("--end", type=_Moment(), help="Do not dial after."),
         click.option("--max-attempts", type=int, metavar="N"),
-        click.option("--reattempt-wait", type=int, metavar="SECONDS", help="Between two attempts."),
-        click.option("--pci", is_flag=True, help="Fuse: in its secure environment."),
-        click.option("--key", metavar="KEY", help="Of the result_url; or PLUM_RESULT_KEY."),
-        click.option("--again", is_flag=True, help="Queue also what may have been queued before."),
+        click.option("--reattempt-wait", type=int, metavar="SECONDS", help="Wait between two attempts."),
+        click.option("--pci", is_flag=True, help="Fuse: use its secure environment."),
+        click.option("--key", metavar="KEY", help="Key of the result_url; or PLUM_RESULT_KEY."),
+        click.option("--again", is_flag=True, help="Also queue calls that may have been queued before."),
     ]
-    return reduce(lambda made, option: option(made), reversed(options), command)
+    return reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
 @click.command("queue")
 @click.argument("integration")
 @click.argument("phone")
-@click.option("--reference", metavar="R", help="Of the call in its result_url; one is made unless given.")
+@click.option("--reference", metavar="R", help="Reference of the call in its result_url; random by default.")
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="May be given several times.")
 @_terms
 @as_json
@@ -87,11 +87,11 @@ def queue_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Queue one call, and expect its result. With a reference that was queued already nothing is queued again."""
+    """Queue one call and expect its result. If the reference was queued already, nothing is queued again."""
     if reference is not None and not 1 <= len(storable(reference) or "") <= MAX_REFERENCE:
         raise click.UsageError(f"--reference should have 1 to {MAX_REFERENCE} characters")
-    if wrong := [pair for pair in metadata if "=" not in pair]:
-        raise click.UsageError(f"--metadata {wrong[0]}: write NAME=VALUE")
+    if invalid := [pair for pair in metadata if "=" not in pair]:
+        raise click.UsageError(f"--metadata {invalid[0]}: write NAME=VALUE")
     reference = storable(reference)
     values = {name: storable(value) or "" for name, _, value in (pair.partition("=") for pair in metadata)}
     with opened() as (settings, database):
@@ -100,27 +100,33 @@ def queue_command(
             result_url="", phone=phone, reference=storable(reference), metadata=values, **_given(options)
         )
         log_command(database, "plum queue", [("integration", integration), ("reference", reference or "")])
-        made = queue(database, partial(plum_accounts.connected, settings), line, request, _now, again=again)
-    if not made.is_new:
-        complain(f"a call with the reference {made.reference} was queued before; nothing is queued again")
-    shown = {"call_id": made.call_id, "reference": made.reference}
-    print_values(shown | ({"result_url": made.result_url} if as_json else {}), as_json=as_json)
+        queued = queue(database, partial(plum_accounts.connected, settings), line, request, _now, again=again)
+    if not queued.is_new:
+        complain(f"a call with the reference {queued.reference} was queued before; nothing is queued again")
+    ids = {"call_id": queued.call_id, "reference": queued.reference}
+    print_values(ids | ({"result_url": queued.result_url} if as_json else {}), as_json=as_json)
 
 
 @click.command("bulk-queue")
 @click.argument("integration")
 @click.argument("file", required=False, type=click.Path(dir_okay=False, exists=True, path_type=Path))
-@click.option("--batch", required=True, metavar="NAME", help="Of the calls in their result_url.")
-@click.option("--from", "filters", metavar="FILTERS", help="Instead of FILE: the numbers of these outcomes.")
-@click.option("--most-attempts", type=click.IntRange(1), help="With --from: leave out who was dialled so often.")
-@click.option("--dry-run", is_flag=True, help="With --from: queue nothing, say how many and who is left out.")
-@click.option("--one-by-one", is_flag=True, help="Slower, but each gets an id, so that its result can be asked for.")
+@click.option("--batch", required=True, metavar="NAME", help="Batch of the calls in their result_url.")
+@click.option(
+    "--from", "filters", metavar="FILTERS", help="Instead of FILE: queue the phone numbers of these outcomes."
+)
+@click.option("--most-attempts", type=click.IntRange(1), help="With --from: leave out numbers with so many attempts.")
+@click.option(
+    "--dry-run", is_flag=True, help="With --from: queue nothing, show how many numbers are left out, and why."
+)
+@click.option(
+    "--one-by-one", is_flag=True, help="Slower, but each call gets an id, so that its result can be polled."
+)
 @click.option(
     "--per-second",
     type=click.FloatRange(0, 1000, min_open=True),
     default=plum_accounts.QUEUED_PER_SECOND,
     show_default=True,
-    help="With --one-by-one: so many at most.",
+    help="With --one-by-one: maximum rate.",
 )
 @_terms
 @as_json
@@ -140,52 +146,52 @@ def bulk_queue_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Queue a contact list of Plum's (first header `destination`), or the numbers of outcomes; expect their results.
+    """Queue a contact list for Plum (first header `destination`), or the numbers of outcomes; expect their results.
 
-    The same again goes on with what was not queued.
+    If the command is repeated, it queues only the calls that were not queued before.
     """
     if (file is None) == (filters is None) or (file and (dry_run or most_attempts)):
         raise click.UsageError("give either FILE or --from FILTERS; --dry-run and --most-attempts are for --from")
     with opened() as (settings, database):
-        found = _redial(settings, database, filters, most_attempts) if filters is not None else None
-        if found and (dry_run or not found.numbers):
-            print_values(found.counts(), as_json=as_json)
+        redialled = _redial(settings, database, filters, most_attempts) if filters is not None else None
+        if redialled and (dry_run or not redialled.numbers):
+            print_values(redialled.counts(), as_json=as_json)
             return
         line = _line(settings, database, integration, key)
         log_command(database, "plum bulk-queue", [("integration", integration), ("batch", batch)])
-        content = _contact_list(found.numbers) if found else (file or Path()).read_bytes()
+        content = _contact_list(redialled.numbers) if redialled else (file or Path()).read_bytes()
         terms = BulkRequest(result_url="", name=batch, csv=content, **_given(options))
         connect = partial(plum_accounts.connected, settings, per_second=per_second)
-        made = Progress()
+        progress = Progress()
         try:
-            bulk_queue(database, connect, line, terms, _now, made, again=again, one_by_one=one_by_one)
+            bulk_queue(database, connect, line, terms, _now, progress, again=again, one_by_one=one_by_one)
         except ApiError as error:
-            raise click.ClickException(f"{error}; {made.queued} calls before that are queued") from error
-    counts = {"batch": batch, **asdict(made)} | (found.counts() if found else {})
+            raise click.ClickException(f"{error}; {progress.queued} calls before that are queued") from error
+    counts = {"batch": batch, **asdict(progress)} | (redialled.counts() if redialled else {})
     print_values(counts, as_json=as_json)
-    if made.unknown:
+    if progress.unknown:
         raise click.ClickException(
-            f"{made.unknown} calls of the batch may have been queued before; to queue them now: --again"
+            f"{progress.unknown} calls of the batch may have been queued before; to queue them now: --again"
         )
 
 
 @click.command("status")
 @click.argument("integration")
 @click.argument("call_id")
-@click.option("--reveal", is_flag=True, help="Show phone numbers whole.")
+@click.option("--reveal", is_flag=True, help="Show phone numbers unmasked.")
 @as_json
 @example("plum status reminders 155761")
 def status_command(integration: str, call_id: str, *, reveal: bool, as_json: bool) -> None:
-    """One call as Plum tells it now, read into an outcome record; nothing is stored."""
+    """Get one call's current status from Plum and show it as an outcome record; nothing is stored."""
     with opened() as (settings, database):
-        found = _integration(database, integration)
+        sender = _integration(database, integration)
         if reveal:
             log_command(database, "plum status --reveal", [("integration", integration), ("call_id", call_id)])
-        with _client(settings, found) as client:
-            told = client.status(call_id)
+        with _client(settings, sender) as client:
+            status = client.status(call_id)
         now = datetime.now(UTC)
         delivery = Delivery(
-            new_id(now), integration, now, told.body, found.product, Via.POLL, content_type=told.content_type
+            new_id(now), integration, now, status.body, sender.product, Via.POLL, content_type=status.content_type
         )
         reading = assembly.reader(settings)(delivery)
     if reading.outcome is None:
@@ -205,14 +211,14 @@ def status_command(integration: str, call_id: str, *, reveal: bool, as_json: boo
 def cancel_command(integration: str, to: str) -> None:
     """Cancel all pending calls; Plum posts a result for each."""
     with opened() as (settings, database):
-        found = _integration(database, integration)
+        sender = _integration(database, integration)
         log_command(database, "plum cancel", [("integration", integration), ("to", to)])
-        with _client(settings, found) as client:
+        with _client(settings, sender) as client:
             client.cancel(to)
     say(f"all pending calls of {to} are canceled")
 
 
-# --- what they have in common
+# --- helpers of all commands
 
 
 def _line(settings: Settings, database: Database, name: str, key: str | None) -> Line:
@@ -234,10 +240,10 @@ def _client(settings: Settings, integration: Integration) -> Client:
 
 
 def _integration(database: Database, name: str) -> Integration:
-    found = integrations_by_name(database).get(name)
-    if found is None:
+    integration = integrations_by_name(database).get(name)
+    if integration is None:
         raise click.UsageError(f"no integration is named {name}; see: plum-outcomes integration list")
-    return found
+    return integration
 
 
 def _now() -> datetime:
@@ -257,7 +263,7 @@ def _redial(settings: Settings, database: Database, filters: str, most_attempts:
     pairs = [pair for part in parts for pair in parse_qsl(part, keep_blank_values=True)]
     if not pairs:
         raise click.UsageError("--from needs a filter, like --from 'batch=spring disposition=busy'")
-    question = asked(MultiDict(pairs), MissingSchema.about(OutcomeSchema)).question
+    question = parse(MultiDict(pairs), MissingSchema.about(OutcomeSchema)).question
     router = assembly.create_query_router(settings, questions_database(settings))
     return redial(router.candidates(question), set(do_not_call.numbers(database)), most_attempts)
 

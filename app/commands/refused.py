@@ -1,4 +1,4 @@
-"""The command `refused`: posts under a wrong key or from a wrong place, which may yet be taken."""
+"""The command `refused`: posts with a wrong key or from a wrong network, which can still be accepted."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from app.terminal import as_json, complain, example, print_rows, print_values
 
 @click.group()
 def refused() -> None:
-    """The newest posts that were refused for who sent them, and were kept for a while."""
+    """Manage the newest posts that were refused because of their sender; they are kept for a while."""
 
 
 @refused.command("list")
 @as_json
 @example("refused list")
 def list_refused(*, as_json: bool) -> None:
-    """List them, the oldest first, each with its cause and the integration whose key it has now, if any."""
+    """List the refused posts, oldest first, with their cause and the integration that now has their key, if any."""
     with opened() as (settings, database):
         keys = ActiveKeys(database).look(datetime.now(UTC))
-        rows = [_shown(entry, keys) for entry in Refused(settings.spool_dir).entries()]
+        rows = [_row(entry, keys) for entry in Refused(settings.spool_dir).entries()]
     print_rows(rows, as_json=as_json)
 
 
 @refused.command("retry")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
-@click.option("--integration", metavar="NAME", help="Whose they are, where no integration has their key.")
+@click.option("--integration", metavar="NAME", help="Integration of the posts whose key is unknown.")
 @as_json
 @example("refused retry --integration reminders 0190163d-8694-739b-aea5-966c26f8ad91")
 def retry(ids: tuple[UUID, ...], integration: str | None, *, as_json: bool) -> None:
-    """Take them after all, as if they had been acknowledged when they came; without ID those whose key was unknown
-    and opens now.
+    """Accept refused posts, as if they had been acknowledged on arrival; without ID those whose key was unknown
+    and is known now.
 
-    Each counts once, however often this is said.
+    Each post is stored once, however often this command runs.
     """
     if integration and not ids:
         raise click.UsageError("say which are of this integration: give their IDs, from refused list")
@@ -57,18 +57,18 @@ def retry(ids: tuple[UUID, ...], integration: str | None, *, as_json: bool) -> N
         schema_version.check(database)
         log_command(database, "refused retry", [("id", str(key)) for key in ids])
         keys = ActiveKeys(database).look(datetime.now(UTC))
-        kept = Refused(settings.spool_dir).entries()
-        entries = [entry for entry in kept if (UUID(entry["id"]) in ids if ids else entry["cause"] == "unknown_key")]
+        posts = Refused(settings.spool_dir).entries()
+        entries = [entry for entry in posts if (UUID(entry["id"]) in ids if ids else entry["cause"] == "unknown_key")]
         owned = [entry | {"integration": _owner(entry, keys) or integration} for entry in entries]
-        taking = Import(
+        importer = Import(
             assembly.recorder(database, settings),
             partial(stored_deliveries, database),
             integrations_by_name(database),
             complain,
         )
-        taking.run(_lines([entry for entry in owned if entry["integration"]]))
-    nobodys = sum(not entry["integration"] for entry in owned)
-    print_values({**dict(sorted(taking.counts.items())), "of_nobody": nobodys}, as_json=as_json)
+        importer.run(_lines([entry for entry in owned if entry["integration"]]))
+    unowned = sum(not entry["integration"] for entry in owned)
+    print_values({**dict(sorted(importer.counts.items())), "of_nobody": unowned}, as_json=as_json)
     if missing := set(ids) - {UUID(entry["id"]) for entry in entries}:
         raise click.ClickException(f"{min(missing)} is not kept, or no longer; see: refused list")
 
@@ -79,10 +79,10 @@ def _owner(entry: dict[str, Any], keys: dict[str, KnownKey]) -> str | None:
 
 
 def _lines(entries: list[dict[str, Any]]) -> Iterator[Line]:
-    return (Line("refused", at, json.dumps(entry).encode()) for at, entry in enumerate(entries, start=1))
+    return (Line("refused", number, json.dumps(entry).encode()) for number, entry in enumerate(entries, start=1))
 
 
-def _shown(entry: dict[str, Any], keys: dict[str, KnownKey]) -> dict[str, Any]:
+def _row(entry: dict[str, Any], keys: dict[str, KnownKey]) -> dict[str, Any]:
     return {
         "id": entry["id"],
         "received_at": datetime.fromisoformat(entry["received_at"]),

@@ -1,4 +1,4 @@
-"""The command `reprocess`: all history through today's normaliser."""
+"""The command `reprocess`: parse stored deliveries again with today's normaliser."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from app.errors import StoreError
 from app.store import schema_version
 from app.store.database import Database
 from app.store.reprocess import Report, reprocess
-from app.terminal import Asking, as_json, example, pairs_of, print_json, print_rows, print_values
-from app.web.filters import QuestionSchema, asked
+from app.terminal import FilterCommand, as_json, example, pairs_of, print_json, print_rows, print_values
+from app.web.filters import QuestionSchema, parse
 from app.web.schemas import DeliverySchema
 
 COUNTS = ("deliveries", "outcomes", "changed", "made", "removed")
 
 
-@click.command("reprocess", cls=Asking)
+@click.command("reprocess", cls=FilterCommand)
 @click.argument("filters", nargs=-1, metavar="[FIELD=VALUE]...")
-@click.option("--dry-run", is_flag=True, help="Change nothing, only say what would differ.")
-@click.option("--after", type=click.UUID, metavar="ID", help="Go on behind this delivery, where a run was cut off.")
+@click.option("--dry-run", is_flag=True, help="Change nothing, only show what would differ.")
+@click.option(
+    "--after", type=click.UUID, metavar="ID", help="Continue after this delivery, where a run was interrupted."
+)
 @as_json
 @example("reprocess --dry-run since=2026-03-01 integration=reminders")
 def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: bool, as_json: bool) -> None:
-    """Read stored deliveries again with today's normaliser, and say by field how many outcomes differ.
+    """Parse stored deliveries again with today's normaliser, and show for each field how many outcomes differ.
 
-    Filters are those of deliveries. Outcomes some of whose deliveries were pruned stay as they are (pruned). It may
-    run while callbacks come in, and twice changes nothing more.
+    Filters are those of deliveries. Outcomes with pruned deliveries do not change (pruned). The command may run
+    while callbacks arrive; a second run changes nothing more.
     """
     schema = QuestionSchema.about(DeliverySchema)
-    question = schema.question(asked(MultiDict(pairs_of(filters)), schema))
+    question = schema.question(parse(MultiDict(pairs_of(filters)), schema))
     settings = from_environment()
     database = Database(settings.database_url)
     schema_version.check(database)
@@ -50,9 +52,9 @@ def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: 
             for report in reprocess(database, assembly.reader(settings), question, after=after, dry_run=dry_run):
                 bar.update(report.deliveries - bar.pos)
     except (KeyboardInterrupt, StoreError) as error:
-        why = "interrupted" if isinstance(error, KeyboardInterrupt) else error.detail
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else error.detail
         go_on = f"; go on with --after {report.last}" if report.last else ""
-        raise click.ClickException(f"{why}; {report.deliveries} deliveries are done{go_on}") from error
+        raise click.ClickException(f"{reason}; {report.deliveries} deliveries are done{go_on}") from error
     _print(report, as_json)
 
 

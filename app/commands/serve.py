@@ -20,7 +20,7 @@ from app.terminal import example
 @click.option(
     "--welcome",
     is_flag=True,
-    help="First bring the schema up to date, make an integration and a token, and show them.",
+    help="First migrate the schema, add an integration and a token, and show them.",
 )
 @example("serve --bind 0.0.0.0:8000 --workers 4")
 def serve(bind: str, workers: int, *, welcome: bool) -> None:
@@ -30,11 +30,11 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
             _migrate(database)
         startup.check(settings, database)
         questions_database(settings).close()
-        listening = startup.listen(bind)
+        listener = startup.listen(bind)
         remember_address(settings, bind)
         if welcome:
             click.echo(startup.welcome(settings, database))
-    startup.run_gunicorn(listening, workers)
+    startup.run_gunicorn(listener, workers)
 
 
 @click.command()
@@ -48,6 +48,6 @@ def migrate() -> None:
 
 
 def _migrate(database: Database) -> None:
-    from app.store import migrating  # Alembic, which a start without --welcome does not need
+    from app.store import migrating  # imports Alembic, which a start without --welcome does not need
 
     migrating.migrate(database)

@@ -1,4 +1,4 @@
-"""The command `simulate`: plays Plum, as the sender of results or as the platform that calls are queued at."""
+"""The command `simulate`: plays Plum, either the sender of results or the platform where calls are queued."""
 
 from __future__ import annotations
 
@@ -23,23 +23,25 @@ PLATFORM_ALONE = ("bind", "speed", "lose", "double", "late")
 @click.command()
 @click.option("--calls", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--result-url", "urls", multiple=True, metavar="[PRODUCT=]URL", help="May be given several times.")
-@click.option("--start-url", metavar="URL", help="Asked for VoiceXML when a DEV call connects.")
-@click.option("--seed", type=int, help="Repeat exactly.")
+@click.option("--start-url", metavar="URL", help="URL requested for VoiceXML when a DEV call connects.")
+@click.option("--seed", type=int, help="Seed of the random numbers; the same seed gives the same calls.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=16, show_default=True)
-@click.option("--misbehave", is_flag=True, help="Also duplicates, late ones, garbage, shared call ids.")
+@click.option("--misbehave", is_flag=True, help="Also post duplicates, late results, garbage and shared call ids.")
 @click.option(
     "--expect",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write what was sent; a null ended_at only the receiver knows.",
+    help="Write the expected outcomes to this file; only the receiver knows a null ended_at.",
 )
 @click.option("--platform", is_flag=True, help="Serve Plum's own APIs on loopback instead, until it is stopped.")
-@click.option("--bind", metavar="HOST:PORT", default="127.0.0.1:8100", show_default=True, help="Of --platform.")
+@click.option(
+    "--bind", metavar="HOST:PORT", default="127.0.0.1:8100", show_default=True, help="Address of --platform."
+)
 @click.option(
     "--speed",
     type=click.FloatRange(0.01, 1e6),
     default=60,
     show_default=True,
-    help="Of a call's clock.",
+    help="How many seconds of a call pass in one real second.",
 )
 @click.option("--lose", type=SHARE, default=0, help="Share of results that --platform never posts.")
 @click.option("--double", type=SHARE, default=0, help="Share that it posts twice.")
@@ -69,24 +71,24 @@ def simulate(
     as_json: bool,
 ) -> None:
     """Play Plum: probe the URLs, then post realistic results. A URL without a product gets calls of all three."""
-    _refuse(context, SENDER_ALONE if platform else PLATFORM_ALONE, platform=platform)
-    chosen = secrets.randbelow(2**31) if seed is None else seed
+    _check_options(context, SENDER_ALONE if platform else PLATFORM_ALONE, platform=platform)
+    actual_seed = secrets.randbelow(2**31) if seed is None else seed
     if platform:
-        _serve(bind, chosen, speed, lose, double, late, as_json=as_json)
+        _serve(bind, actual_seed, speed, lose, double, late, as_json=as_json)
         return
-    # The base is when the first call is queued; its retries and the calls behind it take hours.
+    # The first call is queued at the base time; its retries and the later calls take hours.
     base = simulator.BASE if seed is not None else datetime.now(UTC) - timedelta(days=1)
-    targets = _probed(urls, start_url)
-    made = simulator.campaign(targets, calls, chosen, misbehave=misbehave, base=base)
-    garbage = simulator.noise(targets, calls, chosen) if misbehave else []
-    starts = simulator.start(made, start_url, concurrency, timeout=30) if start_url else simulator.Starts(0, {})
-    posts = sum(len(call.posts) for call in made) + len(garbage)
+    targets = _probed_targets(urls, start_url)
+    simulated = simulator.campaign(targets, calls, actual_seed, misbehave=misbehave, base=base)
+    garbage = simulator.noise(targets, calls, actual_seed) if misbehave else []
+    starts = simulator.start(simulated, start_url, concurrency, timeout=30) if start_url else simulator.Starts(0, {})
+    posts = sum(len(call.posts) for call in simulated) + len(garbage)
     with click.progressbar(length=posts, label="posting", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        summary = simulator.run(made, garbage, concurrency, bar.update, timeout=30)
+        summary = simulator.run(simulated, garbage, concurrency, bar.update, timeout=30)
     if expect:
-        expect.write_text("".join(json.dumps(one) + "\n" for one in simulator.expectations(made)))
+        expect.write_text("".join(json.dumps(call) + "\n" for call in simulator.expectations(simulated)))
     started = {"started": starts.started, "not_started": dict(starts.failures)} if start_url else {}
-    print_values({"calls": len(made), "seed": chosen, **started, **summary.as_dict()}, as_json=as_json)
+    print_values({"calls": len(simulated), "seed": actual_seed, **started, **summary.as_dict()}, as_json=as_json)
     if starts.failures:
         raise click.ClickException(f"{sum(starts.failures.values())} of {starts.started} calls got no VoiceXML 2.0")
     if summary.acknowledged != summary.posted:
@@ -95,7 +97,7 @@ def simulate(
         )
 
 
-def _probed(urls: tuple[str, ...], start_url: str | None) -> list[simulator.Target]:
+def _probed_targets(urls: tuple[str, ...], start_url: str | None) -> list[simulator.Target]:
     try:
         targets = [simulator.Target.parse(url) for url in urls]
         for target in targets:
@@ -107,8 +109,8 @@ def _probed(urls: tuple[str, ...], start_url: str | None) -> list[simulator.Targ
     return targets
 
 
-def _refuse(context: click.Context, others: tuple[str, ...], *, platform: bool) -> None:
-    """Options of the other half of the command, and a sender without anybody to send to."""
+def _check_options(context: click.Context, others: tuple[str, ...], *, platform: bool) -> None:
+    """Raise UsageError for options of the other mode, and for a sender without a result URL."""
     for param in context.command.params:
         if param.name in others and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{param.opts[0]} goes {'without' if platform else 'with'} --platform", context)
@@ -117,7 +119,7 @@ def _refuse(context: click.Context, others: tuple[str, ...], *, platform: bool) 
 
 
 def _serve(bind: str, seed: int, speed: float, lose: float, double: float, late: float, *, as_json: bool) -> None:
-    # Imported here, since Flask takes longer to load than a campaign to send.
+    # Imported here, since loading Flask takes longer than sending a campaign.
     from app.plum.simulator.http_server import serve
     from app.plum.simulator.platform import Conduct
 

@@ -12,17 +12,17 @@ from app.terminal import as_json, example, print_values
 
 @click.group()
 def spool() -> None:
-    """What waits while the store is away, and what was set aside."""
+    """Manage the deliveries that wait while the store is away, and the segments that were set aside."""
 
 
 @spool.command("retry")
 @as_json
 @example("spool retry")
 def retry(*, as_json: bool) -> None:
-    """Let what was set aside be drained again, as every start of housekeeping does."""
-    found = Spool(from_environment().spool_dir)
+    """Drain the segments again that were set aside, as every start of housekeeping does."""
+    queue = Spool(from_environment().spool_dir)
     try:
-        files = found.retry()
+        files = queue.retry()
     except OSError as error:
-        raise StoreUnavailable(f"{found.directory} cannot be used: {error.strerror}") from error
+        raise StoreUnavailable(f"{queue.directory} cannot be used: {error.strerror}") from error
     print_values({"files": files}, as_json=as_json)

@@ -1,1 +1,1 @@
-"""The other side of the wire: a client of Plum's own APIs, and a stand-in for Plum. Neither knows the other."""
+"""A client of Plum's APIs, and a simulator of Plum. Neither imports the other."""

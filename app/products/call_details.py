@@ -1,7 +1,7 @@
-"""The `call_details` element: what Insight and Fuse post, in any of its shapes.
+"""The `call_details` element, which Insight and Fuse post, in each of its forms.
 
-Plum documents it as the answer of `GET /api/outbound/{call_id}` and calls the callback "identical to the
-call_details element". Neither the encoding nor the words for busy, no answer and retries are documented.
+Plum documents it as the response of `GET /api/outbound/{call_id}` and calls the callback "identical to the
+call_details element". Plum documents neither the encoding nor the words for busy, no answer and retries.
 """
 
 from app.errors import Unreadable
@@ -33,10 +33,10 @@ STATUSES = {
     "uncalled": Status.UNCALLED,
 }
 
-# Names of events that Plum's pages show; without case. Those for busy, no answer and retries are not documented.
+# The event names in Plum's pages; case does not matter. Those for busy, no answer and retries are not documented.
 EVENTS = frozenset({"queued", "dialing", "connected", "disconnected", "canceled"})
 
-# Fields that DEV does not have: where one of these stands, the body is a call_details.
+# Fields that DEV does not have: a body with one of these is a call_details.
 MARKS = frozenset(
     {
         "status",
@@ -55,7 +55,7 @@ EVENT_FIELDS = ("event", "timestamp")
 
 
 def unwrap(pairs: Pairs) -> Pairs:
-    """The fields themselves, from whichever wrapper: an object, or JSON text within a form."""
+    """Return the fields without their wrapper, which is an object, or JSON text within a form."""
     inner, outer = Pairs(), Pairs()
     for name, value in pairs:
         content = _from_text(value) if name.casefold() == WRAPPER else None
@@ -65,12 +65,12 @@ def unwrap(pairs: Pairs) -> Pairs:
             outer.append((name, value))
     match outer:
         case [(name, str(text))] if text.strip() and not inner and name.casefold() == WRAPPER:
-            parse_json(text)  # says why the one field there is could not be read
+            parse_json(text)  # raises the reason why the only field does not parse
     return Pairs(inner + outer)
 
 
 def events(fields: Fields) -> tuple[tuple[Sent, Sent], ...]:
-    """The events as (name, timestamp), in the order sent; what does not fit goes to `problems` and `extra`."""
+    """Return the events as (name, timestamp), in the order sent. Other values go to `problems` and `extra`."""
     sent = fields.known.get("events")
     if sent is None or sent.value is None or (isinstance(sent.value, str) and not sent.value.strip()):
         return ()
@@ -78,14 +78,14 @@ def events(fields: Fields) -> tuple[tuple[Sent, Sent], ...]:
     if items is None:
         fields.problems.append(Problem(sent.name, plain(sent.value), "not_a_list"))
         return ()
-    read = fitting(items)
-    fields.beyond += len(items) - read
-    told = (_event(fields, f"{sent.name}[{at}]", item) for at, item in enumerate(items[:read]))
-    return tuple(event for event in told if event)
+    count = fitting(items)
+    fields.beyond += len(items) - count
+    parsed = (_event(fields, f"{sent.name}[{index}]", item) for index, item in enumerate(items[:count]))
+    return tuple(event for event in parsed if event)
 
 
 def _from_text(value: Json) -> Json:
-    """The value, or what its JSON text holds."""
+    """Return the value; if it is JSON text, the parsed JSON."""
     if not isinstance(value, str):
         return value
     try:
@@ -97,7 +97,7 @@ def _from_text(value: Json) -> Json:
 def _items(value: Json) -> list[Json] | None:
     if not isinstance(value, Pairs):
         return value if isinstance(value, list) else None
-    # One event that is no list, or a list whose items have names: XML's, or PHP's {"0": …}.
+    # A single event instead of a list, or a list whose items have names: XML's, or PHP's {"0": …}.
     items = [item for _, item in value]
     return items if all(isinstance(item, Pairs) for item in items) else [value]
 
@@ -106,10 +106,10 @@ def _event(fields: Fields, path: str, item: Json) -> tuple[Sent, Sent] | None:
     if not isinstance(item, Pairs):
         fields.problems.append(Problem(path, plain(item), "not_an_event"))
         return None
-    within = sort_fields(item, EVENT_FIELDS, f"{path}.")
-    for stranger, value in within.extra.items():
-        fields.keep(stranger, value)
-    fields.problems.extend(within.problems)
-    event = within.renamed([{name: name for name in EVENT_FIELDS}])
-    name, at = (event.get(name, Sent(f"{path}.{name}", None)) for name in EVENT_FIELDS)
-    return name, at
+    event_fields = sort_fields(item, EVENT_FIELDS, f"{path}.")
+    for unknown_name, value in event_fields.extra.items():
+        fields.keep(unknown_name, value)
+    fields.problems.extend(event_fields.problems)
+    event = event_fields.renamed([{name: name for name in EVENT_FIELDS}])
+    name, timestamp = (event.get(name, Sent(f"{path}.{name}", None)) for name in EVENT_FIELDS)
+    return name, timestamp

@@ -1,4 +1,4 @@
-"""Content codings undone: gzip, deflate and br, as `Content-Encoding` names them (RFC 9110, 8.4.1)."""
+"""Decode content codings: gzip, deflate and br, as `Content-Encoding` names them (RFC 9110, 8.4.1)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import brotli
 
 from app.errors import Unreadable
 
-INFLATION = 16  # what a body may inflate to, in bodies of the largest size that is taken
-MAX_CODINGS = 4  # one around the other; honest senders use one
+INFLATION = 16  # a body may inflate to this many times the largest accepted body
+MAX_CODINGS = 4  # nested codings; honest senders use one
 
 GZIP = b"\x1f\x8b"
 _ZLIB_BITS, _GZIP_BITS, _RAW_BITS = zlib.MAX_WBITS, zlib.MAX_WBITS | 16, -zlib.MAX_WBITS
@@ -18,18 +18,18 @@ _PIECE_BYTES = 1 << 20
 
 
 class NotInflated(Exception):
-    """The bytes are not, or not whole, what the header says."""
+    """The body is not in the coding that the header names, or is incomplete."""
 
 
 def codings_of(headers: Iterable[tuple[str, str]]) -> list[str]:
-    """Those to undo, in the order in which they were applied; names that we do not know are passed over."""
-    named = ",".join(value for name, value in headers if name.casefold() == "content-encoding")
-    codings = (coding.strip().casefold() for coding in named.split(","))
+    """Return the codings to decode, in the order in which they were applied; unknown names are skipped."""
+    names = ",".join(value for name, value in headers if name.casefold() == "content-encoding")
+    codings = (coding.strip().casefold() for coding in names.split(","))
     return [coding for coding in codings if coding in _INFLATE]
 
 
 def inflated(body: bytes, codings: list[str], most: int) -> bytes:
-    """Raises `NotInflated`, and `Unreadable` (too_large) where any step comes to more than `most` bytes."""
+    """Return the decoded body. Raises `NotInflated`; `Unreadable` (too_large) if a step gives over `most` bytes."""
     if len(codings) > MAX_CODINGS:
         raise NotInflated
     for coding in reversed(codings):
@@ -40,53 +40,53 @@ def inflated(body: bytes, codings: list[str], most: int) -> bytes:
 
 
 def _gzip(body: bytes, most: int) -> bytes:
-    """All members; what stands behind them and is none is passed over, as gzip itself does."""
-    found, rest = b"", body
-    while rest.startswith(GZIP) and len(found) <= most:
-        member, rest = _zlib(rest, most - len(found), _GZIP_BITS)
-        found += member
+    """Return the content of all members; other bytes after them are ignored, as gzip itself does."""
+    content, rest = b"", body
+    while rest.startswith(GZIP) and len(content) <= most:
+        member, rest = _zlib(rest, most - len(content), _GZIP_BITS)
+        content += member
     if rest is body:
         raise NotInflated
-    return found
+    return content
 
 
 def _deflate(body: bytes, most: int) -> bytes:
-    """zlib's format (RFC 1950), or the bare one (RFC 1951) that some senders mean by the name."""
+    """Inflate zlib's format (RFC 1950), or raw deflate (RFC 1951), which some senders mean by the name."""
     for bits in (_ZLIB_BITS, _RAW_BITS):
         try:
-            found, rest = _zlib(body, most, bits)
+            content, rest = _zlib(body, most, bits)
         except NotInflated:
             continue
         if not rest.strip():
-            return found
+            return content
     raise NotInflated
 
 
 def _zlib(body: bytes, most: int, bits: int) -> tuple[bytes, bytes]:
-    """What the stream holds, as far as `most` and one byte more, and what stands behind it."""
+    """Return the stream's content, at most `most` bytes plus one, and the bytes after the stream."""
     stream = zlib.decompressobj(bits)
     try:
-        found = stream.decompress(body, most + 1)
+        content = stream.decompress(body, most + 1)
     except zlib.error:
         raise NotInflated from None
-    if len(found) <= most and not stream.eof:
+    if len(content) <= most and not stream.eof:
         raise NotInflated
-    return found, stream.unused_data
+    return content, stream.unused_data
 
 
 def _brotli(body: bytes, most: int) -> bytes:
-    stream, found = brotli.Decompressor(), bytearray()
+    stream, content = brotli.Decompressor(), bytearray()
     try:
-        while len(found) <= most:
-            found += stream.process(body, output_buffer_limit=_PIECE_BYTES)
+        while len(content) <= most:
+            content += stream.process(body, output_buffer_limit=_PIECE_BYTES)
             body = b""
             if stream.can_accept_more_data():
                 break
     except brotli.error:
         raise NotInflated from None
-    if len(found) <= most and not stream.is_finished():
+    if len(content) <= most and not stream.is_finished():
         raise NotInflated
-    return bytes(found)
+    return bytes(content)
 
 
 _INFLATE: dict[str, Callable[[bytes, int], bytes]] = {

@@ -1,7 +1,7 @@
-"""DEV: eight form fields, one call each.
+"""DEV: eight form fields, one call per callback.
 
-Plum documents `result` as Completed or Failed, and `callee_type` by nine words. The two are not one to one:
-"completed" includes voicemail and fax. `call_id` is unique per Plum outbound server only.
+Plum documents `result` as Completed or Failed, and nine words for `callee_type`. `result` does not follow from
+`callee_type`: "completed" includes voicemail and fax. `call_id` is unique per Plum outbound server only.
 """
 
 from app.model import CalleeType
@@ -18,13 +18,13 @@ FIELDS = {
     "duration": "duration_seconds",
 }
 
-RESULTS = STATUSES  # documented are the first two; the others' words are taken here as there
+RESULTS = STATUSES  # Plum documents the first two for DEV; the other words of call_details are accepted too
 
 CALLEE_TYPES = {
     "voice": CalleeType.VOICE,
     "answeringmachine": CalleeType.ANSWERINGMACHINE,
     "faxmachine": CalleeType.FAXMACHINE,
-    "fax": CalleeType.FAXMACHINE,  # Fuse's in-call variable says it so
+    "fax": CalleeType.FAXMACHINE,  # the word of Fuse's in-call variable
     "busy": CalleeType.BUSY,
     "noanswer": CalleeType.NOANSWER,
     "informationtone": CalleeType.INFORMATIONTONE,
@@ -33,5 +33,5 @@ CALLEE_TYPES = {
     "unknown": CalleeType.UNKNOWN,
 }
 
-# Fields that no other product has: where one of these stands, the body is DEV's.
+# Fields that no other product has: a body with one of these is DEV's.
 MARKS = frozenset({"result", "callee_type", "message_reference"})

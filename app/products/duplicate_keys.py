@@ -1,5 +1,5 @@
-"""Objects whose names may stand twice, since both values are evidence; the same as plain JSON values, or as far as
-their values are read one by one.
+"""Objects with repeated names, since each value is evidence; their conversion to plain JSON, and a limit on how many
+values are parsed.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ from app.model import Json
 from app.values import exact
 
 MAX_DEPTH = 64
-MAX_VALUES = 2_000  # of one body that are read one by one: a call has some dozens, and each costs time
-MORE = "(more)"  # where a body is kept whole, as one text, that holds more
+MAX_VALUES = 2_000  # values of one body that are parsed: a call has some dozens, and each costs time
+MORE = "(more)"  # the field that keeps a body with more values whole, as one text
 
 Twice = Callable[[str, list[Json]], None]
 
 
 class Pairs(list[tuple[str, Any]]):
-    """An object as sent: names in order, repeated ones too."""
+    """An object as sent: all names in order, including repeated ones."""
 
 
 class Rest(int):
-    """How many fields or items stand beyond those that are read one by one."""
+    """The number of fields or items beyond those that are parsed."""
 
 
 def bounded(pairs: Pairs, names: Container[str], lists: Container[str]) -> Pairs:
-    """The pairs with as many values as are read one by one.
+    """Return at most `MAX_VALUES` of the pairs' values.
 
-    The first of each known name counts wherever it stands. Those of `lists` stay whole: who reads them bounds them.
+    The first pair of each known name stays, wherever it is. Lists named in `lists` stay whole: their parser limits
+    them.
     """
     left, beyond = MAX_VALUES, 0
     seen: set[str] = set()
-    read = Pairs()
+    accepted = Pairs()
     for name, value in pairs:
         folded = name.casefold()
         is_list = isinstance(value, list)
@@ -44,50 +45,50 @@ def bounded(pairs: Pairs, names: Container[str], lists: Container[str]) -> Pairs
             beyond += value if isinstance(value, Rest) else 1
             continue
         seen.add(folded)
-        read.append((name, value))
-    return Pairs([*read, (MORE, Rest(beyond))]) if beyond else read
+        accepted.append((name, value))
+    return Pairs([*accepted, (MORE, Rest(beyond))]) if beyond else accepted
 
 
 def fitting(items: Sequence[Json]) -> int:
-    """How many of the first items are read one by one."""
+    """Return how many of the items, from the first, are parsed."""
     left = MAX_VALUES
-    for at, item in enumerate(items):
+    for index, item in enumerate(items):
         left -= _size(item, left)
         if left < 0:
-            return at
+            return index
     return len(items)
 
 
 def _size(value: Json, most: int) -> int:
-    """How many values it is and holds; not counted further once they are more than `most`."""
-    size, waiting = 0, [value]
-    while waiting and size <= most:
-        one = waiting.pop()
+    """Count the value and all values within it; counting stops once there are more than `most`."""
+    size, stack = 0, [value]
+    while stack and size <= most:
+        current = stack.pop()
         size += 1
-        if isinstance(one, Pairs):
-            waiting += [item for _, item in one]
-        elif isinstance(one, list):
-            waiting += one
+        if isinstance(current, Pairs):
+            stack += [item for _, item in current]
+        elif isinstance(current, list):
+            stack += current
     return size
 
 
 def plain(value: Json, path: str = "", twice: Twice | None = None) -> Json:
-    """The value with dicts for `Pairs`; a name given twice with different values holds the list of them.
+    """Return the value with dicts for `Pairs`; a name given twice with different values holds the list of them.
 
-    `twice` is told of each such name, as it stands below `path`, and its values.
+    `twice` is called with the path of each such name, below `path`, and its values.
     """
     if isinstance(value, Pairs):
-        given: dict[str, list[Json]] = {}
+        by_name: dict[str, list[Json]] = {}
         for name, item in value:
-            given.setdefault(name, []).append(plain(item, f"{path}.{name}", twice))
-        return {name: _one_or_all(f"{path}.{name}", items, twice) for name, items in given.items()}
+            by_name.setdefault(name, []).append(plain(item, f"{path}.{name}", twice))
+        return {name: _one_or_all(f"{path}.{name}", items, twice) for name, items in by_name.items()}
     if isinstance(value, list):
-        return [plain(item, f"{path}[{at}]", twice) for at, item in enumerate(value)]
+        return [plain(item, f"{path}[{index}]", twice) for index, item in enumerate(value)]
     return exact(value)
 
 
 def distinct(values: list[Json]) -> list[Json]:
-    """Each different value once, in order; 1 and true differ, as they do in JSON."""
+    """Return each different value once, in order; 1 and true differ, as they do in JSON."""
     if len(values) == 1:
         return values
     by_text: dict[str, Json] = {}

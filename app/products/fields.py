@@ -1,4 +1,4 @@
-"""An object's fields as sent: known names without case, the first value counts, nothing else is lost."""
+"""An object's fields as sent. Known names match in any case; the first value counts; all other values are kept."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from app.products.duplicate_keys import MORE, Pairs, Rest, distinct, plain
 
 @dataclass(slots=True)
 class Fields:
-    """What one object holds: `known` by our spelling of Plum's name, the rest in `extra`."""
+    """The fields of one object: `known` by our spelling of Plum's name, the rest in `extra`."""
 
     known: dict[str, Sent] = field(default_factory=dict)
     extra: dict[str, Json] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    beyond: int = 0  # fields and items that are too many to be read one by one
+    beyond: int = 0  # number of fields and items beyond those that are parsed
 
     def first_of(self, names: frozenset[str]) -> Sent | None:
-        """Whichever of these was sent first."""
+        """Return the field of these names that was sent first."""
         if names.isdisjoint(self.known):
             return None
         return next((sent for name, sent in self.known.items() if name in names), None)
 
     def keep(self, name: str, value: Json) -> None:
-        """Put aside what nobody knows; two of one name are both kept."""
+        """Keep an unknown field in `extra`; different values of one name are all kept."""
         values = distinct([self.extra.get(name, value), value])
         if len(values) > 1:
             self.given_twice(name, values)
@@ -33,21 +33,21 @@ class Fields:
             self.extra[name] = value
 
     def note_twice(self, name: str, values: list[Json]) -> None:
-        """The same within a field that nobody knows: its own value holds them all."""
+        """Add a problem for a name given twice within an unknown field; that field's own value holds all values."""
         self.problems.append(Problem(name, values, "given_twice"))
 
     def keep_whole(self, text: str) -> None:
-        """Put the whole body aside, which holds more than is read one by one."""
+        """Keep the whole body in `extra`, since it holds more values than are parsed."""
         self.problems.append(Problem(MORE, self.beyond, "too_many_values"))
         self.keep(MORE, text)
 
     def given_twice(self, name: str, values: list[Json]) -> None:
-        """Of several values the first counts; all are kept, and a problem says so."""
+        """Keep all values of a field that was given twice, and add a problem; the first value counts."""
         self.extra[name] = values
         self.problems.append(Problem(name, values, "given_twice"))
 
     def renamed(self, tables: Iterable[Mapping[str, str]]) -> dict[str, Sent]:
-        """The known fields by our names. Of two that mean the same, the earlier table's counts."""
+        """Return the known fields by our names. If two fields have the same meaning, the earlier table's counts."""
         ours: dict[str, Sent] = {}
         for table in tables:
             for name, sent in self.known.items():
@@ -62,7 +62,7 @@ class Fields:
 
 
 def sort_fields(pairs: Pairs, names: Container[str], path: str = "") -> Fields:
-    """Tell the known fields from the others. `path` stands before each name that is reported."""
+    """Separate the known fields from the others. `path` is the prefix of each reported name."""
     fields = Fields()
     known = fields.known
     others: dict[str, list[Sent]] = {}
@@ -77,10 +77,10 @@ def sort_fields(pairs: Pairs, names: Container[str], path: str = "") -> Fields:
             known[key] = sent
         else:
             others.setdefault(key, [known[key]] if key in known else []).append(sent)
-    for key, given in others.items():
-        values = distinct([plain(one.value, one.name, fields.note_twice) for one in given])
+    for key, repeated in others.items():
+        values = distinct([plain(sent.value, sent.name, fields.note_twice) for sent in repeated])
         if len(values) > 1:
-            fields.given_twice(given[0].name, values)
+            fields.given_twice(repeated[0].name, values)
         elif key not in names:
-            fields.keep(given[0].name, values[0])
+            fields.keep(repeated[0].name, values[0])
     return fields

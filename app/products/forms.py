@@ -1,6 +1,6 @@
-"""Forms of both kinds, with PHP's bracketed names as objects and lists.
+"""Parse urlencoded and multipart forms, with PHP's bracketed names as objects and lists.
 
-They are parsed here and not by the web framework, whose limits refuse or swallow real posts.
+The web framework does not parse them, since its limits would refuse or lose real posts.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from app.model import Json
 from app.products.charsets import charset_of, decode
 from app.products.duplicate_keys import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Rest
 
-_WITH_ASCII = {"utf-8", "ascii", "latin-1", "iso8859-1", "cp1252"}  # the usual ones whose first half it is
+_WITH_ASCII = {"utf-8", "ascii", "latin-1", "iso8859-1", "cp1252"}  # common charsets that contain ASCII
 _WIDE = ("utf-16", "utf-32")
-# A form that was written into HTML, perhaps more than once, and taken from there without reading it.
+# A form that was escaped for HTML, perhaps more than once, and sent without unescaping.
 _ESCAPED_AMPERSAND = re.compile("&(?:(?:amp|#0*38|#x0*26);)+", re.I)
 _BOUNDARY = re.compile(r"boundary\s*=\s*(?:\"([^\"]+)\"|([^\s;]+))", re.I)
 _FOLDED = re.compile(r"\r?\n[ \t]+")
@@ -33,11 +33,11 @@ _DECODE: Mapping[str, Callable[[bytes], bytes]] = {
 
 
 def read_urlencoded(text: str, charset: str, names: Container[str]) -> Pairs:
-    """As many fields as are read one by one, and beyond them the first of each known name.
+    """Return the first `MAX_VALUES` fields, and of the others the first of each known name.
 
     Raises `Unreadable`: not_form or too_deep.
     """
-    # Escapes are of ASCII; what they hold is not in a charset of two bytes a character.
+    # Percent escapes are ASCII, so the escaped bytes are not in a charset with two or four bytes a character.
     charset = "utf-8" if charset.startswith(_WIDE) else charset
     fields: list[tuple[str, str]] = []
     seen: set[str] = set()
@@ -56,7 +56,7 @@ def read_urlencoded(text: str, charset: str, names: Container[str]) -> Pairs:
 
 
 def unescape(text: str, charset: str) -> str:
-    """The text of a form's escapes and pluses."""
+    """Return the text with a form's percent escapes and pluses decoded."""
     if "%" not in text and "+" not in text:
         return text
     text = text.replace("+", " ")
@@ -71,7 +71,7 @@ def unescape(text: str, charset: str) -> str:
 
 
 def boundary_of(body: bytes, content_type: str) -> str | None:
-    """The boundary that the body really uses, or None where it is not multipart."""
+    """Return the boundary that the body really uses, or None if it is not multipart."""
     if match := _BOUNDARY.search(content_type):
         declared: str = match[1] or match[2]
         if b"--" + declared.encode("latin-1", "replace") in body:
@@ -83,7 +83,7 @@ def boundary_of(body: bytes, content_type: str) -> str | None:
 
 
 def read_multipart(body: bytes, boundary: str, charset: str | None) -> Pairs:
-    """`charset` is of the parts that declare none. Raises `Unreadable`: not_form or too_deep."""
+    """Return the fields. `charset` applies to parts that declare none. Raises `Unreadable`: not_form or too_deep."""
     fields = [field for part in _parts(body, boundary) if (field := _field(part, charset))]
     if not fields:
         raise Unreadable("not_form")
@@ -91,10 +91,10 @@ def read_multipart(body: bytes, boundary: str, charset: str | None) -> Pairs:
 
 
 def _parts(body: bytes, boundary: str) -> Iterator[bytes]:
-    """Each from the end of its boundary's line to the next one; what stands before and behind them all is none."""
+    """Yield the parts, each from the end of its boundary line to the next boundary; without preamble and epilogue."""
     escaped = re.escape(boundary.encode("latin-1", "replace"))
-    found = re.split(rb"(?:^|\r?\n)--" + escaped + rb"(--)?[ \t]*(?=\r?\n|$)", body.lstrip())
-    for closing, part in zip(found[1::2], found[2::2], strict=True):
+    pieces = re.split(rb"(?:^|\r?\n)--" + escaped + rb"(--)?[ \t]*(?=\r?\n|$)", body.lstrip())
+    for closing, part in zip(pieces[1::2], pieces[2::2], strict=True):
         if closing:
             return
         yield part
@@ -103,14 +103,14 @@ def _parts(body: bytes, boundary: str) -> Iterator[bytes]:
 def _field(part: bytes, charset: str | None) -> tuple[str, str] | None:
     head, *content = _BLANK_LINE.split(part, 1)
     headers: dict[str, str] = {}
-    for header, said in _HEADER.findall(_FOLDED.sub(" ", head.decode("latin-1"))):
-        headers.setdefault(header.lower(), said.strip())
+    for header, value in _HEADER.findall(_FOLDED.sub(" ", head.decode("latin-1"))):
+        headers.setdefault(header.lower(), value.strip())
     name = _NAME.search(headers.get("disposition", ""))
     if name is None:
         return None
     charset = charset_of(headers.get("type", "")) or charset
-    written = _QUOTED_PAIR.sub(r"\1", name[1] or name[2]).encode("latin-1")
-    return decode(written, charset), decode(
+    raw_name = _QUOTED_PAIR.sub(r"\1", name[1] or name[2]).encode("latin-1")
+    return decode(raw_name, charset), decode(
         _decoded(b"".join(content), headers.get("transfer-encoding", "")), charset
     )
 
@@ -123,7 +123,7 @@ def _decoded(content: bytes, encoding: str) -> bytes:
 
 
 def _nest(pairs: Sequence[tuple[str, str]]) -> Pairs:
-    """PHP's bracketed names as objects and lists: `events[0][event]=queued`."""
+    """Turn PHP's bracketed names into objects and lists: `events[0][event]=queued`."""
     if not any("[" in name for name, _ in pairs):
         return Pairs(pairs)
     root = Pairs()
@@ -134,7 +134,7 @@ def _nest(pairs: Sequence[tuple[str, str]]) -> Pairs:
     for name, value in pairs:
         path = _path(name)
         left -= len(path)
-        if left < 0:  # a name for each level of each field would take its time
+        if left < 0:  # nesting every level of every field would take too long
             path = (name,)
         if len(path) == 1:
             root.append((name, value))
@@ -162,10 +162,10 @@ def _path(name: str) -> tuple[str, ...]:
 def _numbered(
     path: tuple[str, ...], counts: dict[tuple[str, ...], int], taken: set[tuple[str, ...]]
 ) -> tuple[str, ...]:
-    """The path with numbers for `[]`: as in PHP, but a name opens the next item only if this one has it already."""
-    for at in range(1, len(path)):
-        if path[at] == "":
-            before, after = path[:at], path[at + 1 :]
+    """Return the path with numbers for `[]`. Unlike PHP, a new item begins only if the current one has the name."""
+    for index in range(1, len(path)):
+        if path[index] == "":
+            before, after = path[:index], path[index + 1 :]
             if (*before, str(counts.setdefault(before, 0)), *after) in taken:
                 counts[before] += 1
             path = (*before, str(counts[before]), *after)

@@ -1,6 +1,6 @@
-"""Insight: a `call_details` without phone number, duration or any id of its own.
+"""Insight: a `call_details` without phone number, duration or call id.
 
-Only a reference in the result_url tells its calls apart: two calls of one batch can send identical bodies.
+Only a reference in the result_url distinguishes the calls: two calls of one batch can send identical bodies.
 """
 
 from app.products import call_details
@@ -8,5 +8,5 @@ from app.products import call_details
 FIELDS = call_details.FIELDS
 STATUSES = call_details.STATUSES
 
-# Fuse's callback does not have it.
+# Fuse's callback does not have this field.
 MARKS = frozenset({"last_attempt_timestamp"})

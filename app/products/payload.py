@@ -1,6 +1,6 @@
-"""Bytes to named values, whatever they claim to be: JSON, a form of either kind, or XML.
+"""Parse a body to names and values: JSON, an urlencoded or multipart form, or XML.
 
-The content type is a hint and the body's look decides: PHP's curl labels every string body
+The content type is only a hint; the body itself decides, since PHP's curl labels every string body
 `application/x-www-form-urlencoded`.
 """
 
@@ -24,17 +24,17 @@ from app.products.duplicate_keys import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Rest
 from app.products.forms import boundary_of, read_multipart, read_urlencoded, unescape
 from app.values import Written
 
-MAX_WRAPS = 3  # of an object's JSON in other text
+MAX_WRAPS = 3  # levels of other text around an object's JSON
 
-_TEXT = "#text"  # what stands between an element's children
+_TEXT = "#text"  # the field for text between an element's children
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _FORM_START = re.compile(r"[\w.\[\]%+\- ]+=", re.A)
 
 
 def read(body: bytes, content_type: str | None, names: Container[str]) -> Pairs:
-    """The body's names and values. Raises `Unreadable` with the reason.
+    """Return the body's names and values. Raises `Unreadable` with the reason.
 
-    `names` count wherever they stand among more fields than are read one by one.
+    Fields with one of the `names` are parsed even if they come after the first `MAX_VALUES` fields.
     """
     charset = charset_of(content_type)
     try:
@@ -42,13 +42,13 @@ def read(body: bytes, content_type: str | None, names: Container[str]) -> Pairs:
     except Unreadable:
         if charset is None:
             raise
-        return _read(body, content_type or "", None, names)  # a wrong charset can decode, to nonsense
+        return _read(body, content_type or "", None, names)  # decoding in a wrong charset can give nonsense
 
 
 def parse_json(text: str) -> Json:
-    """JSON as PHP and its like write it; objects are `Pairs`. Raises `Unreadable`: not_json or too_deep.
+    """Parse JSON as PHP and similar senders write it; objects are `Pairs`. Raises `Unreadable`: not_json or too_deep.
 
-    Numbers that no store holds (NaN, 1e999, thousands of digits) stay text, as sent.
+    Numbers that no store can hold (NaN, 1e999, thousands of digits) stay text, as sent.
     """
     try:
         value = _JSON.decode(text.strip())
@@ -61,22 +61,22 @@ def parse_json(text: str) -> Json:
 
 
 def _read(body: bytes, content_type: str, charset: str | None, names: Container[str]) -> Pairs:
-    text, worked = decoded(body, charset)
-    look = text.lstrip()[:1]
-    if not look:
+    text, text_charset = decoded(body, charset)
+    first = text.lstrip()[:1]
+    if not first:
         raise Unreadable("empty")
-    if look in "{[":
+    if first in "{[":
         return _object(_json(text))
-    if look == "<":
+    if first == "<":
         return _xml(text.strip(), names)
-    if (wrapped := _within(text, worked, MAX_WRAPS)) is not None:
+    if (wrapped := _unwrapped_object(text, text_charset, MAX_WRAPS)) is not None:
         return wrapped
     if boundary := boundary_of(body, content_type):
-        return _sole(read_multipart(body, boundary, charset))
+        return _unwrap_only_field(read_multipart(body, boundary, charset))
     if _CONTROL.search(text) and not _FORM_START.match(text.lstrip()):
         raise Unreadable("not_text")
     if "=" in text:
-        return read_urlencoded(text, worked, names)
+        return read_urlencoded(text, text_charset, names)
     if "json" in content_type.lower():
         return _object(parse_json(text))
     raise Unreadable("not_xml" if "xml" in content_type.lower() else "not_form")
@@ -85,8 +85,11 @@ def _read(body: bytes, content_type: str, charset: str | None, names: Container[
 # --- JSON, perhaps within other text
 
 
-def _within(text: str, charset: str, wraps: int) -> Pairs | None:
-    """The object whose JSON the text is, or holds as a JSON string, percent-encoded or as the one field of a form."""
+def _unwrapped_object(text: str, charset: str, wraps: int) -> Pairs | None:
+    """Return the object in the text, None if there is none.
+
+    The text is JSON, or wraps JSON as a JSON string, percent-encoded, or as the only field of a form.
+    """
     text = text.strip(" \t\r\n&")
     if text.startswith(("{", '"')):
         try:
@@ -95,32 +98,32 @@ def _within(text: str, charset: str, wraps: int) -> Pairs | None:
             return None
         if isinstance(value, Pairs):
             return value
-        return _within(value, charset, wraps - 1) if wraps and isinstance(value, str) else None
+        return _unwrapped_object(value, charset, wraps - 1) if wraps and isinstance(value, str) else None
     if not wraps:
         return None
     if text.startswith("%"):
-        # As JavaScript's encodeURI writes it, which leaves colons, a plus is one; elsewhere it is a space.
-        held = text.removesuffix("=").replace("+", "%2B" if ":" in text else " ")
+        # JavaScript's encodeURI leaves colons and pluses unescaped; elsewhere a plus means a space.
+        content = text.removesuffix("=").replace("+", "%2B" if ":" in text else " ")
     else:
         name, _, value = text.partition("=")
-        held = value or name
-        if held.startswith(("{", '"')):
-            return _within(held, charset, wraps - 1)
-        if "&" in held:
+        content = value or name
+        if content.startswith(("{", '"')):
+            return _unwrapped_object(content, charset, wraps - 1)
+        if "&" in content:
             return None
-    return _within(unescape(held, charset), charset, wraps - 1)
+    return _unwrapped_object(unescape(content, charset), charset, wraps - 1)
 
 
-def _sole(pairs: Pairs) -> Pairs:
-    """The object that the one field holds, if it does; else the fields."""
+def _unwrap_only_field(pairs: Pairs) -> Pairs:
+    """Return the object in the only field, if there is one; else the fields."""
     match pairs:
-        case [(name, str(value))] if (held := _within(value or name, "utf-8", MAX_WRAPS - 1)) is not None:
-            return held
+        case [(name, str(value))] if (inner := _unwrapped_object(value or name, "utf-8", MAX_WRAPS - 1)) is not None:
+            return inner
     return pairs
 
 
 def _json(text: str) -> Json:
-    """The text, or what stands before an equals sign: JSON that was sent as the name of a form's one field."""
+    """Parse the text, also without a final equals sign: JSON that was sent as the name of a form's only field."""
     try:
         return parse_json(text)
     except Unreadable:
@@ -171,42 +174,46 @@ def _children(parent: list[Any]) -> Iterable[Json]:
 
 
 def _xml(text: str, names: Container[str]) -> Pairs:
-    """The root's children, and what it has besides."""
+    """Return the root's children, its attributes and its text."""
     try:
         root = defusedxml.ElementTree.fromstring(text)
     except (ParseError, DefusedXmlException, ValueError):
         raise Unreadable("not_xml") from None
     tree = _Tree(names)
-    value, beside = tree.read(root, 0)
+    value, annotations = tree.read(root, 0)
     beyond = [(MORE, Rest(tree.beyond))] if tree.beyond else []
-    return Pairs([*(value if isinstance(value, Pairs) else ()), *beside, *beyond])
+    return Pairs([*(value if isinstance(value, Pairs) else ()), *annotations, *beyond])
 
 
 @dataclass(slots=True)
 class _Tree:
-    """As many elements as are read one by one, and beyond them those of known names that hold text alone."""
+    """Reads the first `MAX_VALUES` elements, and of the others those with a known name and no children."""
 
     names: Container[str]
     left: int = MAX_VALUES
     beyond: int = 0
 
     def read(self, element: Element, depth: int) -> tuple[Json, list[tuple[str, Any]]]:
-        """An object of the children, a list of items, or the text; and what has no place there, by `@attribute`."""
+        """Return the element's value and its annotations.
+
+        The value is an object of the children, a list of items, or the text. Annotations are the attributes, as
+        `@attribute`, and the text between the children.
+        """
         if depth > MAX_DEPTH:
             raise Unreadable("too_deep")
-        beside = [(f"@{_local(name)}", value) for name, value in element.attrib.items()]
-        self.left -= 1 + len(beside)
+        annotations = [(f"@{_local(name)}", value) for name, value in element.attrib.items()]
+        self.left -= 1 + len(annotations)
         if not len(element):
-            return element.text or "", beside
+            return element.text or "", annotations
         if text := _text_between(element):
-            beside.append((_TEXT, text))
+            annotations.append((_TEXT, text))
         children = [(_local(child.tag), *self.read(child, depth + 1)) for child in element if self._takes(child)]
         if children and all(name == "item" for name, _, _ in children):
-            return [Pairs([(_TEXT, value), *more]) if more else value for _, value, more in children], beside
+            return [Pairs([(_TEXT, value), *more]) if more else value for _, value, more in children], annotations
         fields = Pairs()
         for name, value, more in children:
-            fields += [(name, value), *((name + mark, said) for mark, said in more)]
-        return Pairs([*fields, *beside]), []
+            fields += [(name, value), *((name + suffix, text) for suffix, text in more)]
+        return Pairs([*fields, *annotations]), []
 
     def _takes(self, child: Element) -> bool:
         is_taken = self.left > 0 or (not len(child) and _local(child.tag).casefold() in self.names)

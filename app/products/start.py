@@ -1,6 +1,6 @@
-"""DEV's start_url: what Plum says when a call connects.
+"""The fields of DEV's request to start_url, which Plum sends when a call connects.
 
-Its pages contradict themselves on whether these come in a form or in the query, so both are read.
+Plum's pages contradict each other: the fields come in a form or in the query string. Both are read.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 def read(body: bytes, content_type: str | None, query: str) -> dict[str, Json]:
-    """The fields that hold something: the body's, else the query's."""
-    in_query = _fields(query.encode("latin-1", "replace"), _FORM)  # as WSGI decodes what stands in a URL
-    return in_query | _fields(body, content_type)
+    """Return the fields that are not empty. The body's fields win over those of the query string."""
+    query_fields = _fields(query.encode("latin-1", "replace"), _FORM)  # WSGI decodes URLs as Latin-1
+    return query_fields | _fields(body, content_type)
 
 
 def _fields(content: bytes, content_type: str | None) -> dict[str, Json]:
-    """None of what cannot be read: a start needs no fields."""
+    """Return the known fields, none if the content does not parse: a start needs no fields."""
     try:
         pairs = payload.read(content, content_type, FIELDS)
     except Unreadable:

@@ -1,10 +1,10 @@
-"""Plum's own APIs: queue calls, ask for one, cancel those that wait.
+"""A client of Plum's APIs: queue calls, get the status of a call, cancel pending calls.
 
     with connect("fuse", "https://fuse.plumvoice.com", user, key) as plum:
         call_id = plum.queue(CallRequest(phone="16175551234", to="12/34", result_url=url, reference="appt-42"))
         status = plum.status(call_id)
 
-`failures` has the types of all that can go wrong; `NothingQueued` and `FateUnknown` are the two that matter first.
+`failures` has all exceptions; `NothingQueued` and `FateUnknown` are the two that matter first.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ def connect(
     timeouts: Timeouts | None = None,
     clocks: Clocks | None = None,
 ) -> Client:
-    """A client of `dev`, `insight` or `fuse`; nothing is sent yet.
+    """Return a client of `dev`, `insight` or `fuse`; it sends nothing yet.
 
     `base_url` is the part before `/webservice/…` or `/api/…`; `user` and `secret` are DEV's login and PIN, or e-mail
-    address and developer key. At most `per_second` queue calls leave in a second. Raises `InvalidRequest` for a
-    product or base URL that is none.
+    address and developer key. The client sends at most `per_second` queue requests in a second. Raises
+    `InvalidRequest` for an unknown product or an invalid base URL.
     """
-    from app.plum.client.exchange import Exchange  # its HTTP library, which few who import this need
+    from app.plum.client.exchange import Exchange  # imports the HTTP library, which few importers of this need
 
     if product not in CLIENTS:
         raise InvalidRequest("product", f"one of {', '.join(CLIENTS)}")
     clocks = clocks or Clocks()
     credentials = Credentials(user, secret)
-    # DEV reads login and PIN from the form, and needs no header beside.
+    # DEV reads login and PIN from the form, so it needs no Authorization header.
     exchange = Exchange(base_url, None if product == "dev" else credentials, timeouts or Timeouts())
     pace = Pace(1 / per_second, clocks.monotonic, clocks.sleep)
     return CLIENTS[product](exchange, credentials, pace, Patience(clocks.sleep), clocks)

@@ -1,4 +1,4 @@
-"""The client of one product's APIs, and what the products have in common."""
+"""The base class of the clients, with what the products have in common."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Where time comes from; tests have their own. `now` is aware, `monotonic` and `sleep` are in seconds."""
+    """The sources of time; tests replace them. `now` is aware, `monotonic` and `sleep` are in seconds."""
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     monotonic: Callable[[], float] = time.monotonic
@@ -35,10 +35,10 @@ class Clocks:
 
 
 class Client(ABC):
-    """Plum's APIs of one product. A context manager; safe for several threads.
+    """Plum's APIs of one product. A context manager; thread-safe.
 
-    All methods raise the types of `failures`: `NothingQueued` and its kinds where Plum surely did nothing,
-    `FateUnknown` where it may have. No queue call is ever sent twice.
+    All methods raise exceptions of `failures`: `NothingQueued` or a subclass if Plum certainly did nothing,
+    `FateUnknown` if Plum may have carried out the request. The client never retries a queue request.
     """
 
     product: str
@@ -61,21 +61,21 @@ class Client(ABC):
         self.close()
 
     def close(self) -> None:
-        """Closes the connections; the client is of no use afterwards."""
+        """Close the connections; the client cannot be used afterwards."""
         self._exchange.close()
 
     def queue(self, request: CallRequest) -> str:
-        """Queues one call and returns its `call_id`, which is unique within the product (DEV: per outbound server).
+        """Queue one call and return its `call_id`, which is unique within the product (DEV: per outbound server).
 
-        Waits for its turn. Plum GETs the URLs before it answers, so that this takes seconds. Raises `InvalidRequest`
-        before sending, else as the class says.
+        Waits for the rate limit. Plum GETs the URLs before it responds, so this takes seconds. Raises
+        `InvalidRequest` before sending, otherwise the exceptions that the class names.
         """
         check_call(self.product, request, self._clocks.now())
         form = call_form(self.product, request, self._credentials)
         return self._change("the call may be queued", lambda: self._queue_call(request.to, form))
 
     def bulk_queue(self, request: BulkRequest) -> int:
-        """Queues a batch and returns how many calls it holds; Plum tells no ids of them. Else as `queue`."""
+        """Queue a batch and return the number of its calls; Plum returns no call ids. Otherwise like `queue`."""
         count = check_bulk(self.product, request, self._clocks.now())
         form, files = bulk_form(self.product, request, self._credentials), bulk_file(self.product, request)
         self._change("the batch may be queued", lambda: self._queue_batch(request.to, form, files))
@@ -83,29 +83,29 @@ class Client(ABC):
 
     @abstractmethod
     def status(self, call_id: str) -> CallStatus:
-        """What Plum tells of one call now. Asks again, some seconds in all, where Plum gives no usable answer.
+        """Return the current status of one call. Retries for some seconds if Plum gives no usable response.
 
-        Raises `UnknownCall` where Plum has none of this id, `Unavailable` where it does not tell, `NotOffered` for
-        DEV.
+        Raises `UnknownCall` if Plum has no call of this id, `Unavailable` if no retry gets a usable response,
+        `NotOffered` for DEV.
         """
 
     @abstractmethod
     def cancel(self, to: str) -> None:
-        """Cancels all pending calls of `SURVEY/INSTANCE` or `APPLICATION/DEPLOYMENT`; Plum posts a result for each.
+        """Cancel all pending calls of `SURVEY/INSTANCE` or `APPLICATION/DEPLOYMENT`; Plum posts a result for each.
 
-        Raises `NotOffered` for DEV, else as `queue`.
+        Raises `NotOffered` for DEV, otherwise as `queue` does.
         """
 
     @abstractmethod
     def _queue_call(self, to: str | None, form: Form) -> str:
-        """The call's id; raises `Unclear` beside the public types."""
+        """Send the request and return the call's id. Raises `Unclear` or a public exception."""
 
     @abstractmethod
     def _queue_batch(self, to: str | None, form: Form, files: Mapping[str, File]) -> None:
-        """Raises `Unclear` beside the public types."""
+        """Send the request. Raises `Unclear` or a public exception."""
 
     def _change(self, fate: str, send: Callable[[], T]) -> T:
-        """Sends once, in its turn; `fate` is what may have happened if no clear answer comes."""
+        """Send once, within the rate limit. `fate` says what may have happened if no clear response arrives."""
         self._pace.wait()
         try:
             return send()

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from app.plum.client.failures import InvalidRequest
 from app.plum.client.phones import PHONE, PHONE_FORM
 
-# What a row of DEV's may hold; its page allows a reference fewer characters here than in a single call.
+# Maximum characters in a row of DEV's list; its page allows fewer for a reference here than in a single call.
 # https://api-docs.plumvoice.com/reference/post_queuecalls-php
 DEV_COLUMNS = {"message_reference": 128, "call_parameters": 255}
 
 
 def contacts(product: str, content: bytes) -> int:
-    """How many rows the list holds, at least one; raises `InvalidRequest` for what Plum could not dial."""
+    """Return the number of rows, at least one. Raises `InvalidRequest` for a list that Plum could not dial."""
     rows = _rows(content)
     header = next(rows, [])
     if header[:1] != ["destination"]:

@@ -1,4 +1,4 @@
-"""Who calls Plum's APIs: never shown, and cut out of whatever Plum says."""
+"""Credentials for Plum's APIs: never shown, and removed from Plum's texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HIDDEN = "•••"
 SHOWN_CHARACTERS = 200
 
 _URL = re.compile(r"(https?://)(?:[^/\s?#]*@)?([^/\s?#]+)\S*", re.I)
-# As the receiver masks: digits that stand together may be a phone, whatever they mean.
+# Like the receiver's masking: any run of digits may be a phone number.
 _DIGITS = re.compile(r"\d(?:[^0-9A-Za-z]{0,3}\d){6,}")
 _UNPRINTED = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 
@@ -24,8 +24,10 @@ class Credentials:
     secret: str = field(repr=False)
 
     def harmless(self, text: str) -> str:
-        """What of Plum's text may be shown: one line of at most 200 characters, without credentials, numbers that
-        may be phones, and the paths of URLs, which hold an integration's key."""
+        """Return Plum's text as one line of at most 200 characters that may be shown.
+
+        Credentials, possible phone numbers and the paths of URLs, which hold an integration's key, are removed.
+        """
         for spelling in sorted(self._spellings(), key=len, reverse=True):
             text = re.sub(re.escape(spelling), HIDDEN, text, flags=re.I)
         text = _URL.sub(rf"\1\2/{HIDDEN}", text)
@@ -35,4 +37,4 @@ class Credentials:
     def _spellings(self) -> set[str]:
         basic = base64.b64encode(f"{self.user}:{self.secret}".encode()).decode()
         plain = {self.user, self.secret, basic}
-        return {form(one) for one in plain if one for form in (str, quote, quote_plus)}
+        return {encode(value) for value in plain if value for encode in (str, quote, quote_plus)}

@@ -1,4 +1,4 @@
-"""DEV: a form with login and PIN, and XML that repeats them. Of its answers no text is ever shown."""
+"""DEV's API: forms with login and PIN. Its XML responses repeat both, so no text of a response is ever shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request and its answer over HTTP, and above all: did the request leave?"""
+"""Send HTTP requests to Plum, and distinguish requests that were never sent from those without a response."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.plum.client.timeouts import Timeouts
 
 MAX_ANSWER_BYTES = 1048576
 
-# All that can go wrong before the first byte of the request; a certificate that does not fit is a ConnectError too.
+# Errors before the first byte of the request is sent; an invalid certificate is a ConnectError too.
 NEVER_LEFT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -28,18 +28,18 @@ NEVER_LEFT = (
 
 
 class Exchange:
-    """Requests to one base URL. Safe for several threads; each request has a connection of its own."""
+    """Requests to one base URL. Thread-safe; each request has its own connection."""
 
     def __init__(self, base_url: str, auth: Credentials | None, timeouts: Timeouts) -> None:
-        """`auth` goes along as Basic authentication. Raises `InvalidRequest` for what is no base URL."""
+        """`auth` is sent as Basic authentication. Raises `InvalidRequest` for an invalid base URL."""
         self._timeouts = timeouts
         self._client = httpx.Client(
             base_url=_base(base_url),
             auth=(auth.user, auth.secret) if auth else None,
             timeout=httpx.Timeout(timeouts.read, connect=timeouts.connect, write=timeouts.write),
-            # A kept connection that Plum closes meanwhile would leave the fate of the next request unknown.
+            # If Plum closed an idle keep-alive connection, the fate of the next request would be unknown.
             limits=httpx.Limits(max_keepalive_connections=0),
-            # The bound is on bytes as they come; what inflates could be a thousand times as large.
+            # The size limit counts raw bytes; a compressed response could inflate to a thousand times as much.
             headers={"Accept-Encoding": "identity", "User-Agent": "plum-outcomes"},
             follow_redirects=False,
         )
@@ -53,7 +53,7 @@ class Exchange:
         files: Mapping[str, File] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Raises `Unavailable` where the request surely did not leave, `Unclear` where no whole answer came."""
+        """Send a request. Raises `Unavailable` if it was certainly not sent, `Unclear` without a whole response."""
         request = self._client.build_request(
             method, path, data=form, files=files, headers={"Accept": accept, **(headers or {})}
         )
@@ -73,14 +73,14 @@ class Exchange:
             body = self._body(response, time.monotonic() + self._timeouts.whole)
         finally:
             response.close()
-        said = response.headers
+        headers = response.headers
         return Reply(
             status=response.status_code,
             body=body,
-            content_type=said.get("content-type"),
-            link=said.get("link", ""),
-            location=said.get("location", ""),
-            retry_after=said.get("retry-after", ""),
+            content_type=headers.get("content-type"),
+            link=headers.get("link", ""),
+            location=headers.get("location", ""),
+            retry_after=headers.get("retry-after", ""),
         )
 
     def _body(self, response: httpx.Response, until: float) -> bytes:
@@ -98,7 +98,7 @@ def _base(url: str) -> str:
     try:
         parts = urlsplit(url)
         is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of the port, or of an IPv6 address
+    except ValueError:  # an invalid port or IPv6 address
         is_base = False
     if not is_base or parts.query or parts.fragment or "@" in parts.netloc or not url.isascii() or " " in url:
         raise InvalidRequest(

@@ -1,6 +1,6 @@
-"""What a call of Plum's APIs can fail with. The first question is always: may something be queued now?
+"""The exceptions of Plum's APIs. They distinguish first of all whether something may have been queued.
 
-No text names a secret, a phone number or the path of a URL.
+No message contains a secret, a phone number or the path of a URL.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from app.errors import PlumError
 
 
 class ApiError(PlumError):
-    """Base of all of them. The text says in one line what happened and what to do."""
+    """Base class. The message says in one line what happened and what to do."""
 
 
 class NothingQueued(ApiError):
-    """Plum surely queued and changed nothing."""
+    """Plum certainly queued nothing and changed nothing."""
 
 
 class InvalidRequest(NothingQueued):
-    """The request breaks a limit of Plum's and was not sent; `field` names what, `limit` what is allowed."""
+    """The request breaks one of Plum's limits and was not sent. `limit` says what `field` may be."""
 
     def __init__(self, field: str, limit: str) -> None:
         super().__init__(f"{field} should be {limit}")
@@ -30,7 +30,7 @@ class NotOffered(NothingQueued):
 
 
 class Refused(NothingQueued):
-    """Plum understood the request and did not do it; `status` is that of HTTP (DEV refuses with 200)."""
+    """Plum understood the request and refused it. `status` is the HTTP status (DEV refuses with 200)."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -58,13 +58,13 @@ class Conflict(Refused):
 
 
 class Redirected(Refused):
-    """3xx: the base URL is not Plum's, or has moved; the text names the host it leads to."""
+    """3xx: the base URL is not Plum's, or has moved; the message names the host of the redirect."""
 
 
 class Unavailable(NothingQueued):
-    """Plum is not reached, asks for patience, or answers a question with nothing usable; later may help.
+    """Plum cannot be reached, asks to retry later, or gives no usable response to a read. A later retry may succeed.
 
-    `retry_after_seconds` is what Plum asks for, None where it does not say.
+    `retry_after_seconds` is the time that Plum asks for, None if it gives none.
     """
 
     def __init__(self, text: str, retry_after_seconds: float | None = None) -> None:
@@ -73,4 +73,4 @@ class Unavailable(NothingQueued):
 
 
 class FateUnknown(ApiError):
-    """The request went out and no clear answer came back: Plum may have done it. Never repeat it unasked."""
+    """The request was sent without a clear response: Plum may have carried it out. Never retry automatically."""

@@ -1,4 +1,4 @@
-"""Insight and Fuse: two products, one manner. Basic authentication, answers in JSON or XML, calls with a number."""
+"""The APIs of Insight and Fuse, which are alike: Basic authentication, responses in JSON or XML, calls with ids."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class NumberedClient(Client):
         check_to(self.product, to)
         self._change("the calls may be canceled", lambda: self._cancel(to))
 
-    def _status(self, number: str) -> CallStatus:
-        reply = self._exchange.send("GET", f"/api/outbound/{quote(number)}", ACCEPT)
+    def _status(self, call_id: str) -> CallStatus:
+        reply = self._exchange.send("GET", f"/api/outbound/{quote(call_id)}", ACCEPT)
         check(reply, self._credentials.harmless, is_call=True)
         return call_status(reply)
 
     def _cancel(self, to: str) -> None:
-        # Insight answers 415 where this header is missing, though there is nothing to describe.
+        # Insight responds 415 without this header, although the request has no body.
         reply = self._exchange.send("DELETE", self._path(to, "cancel"), ACCEPT, headers={"Content-Type": FORM_TYPE})
         self._accepted(reply)
 
@@ -59,12 +59,15 @@ class NumberedClient(Client):
         return f"/api/{FOLDERS[self.product]}/{to}/{verb}"
 
     def _accepted(self, reply: Reply) -> Fields:
-        """What Plum says of a change that it made, which may be nothing; raises `Unclear` beside the public types."""
+        """Return the fields of a response that accepts a change; its body may be empty.
+
+        Raises `Unclear` or a public exception.
+        """
         check(reply, self._credentials.harmless)
         fields = fields_of(reply.body) if reply.body.strip() else {}
         if is_refused(fields):
-            said = self._credentials.harmless(error_text(reply.body))
-            raise Refused(f"Plum answers {reply.status} and refuses: {said or 'it does not say why'}", reply.status)
+            reason = self._credentials.harmless(error_text(reply.body))
+            raise Refused(f"Plum answers {reply.status} and refuses: {reason or 'it does not say why'}", reply.status)
         return fields
 
 

@@ -1,4 +1,4 @@
-"""Plum's limits, checked before anything is sent.
+"""Check requests against Plum's limits before they are sent.
 
 https://docs.plumvoice.com/dev/plum-dev-apis/dev-outbound-apis
 https://docs.plumvoice.com/insight/api/queuing-an-outbound-call
@@ -21,7 +21,7 @@ from app.plum.client.requests import BulkRequest, CallRequest, Terms
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one product allows. `waits` are seconds; `url_characters` is None where Plum names no limit."""
+    """The limits of one product. `waits` are in seconds; `url_characters` is None if Plum documents no limit."""
 
     max_attempts: int
     waits: tuple[int, int]
@@ -33,7 +33,7 @@ class Limits:
 LIMITS = {
     # DEV counts retries, 0 to 10, on top of the first attempt.
     "dev": Limits(11, (60, 172800), takes_to=False, takes_pci=False, url_characters=255),
-    # Insight's page names no range, and a sample of its own has a wait of 0.
+    # Insight's page gives no range for the wait, and one of its samples has 0.
     "insight": Limits(10, (0, 2**31 - 1), takes_to=True, takes_pci=False, url_characters=None),
     "fuse": Limits(10, (60, 86400), takes_to=True, takes_pci=True, url_characters=None),
 }
@@ -47,7 +47,7 @@ _METADATA_NAME = re.compile(r"[^\[\]\x00-\x1f]{1,255}")
 
 
 def check_call(product: str, request: CallRequest, now: datetime) -> None:
-    """Raises `InvalidRequest` for the first limit that the request breaks."""
+    """Raise `InvalidRequest` for the first limit that the request breaks."""
     if not PHONE.fullmatch(request.phone):
         raise InvalidRequest("phone", PHONE_FORM)
     if request.reference is not None and not 1 <= len(request.reference) <= DEV_TEXT_CHARACTERS:
@@ -57,7 +57,7 @@ def check_call(product: str, request: CallRequest, now: datetime) -> None:
 
 
 def check_bulk(product: str, request: BulkRequest, now: datetime) -> int:
-    """How many calls the batch holds; raises `InvalidRequest` for the first limit that it breaks."""
+    """Return the number of calls in the batch. Raises `InvalidRequest` for the first limit that it breaks."""
     if not 1 <= len(request.name) <= NAME_CHARACTERS:
         raise InvalidRequest("name", f"1 to {NAME_CHARACTERS} characters")
     _check_terms(product, request, now)
@@ -76,7 +76,7 @@ def _check_terms(product: str, terms: Terms, now: datetime) -> None:
 
 
 def check_to(product: str, to: str | None) -> None:
-    """Raises `InvalidRequest` for what names no deployment of the product."""
+    """Raise `InvalidRequest` if `to` does not name a deployment of the product."""
     if not LIMITS[product].takes_to:
         if to is not None:
             raise InvalidRequest("to", "left out: DEV is told what to do by start_url")
@@ -105,7 +105,7 @@ def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         has_host = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of the port, or of an IPv6 address
+    except ValueError:  # an invalid port or IPv6 address
         return False
     return parts.scheme in ("http", "https") and has_host and not re.search(r"[^\x21-\x7e]", url)
 
@@ -122,8 +122,8 @@ def _check_attempts(terms: Terms, limits: Limits) -> None:
 
 
 def _check_window(terms: Terms, now: datetime) -> None:
-    for field, at in (("start", terms.start), ("end", terms.end)):
-        if at is not None and (at.utcoffset() is None or at.timestamp() <= 0):
+    for field, moment in (("start", terms.start), ("end", terms.end)):
+        if moment is not None and (moment.utcoffset() is None or moment.timestamp() <= 0):
             raise InvalidRequest(field, "a moment with its offset from UTC, after 1970")
     if terms.end is None:
         return

@@ -1,4 +1,4 @@
-"""Queue calls leave one after the other: Plum warns that a loop of them can make all calls fail."""
+"""A rate limit for queue requests: Plum warns that sending them in a loop can make all calls fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Pace:
-    """A least interval, in seconds, between the departures of all threads."""
+    """A minimum interval, in seconds, between the requests of all threads."""
 
     def __init__(self, interval: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self._interval = interval
@@ -17,7 +17,7 @@ class Pace:
         self._lock = threading.Lock()
 
     def wait(self) -> None:
-        """Until it is this caller's turn."""
+        """Block until this caller may send its request."""
         with self._lock:
             now = self._clock()
             turn = max(now, self._free_at)

@@ -1,4 +1,4 @@
-"""Numbers to dial, in the forms that Plum's pages name."""
+"""The formats of phone numbers to dial, as Plum's pages document them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 MAX_CHARACTERS = 128
 
-# `postd` are keys to press once the call connects.
+# `postd` contains the keys to press once the call connects.
 PHONE = re.compile(
     rf"(?=.{{1,{MAX_CHARACTERS}}}$)(?:tel:)?\+?[0-9]{{3,20}}(?:;ani=\+?[0-9]{{3,20}}|;postd=[0-9*#,]{{1,32}})*"
 )

@@ -1,4 +1,4 @@
-"""What is to be queued, as values. `limits.py` holds what Plum allows, `forms.py` how Plum spells it."""
+"""Requests to queue calls, as values. `limits.py` checks Plum's limits, `forms.py` serialises the requests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a call and a batch have in common. No repr shows phones, metadata, or URLs (they hold a key).
+    """The fields that a call and a batch have in common. No repr shows phones, metadata, or URLs, which hold a key.
 
-    `to` is Insight's `SURVEY/INSTANCE` or Fuse's `APPLICATION/DEPLOYMENT`; DEV has a `start_url` instead, the address
-    of its VoiceXML. `start` and `end` (aware) bound the dialling; without them Plum dials at once, and as long as it
-    likes. `max_attempts` counts the first one; more than one needs `reattempt_wait_seconds`. `pci` asks Fuse for its
-    secure environment.
+    `to` is Insight's `SURVEY/INSTANCE` or Fuse's `APPLICATION/DEPLOYMENT`; DEV has a `start_url` instead, the URL of
+    its VoiceXML. Plum dials between `start` and `end` (aware); without `start` at once, without `end` with no time
+    limit. `max_attempts` includes the first attempt; more than one needs `reattempt_wait_seconds`. `pci` requests
+    Fuse's secure environment.
     """
 
     result_url: str = field(repr=False)
@@ -31,9 +31,9 @@ class Terms:
 class CallRequest(Terms):
     """One call.
 
-    `phone` as Plum takes it: digits, also with `+`, `tel:`, `;ani=…` (the caller's number) and `;postd=…` (keys to
-    press). `reference` is DEV's message_reference; Insight and Fuse have no field for it, so that it belongs into the
-    `result_url` (`/call/REFERENCE`). DEV gets `metadata` as its call_parameters, urlencoded.
+    `phone` is in a format that Plum accepts: digits, optionally with `+`, `tel:`, `;ani=…` (the caller's number) and
+    `;postd=…` (keys to press). `reference` is DEV's message_reference; Insight and Fuse have no such field, so put it
+    into the `result_url` (`/call/REFERENCE`). DEV receives `metadata` as its call_parameters, urlencoded.
     """
 
     phone: str = field(repr=False)
@@ -43,10 +43,10 @@ class CallRequest(Terms):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkRequest(Terms):
-    """Many calls from Plum's contact list: `csv` (UTF-8) with `destination` as its first header.
+    """Many calls from a contact list: `csv` (UTF-8) with `destination` as its first header.
 
-    DEV reads `message_reference` and `call_parameters` per row and calls the batch a campaign, `name`; for the others
-    the name belongs into the `result_url` (`/batch/NAME`).
+    DEV reads `message_reference` and `call_parameters` from each row, and takes `name` as its campaign's name; for
+    Insight and Fuse put the name into the `result_url` (`/batch/NAME`).
     """
 
     name: str

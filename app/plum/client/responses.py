@@ -1,4 +1,4 @@
-"""Plum's answers, understood: JSON and XML alike. Pure; of a text of Plum's only the documented `error` is kept."""
+"""Parse Plum's responses, JSON or XML. Pure; of Plum's texts only the documented `error` is kept."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from defusedxml.common import DefusedXmlException
 
 Fields = Mapping[str, Any]
 
-# Only these words end a call. Any other counts as running: who takes a running call for ended loses its result, and
-# who takes an ended one for running asks once more.
+# Only these words mean that a call has ended; any other word counts as running. To take a running call for ended
+# would lose its result; to take an ended call for running only costs another request.
 FINAL_WORDS = {"completed", "failed", "canceled", "cancelled", "rejected", "uncalled", "noattempt"}
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -23,7 +23,7 @@ _LINKED_ID = re.compile(r"/api/outbound/([A-Za-z0-9_-]{1,64})/?(?=[>?#]|$)")
 
 
 class Unclear(Exception):
-    """No usable answer came; the text says what came instead. `retry_after_seconds` is what Plum asks for."""
+    """No usable response arrived; the message says what arrived. `retry_after_seconds` is the time Plum asks for."""
 
     def __init__(self, text: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(text)
@@ -32,7 +32,7 @@ class Unclear(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer. Its body may repeat login, PIN and phone, and is in no repr; `link` is the header of that name."""
+    """One response. Its body may repeat login, PIN and phone, so no repr shows it. `link` is the `Link` header."""
 
     status: int
     body: bytes = field(repr=False)
@@ -44,9 +44,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class CallStatus:
-    """What Plum tells of one call at this moment: the exact bytes, as a delivery keeps them, and its `status` word.
+    """The status of one call at one moment: the exact bytes, as a delivery keeps them, and the `status` word.
 
-    `is_final` says that nothing more will happen to the call; false for every word that is not known to be final.
+    `is_final` is true if nothing more will happen to the call; false for every word that is not known to be final.
     """
 
     body: bytes = field(repr=False)
@@ -56,7 +56,7 @@ class CallStatus:
 
 
 def fields_of(body: bytes) -> Fields:
-    """The object in the body; of XML the attributes of its root and its children. Raises `Unclear`."""
+    """Return the object in the body; for XML, the root's attributes and children. Raises `Unclear`."""
     text = body.removeprefix(b"\xef\xbb\xbf").strip()
     if not text:
         raise Unclear("an empty answer")
@@ -65,10 +65,10 @@ def fields_of(body: bytes) -> Fields:
 
 def _json(text: bytes) -> Fields:
     try:
-        found = json.loads(text, parse_int=str, parse_float=str)
+        value = json.loads(text, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         raise Unclear("an answer that is neither JSON nor XML, or not to its end") from None
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _xml(text: bytes) -> Fields:
@@ -88,13 +88,13 @@ def _children(element: Element) -> Fields:
 
 
 def is_refused(fields: Fields) -> bool:
-    """Whether the body says no, whatever the status of HTTP; DEV does so in its `status`."""
+    """True if the body refuses the request, whatever the HTTP status; DEV refuses in its `status`."""
     word = _word(fields.get("status"))
     return _word(fields.get("success")) in ("false", "0") or bool(fields.get("error")) or word == "failed"
 
 
 def error_text(body: bytes) -> str:
-    """The documented `error` of Insight and Fuse, "" if there is none."""
+    """Return the documented `error` of Insight and Fuse, "" if there is none."""
     try:
         error = fields_of(body).get("error")
     except Unclear:
@@ -103,17 +103,17 @@ def error_text(body: bytes) -> str:
 
 
 def call_id(fields: Fields, link: str) -> str:
-    """From the body, else from the `Link` header; raises `Unclear` where neither has it."""
-    found = fields.get("call_id")
-    if isinstance(found, str) and _ID.fullmatch(found):
-        return found
-    if linked := _LINKED_ID.search(link):
-        return linked[1]
+    """Return the call id from the body, else from the `Link` header. Raises `Unclear` if neither has it."""
+    value = fields.get("call_id")
+    if isinstance(value, str) and _ID.fullmatch(value):
+        return value
+    if match := _LINKED_ID.search(link):
+        return match[1]
     raise Unclear("an answer without a call_id")
 
 
 def call_status(reply: Reply) -> CallStatus:
-    """Raises `Unclear` where the answer does not tell of a call."""
+    """Return the status in the response. Raises `Unclear` if the response has no `call_details`."""
     details = fields_of(reply.body).get("call_details")
     if not isinstance(details, dict):
         raise Unclear("an answer without call_details")

@@ -1,4 +1,4 @@
-"""A question may be asked again, since asking changes nothing; a queue call never is."""
+"""Retries of reads, which change nothing. Queue requests are never retried."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often a question is asked, and the pauses between, in seconds.
+    """The number of retries of a read, and the pauses before them, in seconds.
 
-    A longer pause than `longest_pause` is not waited for: whoever asked learns what Plum asks for instead.
+    If Plum asks for a longer pause than `longest_pause`, the read fails at once, and its exception names the pause.
     """
 
     sleep: Callable[[float], None]
@@ -24,15 +24,15 @@ class Patience:
     longest_pause: float = 30.0
 
     def ask(self, question: Callable[[], T]) -> T:
-        """The answer; raises `Unavailable` if none came that can be used, and what `question` raises beside it."""
+        """Return the result of `question`. Raises `Unavailable` if no try succeeds; other exceptions at once."""
         for pause in self.pauses:
             try:
                 return question()
             except (Unavailable, Unclear) as failure:
-                asked_for = failure.retry_after_seconds
-                if (asked_for or 0) > self.longest_pause:
+                plum_pause = failure.retry_after_seconds
+                if (plum_pause or 0) > self.longest_pause:
                     raise _unavailable(failure) from None
-                self.sleep(max(pause, asked_for or 0))
+                self.sleep(max(pause, plum_pause or 0))
         try:
             return question()
         except (Unavailable, Unclear) as failure:

@@ -1,4 +1,4 @@
-"""The status of an answer: what each documented code means, and what to do about it.
+"""The HTTP status codes that Plum documents: their exceptions, and advice on what to do.
 
 https://docs.plumvoice.com/insight/api/queuing-an-outbound-call
 https://docs.plumvoice.com/fuse/apis/outbound-calls/outbound-call
@@ -40,14 +40,14 @@ OTHER = (Refused, "compare the base URL with Plum's pages")
 
 
 def check(reply: Reply, harmless: Callable[[str], str], *, is_call: bool = False) -> None:
-    """Passes what Plum says it did; raises `Refused`, `Unavailable` or, where nobody knows, `Unclear`.
+    """Return if the status is a success; raise `Refused` or `Unavailable`, or `Unclear` if the fate is unknown.
 
-    `harmless` makes a text of Plum's fit to be shown. `is_call` says that the address names one call.
+    `harmless` removes secrets from Plum's texts. `is_call` is true if the URL names one call.
     """
     if 200 <= reply.status < 300:
         return
-    if 300 <= reply.status < 400 and reply.status != 303:  # which may follow a request that was carried out
-        raise Redirected(_leads_to(reply), reply.status)
+    if 300 <= reply.status < 400 and reply.status != 303:  # a 303 may follow a request that was carried out
+        raise Redirected(_redirect_text(reply), reply.status)
     if reply.status == 429:
         raise Unavailable("Plum answers 429: too many requests, so wait and queue more slowly", retry_after(reply))
     if not 400 <= reply.status < 500:
@@ -56,15 +56,15 @@ def check(reply: Reply, harmless: Callable[[str], str], *, is_call: bool = False
 
 
 def _refusal(reply: Reply, harmless: Callable[[str], str], *, is_call: bool) -> Refused:
-    said = harmless(error_text(reply.body))
+    reason = harmless(error_text(reply.body))
     kind, advice = REFUSALS.get(reply.status, OTHER)
-    if is_call and reply.status == 404:  # without Plum's own words something else may have answered
-        kind, advice = UNKNOWN_CALL if said else OTHER
-    return kind(f"Plum answers {reply.status}{f' ({said})' if said else ''}: {advice}", reply.status)
+    if is_call and reply.status == 404:  # without an `error` text another server may have responded
+        kind, advice = UNKNOWN_CALL if reason else OTHER
+    return kind(f"Plum answers {reply.status}{f' ({reason})' if reason else ''}: {advice}", reply.status)
 
 
-def _leads_to(reply: Reply) -> str:
-    """Of the address only scheme and host: its path may hold what was sent."""
+def _redirect_text(reply: Reply) -> str:
+    """Return a message that names only scheme and host of the target: its path may contain sent values."""
     try:
         parts = urlsplit(reply.location)
         host, port = parts.hostname, f":{parts.port}" if parts.port else ""
@@ -75,7 +75,7 @@ def _leads_to(reply: Reply) -> str:
 
 
 def retry_after(reply: Reply) -> float | None:
-    """Seconds from `Retry-After`, which is a number or a date; None without one that can be read."""
+    """Return the seconds of `Retry-After`, which is a number or a date; None if it is missing or does not parse."""
     if reply.retry_after.isascii() and reply.retry_after.isdigit():
         return float(reply.retry_after[:9])
     try:

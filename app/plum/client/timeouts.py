@@ -1,4 +1,4 @@
-"""How long one request may take."""
+"""The timeouts of one request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds for each phase; `whole` bounds an answer that comes in drops."""
+    """Seconds for each phase; `whole` also limits a response that arrives slowly, in small pieces."""
 
     connect: float = 5.0
     write: float = 30.0

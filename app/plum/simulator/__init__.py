@@ -1,6 +1,6 @@
-"""Plays Plum, so that all can be tried without placing a call.
+"""A simulator of Plum, to try everything without placing a call.
 
-Imports nothing of the receiver, nor of our client: what it expects rests on the wire alone.
+It imports nothing of the receiver or of our client, so its expectations depend only on the bytes on the wire.
 """
 
 from __future__ import annotations

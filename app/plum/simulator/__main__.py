@@ -1,4 +1,4 @@
-"""A small campaign against the `result_url` on standard input: on a command line others could read its key."""
+"""Run a small campaign against the `result_url` on standard input; other users could read a command line's key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens in one call, and what each of Plum's products tells of it."""
+"""The history of one call, and the fields that each of Plum's products reports of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Ending:
-    """One way for a call to end: Plum's words, and the contract's for the same."""
+    """One way for a call to end: Plum's words, and the words of our outcome schema for the same."""
 
     status_raw: str
     callee_type: str | None
@@ -41,7 +41,7 @@ CALL_DETAILS_ENDINGS = {
 ENDINGS = {"dev": DEV_ENDINGS, "insight": CALL_DETAILS_ENDINGS, "fuse": CALL_DETAILS_ENDINGS}
 
 CANCELED = Ending("canceled", None, "canceled", None)
-NOT_YET = {  # what a call with attempts left would say if it spoke too early
+NOT_YET = {  # the ending that a call with attempts left would report if its result were posted too early
     "dev": Ending("Failed", "noanswer", "no_answer", None),
     "insight": Ending("failed", None, "failed", None),
     "fuse": Ending("failed", None, "failed", None),
@@ -52,9 +52,9 @@ EXPIRES_AFTER_SECONDS = 86400
 
 @dataclass(frozen=True)
 class Story:
-    """What happened in one call, with times in Unix seconds, before any spelling.
+    """The history of one call before it is serialised; times are Unix seconds.
 
-    `events` are those of the telephone line, in order, whether or not the product tells them.
+    `events` are those of the telephone line, in order, even if the product does not report them.
     """
 
     product: str
@@ -73,7 +73,7 @@ class Story:
     utc_offset: int | None
 
     def last(self, event: str | None = None) -> int | None:
-        """When the event last happened; any event if None."""
+        """Return the time of the last such event, None if there is none. `event` None means any event."""
         return max((at for name, at in self.events if event in (None, name)), default=None)
 
     @property
@@ -83,42 +83,42 @@ class Story:
 
     @property
     def duration(self) -> int | None:
-        """As the product sends it; for a call that nobody answered DEV and Fuse send 0 or nothing."""
+        """The duration as the product sends it. For an unanswered call DEV and Fuse send 0 or nothing."""
         if self.product == "insight":
             return None
         return self.unanswered_duration if self.talk_seconds is None else self.talk_seconds
 
     @property
     def last_attempt_at(self) -> int | None:
-        """As the product sends it: Insight's is the last event, not the last dialling; Fuse has none."""
+        """The time as the product sends it: Insight's is the last event, not the last dialling; Fuse has none."""
         if self.product == "dev":
             return self.last("dialing")
         return self.last() if self.product == "insight" and self.attempts else None
 
     @property
     def scheduled(self) -> tuple[int | None, int | None]:
-        """`start_timestamp`, `end_timestamp`: Insight's window, the ends of the talk under Fuse."""
+        """`start_timestamp` and `end_timestamp`: Insight's window; for Fuse the start and end of the talk."""
         return (self.last("connected"), self.last("disconnected")) if self.product == "fuse" else self.window
 
     @property
     def told_at(self) -> int:
-        """When Plum posts the result: at the end, or when the time for the call has run out."""
+        """The time when Plum posts the result: when the call ends or expires."""
         expiry = EXPIRES_AFTER_SECONDS if self.ending.disposition == "not_attempted" else 0
         return max(at for _, at in self.events) + expiry
 
     def earlier(self, attempts: int) -> Story:
-        """The call as it stood after so many attempts, fewer than it came to."""
-        dialled = [index for index, (event, _) in enumerate(self.events) if event == "dialing"]
+        """Return the call as it was after so many attempts, fewer than its final number."""
+        diallings = [index for index, (event, _) in enumerate(self.events) if event == "dialing"]
         return replace(
             self,
             ending=NOT_YET[self.product],
             attempts=attempts,
-            events=self.events[: dialled[attempts - 1] + 1],
+            events=self.events[: diallings[attempts - 1] + 1],
         )
 
 
 def fields(story: Story) -> dict[str, Any]:
-    """The callback's fields, in Plum's names."""
+    """Return the callback's fields, with Plum's names."""
     return _dev_fields(story) if story.product == "dev" else _call_details(story)
 
 

@@ -1,6 +1,6 @@
-"""A campaign: many calls, the posts that Plum makes about them, and how a network can trouble those.
+"""A campaign: many calls, Plum's posts about them, and the errors that a network can cause.
 
-Pure: the same arguments give the same calls, bytes and truth for ever; no clock, no network.
+Pure: the same arguments always give the same calls, bytes and truth; no clock, no network.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from app.plum.simulator.wire_forms import ANY_FORM, FORM, JSON, XML, Knobs, choo
 
 BASE = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
-PRODUCTS = {"dev": 40, "insight": 30, "fuse": 30}  # → weight where a target takes all of them
+PRODUCTS = {"dev": 40, "insight": 30, "fuse": 30}  # → weight, for a target that takes all products
 
-ADDRESSES = {  # what follows the key in the URL → weight
+ADDRESSES = {  # kind of path after the key in the URL → weight
     "dev": {"plain": 70, "batch": 20, "call": 10},
     "insight": {"call": 50, "batch": 30, "plain": 20},
     "fuse": {"plain": 60, "batch": 25, "call": 15},
@@ -37,7 +37,7 @@ LATE_SHARE = 0.2  # of the calls with more than one attempt
 LOOKALIKE_SHARE = 0.08  # of the calls that can have one
 NOISE_SHARE = 0.02
 
-NOISE = (  # reason of quarantine, content type, body
+NOISE = (  # reason for the quarantine, content type, body
     ("empty", FORM, b" \r\n"),
     ("not_text", "application/octet-stream", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00"),
     ("not_json", JSON, b'{"status":"completed","attempts":'),
@@ -51,14 +51,14 @@ NOISE = (  # reason of quarantine, content type, body
 
 @dataclass(frozen=True)
 class Target:
-    """A `result_url` and the product whose calls it gets; None where it takes all three (`auto`)."""
+    """A `result_url` and the product whose calls it gets; None if it takes all three (`auto`)."""
 
     url: str
     product: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """From `[dev=|insight=|fuse=]URL`; raises ValueError, saying what to give, for anything else."""
+        """Parse `[dev=|insight=|fuse=]URL`. Raises ValueError, with advice, for anything else."""
         prefix, _, rest = text.partition("=")
         product, url = (prefix, rest) if prefix in PRODUCTS else (None, text)
         parts = urlsplit(url)
@@ -67,7 +67,7 @@ class Target:
         return cls(url, product)
 
     def below(self, *segments: str) -> str:
-        """The URL with these segments, percent-encoded, at the end of its path."""
+        """Return the URL with these segments, percent-encoded, appended to its path."""
         parts = urlsplit(self.url)
         path = "/".join((parts.path.rstrip("/"), *(quote(segment) for segment in segments)))
         return urlunsplit(parts._replace(path=path))
@@ -75,7 +75,7 @@ class Target:
 
 @dataclass
 class Post:
-    """One POST as Plum makes it. `turn` is its place: posts go out by rising turns."""
+    """One POST as Plum sends it. Posts are sent in the order of their `turn`."""
 
     url: str
     headers: dict[str, str]
@@ -86,9 +86,9 @@ class Post:
 
 @dataclass
 class Call:
-    """One call: what is posted about it, and the outcome record (the contract's fields) that it should give.
+    """One call: its posts, and the outcome record that the receiver should make of them.
 
-    Posts of an `ordered` call wait each for the answer to the one before; others may overtake one another.
+    Each post of an `ordered` call waits for the response to the previous one; other posts may overtake each other.
     """
 
     target: Target
@@ -98,13 +98,13 @@ class Call:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether every post was; only then does the receiver owe the whole of the truth."""
+        """True if every post was acknowledged; only then must the receiver have the whole truth."""
         return all(post.acknowledged for post in self.posts)
 
 
 @dataclass
 class Noise:
-    """A post that tells of no call, and the reason with which it should be quarantined."""
+    """A post that reports no call, and the reason with which it should be quarantined."""
 
     target: Target
     post: Post
@@ -120,30 +120,30 @@ def campaign(
     misbehave: bool = False,
     base: datetime = BASE,
 ) -> list[Call]:
-    """So many calls, the first queued at `base` (aware).
+    """Return so many calls, the first queued at `base` (aware).
 
-    With `misbehave` posts go out in no order, and some calls are posted twice, or once more in an older state
-    after the final one, or have a DEV call_id in common with a call of another outbound server, or a whole
-    Insight body with another call.
+    With `misbehave` posts are sent in random order. Some calls are posted twice, or once more in an older state
+    after the final one, or share a DEV call_id with a call of another outbound server, or a whole Insight body
+    with another call.
     """
     dialler = _Dialler(targets, seed, knobs, misbehave=misbehave, base=int(base.timestamp()))
-    made: list[Call] = []
-    while len(made) < calls:
-        made += dialler.dial()
-    del made[calls:]
-    _mark_possible_duplicates(made)
-    return made
+    dialled: list[Call] = []
+    while len(dialled) < calls:
+        dialled += dialler.dial()
+    del dialled[calls:]
+    _mark_possible_duplicates(dialled)
+    return dialled
 
 
 def noise(targets: Sequence[Target], calls: int, seed: int) -> list[Noise]:
-    """What belongs to a misbehaving campaign of so many calls; each kind at least once."""
-    rng = random.Random(f"noise of {seed}")  # noqa: S311 - to be repeated, not to be secret
-    made = []
+    """Return the noise of a misbehaving campaign of so many calls; each kind at least once."""
+    rng = random.Random(f"noise of {seed}")  # noqa: S311 - reproducible, not secret
+    garbage = []
     for number in range(max(len(NOISE), int(calls * NOISE_SHARE))):
         reason, content_type, body = NOISE[number % len(NOISE)]
         target = rng.choice(targets)
-        made.append(Noise(target, Post(target.url, headers(content_type, body), body, rng.random()), reason))
-    return made
+        garbage.append(Noise(target, Post(target.url, headers(content_type, body), body, rng.random()), reason))
+    return garbage
 
 
 def _mark_possible_duplicates(calls: Sequence[Call]) -> None:
@@ -154,7 +154,7 @@ def _mark_possible_duplicates(calls: Sequence[Call]) -> None:
 
 
 class _Dialler:
-    """Turns stories into calls and their posts."""
+    """Makes calls and their posts from stories."""
 
     def __init__(
         self,
@@ -166,13 +166,13 @@ class _Dialler:
         base: int,
     ) -> None:
         self._targets = targets
-        self._rng = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        self._rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
         self._knobs = knobs
         self._misbehave = misbehave
         self._teller = Teller(self._rng, base)
 
     def dial(self) -> list[Call]:
-        """The next call, with those that come along: the rest of a cancelled queue, or a lookalike."""
+        """Return the next call, with the calls that belong to it: the rest of a cancelled queue, or a lookalike."""
         target = self._rng.choice(self._targets)
         product = target.product or choose(self._rng, PRODUCTS)
         address = choose(self._rng, ADDRESSES[product])
@@ -182,7 +182,7 @@ class _Dialler:
             return [self._call(target, story, forms, address) for story in stories]
         story = self._teller.story(product, forms)
         call = self._call(target, story, forms, address)
-        return self._troubled(call, story, forms) if self._misbehave else [call]
+        return self._misbehaving(call, story, forms) if self._misbehave else [call]
 
     def _chance(self, share: float) -> bool:
         return self._rng.random() < share
@@ -198,12 +198,12 @@ class _Dialler:
         return Call(target, truth(story, reference, batch), [self._post(url, story, forms)])
 
     def _post(self, url: str, story: Story, forms: Knobs) -> Post:
-        said, body = encode(story.product, fields(story), forms, self._rng)
-        return Post(url, said, body, self._rng.random() if self._misbehave else story.told_at)
+        post_headers, body = encode(story.product, fields(story), forms, self._rng)
+        return Post(url, post_headers, body, self._rng.random() if self._misbehave else story.told_at)
 
     # Misbehaviour
 
-    def _troubled(self, call: Call, story: Story, forms: Knobs) -> list[Call]:
+    def _misbehaving(self, call: Call, story: Story, forms: Knobs) -> list[Call]:
         identity = call.truth["identity"]
         if identity != "none":
             self._repeat(call, story, forms)
@@ -215,28 +215,28 @@ class _Dialler:
 
     def _repeat(self, call: Call, story: Story, forms: Knobs) -> None:
         if self._chance(DUPLICATE_SHARE):
-            call.posts.append(self._again(call.posts[0], story, forms))
+            call.posts.append(self._duplicate(call.posts[0], story, forms))
         if story.attempts > 1 and self._chance(LATE_SHARE):
             before = story.earlier(self._rng.randrange(1, story.attempts))
             call.posts.append(self._post(call.posts[0].url, before, forms))
             call.ordered = True
         call.truth["deliveries"] = len(call.posts)
 
-    def _again(self, first: Post, story: Story, forms: Knobs) -> Post:
-        """The same reading: the same bytes or another encoding, at the same moment or any other."""
+    def _duplicate(self, first: Post, story: Story, forms: Knobs) -> Post:
+        """Return a post with the same reading: the same bytes or another encoding, at the same or another time."""
         turn = self._rng.choice((first.turn, self._rng.random()))
         if self._chance(0.5):
             return replace(first, turn=turn)
-        # The phone stays as sent, for it belongs to the identity, and with it the encoding it asks for.
+        # The phone's form stays the same, since the phone belongs to the identity; so does the encoding it requires.
         others = replace(self._knobs, dev_phone=forms.dev_phone).drawn(self._rng)
         return replace(self._post(first.url, story, others), turn=turn)
 
     def _same_body(self, call: Call) -> Call:
-        """Another Insight call of which Plum tells exactly the same."""
+        """Return another Insight call with exactly the same body."""
         return Call(call.target, {**call.truth}, [replace(call.posts[0], turn=self._rng.random())])
 
     def _other_server(self, call: Call, story: Story, forms: Knobs) -> Call:
-        """A call with the same call_id, from another outbound server: reference or phone tell them apart."""
+        """Return a call of another outbound server with the same call_id; its reference or phone differs."""
         other = replace(self._teller.story("dev", forms), call_id=story.call_id)
         if other.phone_number_raw != story.phone_number_raw and self._chance(0.5):
             other = replace(other, message_reference=story.message_reference)

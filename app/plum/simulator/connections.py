@@ -1,4 +1,4 @@
-"""Requests as Plum makes them, over connections that are kept."""
+"""HTTP requests as Plum makes them, over keep-alive connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-# What `exchange` raises where no answer came; UnicodeError is of a host's name that cannot be one.
+# The exceptions of `exchange` if no response came; UnicodeError means an invalid host name.
 NO_ANSWER = (OSError, http.client.HTTPException, UnicodeError)
 
 
@@ -23,7 +23,7 @@ class Connections:
     def exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> tuple[int, bytes]:
-        """Status and text of the answer; raises OSError or HTTPException if there is none.
+        """Return status and body of the response. Raises one of `NO_ANSWER` if there is none.
 
         The body follows `Expect: 100-continue` at once, as RFC 9110 allows; http.client skips the 100.
         """
@@ -32,8 +32,8 @@ class Connections:
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         try:
             connection.request(method, target, body, dict(headers))
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+            response = connection.getresponse()
+            return response.status, response.read()
         except NO_ANSWER:
             connection.close()
             raise
@@ -43,10 +43,10 @@ class Connections:
             connection.close()
 
     def abort(self) -> None:
-        """For another thread: what is under way ends at once, as if the other end had left."""
+        """End the current request at once, from another thread, as if the peer had closed the connection."""
         for connection in list(self._open.values()):
             if connection.sock is not None:
-                with suppress(OSError):  # it has just ended by itself
+                with suppress(OSError):  # the connection has just ended by itself
                     connection.sock.shutdown(socket.SHUT_RDWR)
 
     def _connection(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
@@ -54,15 +54,15 @@ class Connections:
             kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
             self._open[scheme, netloc] = kind(netloc, timeout=self._timeout)
         connection = self._open[scheme, netloc]
-        if _left_by_peer(connection):
+        if _closed_by_peer(connection):
             connection.close()
         return connection
 
 
-def _left_by_peer(connection: http.client.HTTPConnection) -> bool:
-    """Whether an idle connection was closed at the other end: as curl does, look before using it again."""
+def _closed_by_peer(connection: http.client.HTTPConnection) -> bool:
+    """True if the peer closed an idle connection; curl checks this too before it reuses a connection."""
     if connection.sock is None:
         return False
-    watch = select.poll()
-    watch.register(connection.sock, select.POLLIN)
-    return bool(watch.poll(0))
+    poller = select.poll()
+    poller.register(connection.sock, select.POLLIN)
+    return bool(poller.poll(0))

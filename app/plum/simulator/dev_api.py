@@ -27,7 +27,7 @@ def dev_api(platform: Platform) -> Blueprint:
 
     @api.post("/queuecalls.php")
     def queue_calls() -> Response:
-        # Whatever the field's name: no page within reach confirms it.
+        # Any field name is accepted, since no available page of Plum's confirms it.
         lists = [file.read() for file in request.files.values()]
         campaign = request.form.get("campaign_name", "")
         try:

@@ -1,4 +1,4 @@
-"""What becomes of one queued call, drawn once when it is queued. Pure: no clock, no network."""
+"""The course of one queued call, drawn at random once when it is queued. Pure: no clock, no network."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ UNCALLED = {
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """All that happens to a call, in Unix seconds; at `ended_at` the result is known and told."""
+    """All that happens to a call. Times are Unix seconds; at `ended_at` the result is known and posted."""
 
     story: Story
     ended_at: int
 
     def state(self, now: float) -> str:
-        """Plum's word for the call at this moment."""
+        """Return Plum's status word for the call at this moment."""
         if now >= self.ended_at:
             word = self.story.ending.status_raw.lower()
             return "uncalled" if self.story.ending.disposition == "not_attempted" else word
-        event, at = max(((name, at) for name, at in self.story.events if at <= now), key=_when, default=("queued", 0))
+        event, at = max(((name, at) for name, at in self.story.events if at <= now), key=_time, default=("queued", 0))
         if event == "connected" or (event == "dialing" and now < at + RING_SECONDS):
             return event
         return "queued"
 
     def details(self, now: float) -> dict[str, Any]:
-        """What the status API tells at this moment, in Plum's names."""
+        """Return the fields of the status API at this moment, with Plum's names."""
         if now >= self.ended_at:
             return {**fields(self.story), "status": self.state(now)}
         events = tuple((name, at) for name, at in self.story.events if at <= now)
@@ -46,21 +46,21 @@ class Course:
         return fields(replace(self.story, ending=ending, attempts=attempts, events=events))
 
     def canceled(self, now: int) -> Course:
-        """The same, but canceled at this moment: what would have come later never happens."""
-        happened = [(name, min(at, now)) for name, at in self.story.events if at <= now or name == "queued"]
-        attempts = sum(name == "dialing" for name, _ in happened)
+        """Return the course of the call if it is canceled at this moment; later events never happen."""
+        past_events = [(name, min(at, now)) for name, at in self.story.events if at <= now or name == "queued"]
+        attempts = sum(name == "dialing" for name, _ in past_events)
         story = replace(
             self.story,
             ending=CANCELED,
             # Plum shows one attempt for a call that was canceled in the queue.
             attempts=max(attempts, 1),
-            events=(*happened, ("canceled", now)),
+            events=(*past_events, ("canceled", now)),
         )
         return Course(story, now)
 
 
 def dial(order: Order, call_id: int, queued_at: int, rng: random.Random, forms: Knobs) -> Course:
-    """The course of the call: it is dialled in its window, as often as it may, until somebody answers."""
+    """Return the course of the call: it is dialled within its window, up to `max_attempts`, until it is answered."""
     ending = _ending(order, rng)
     attempts = dialled(rng, ending, order.max_attempts)
     events = line_events(rng, ending, attempts, order.reattempt_wait, queued_at, order.start or 0)
@@ -84,7 +84,7 @@ def dial(order: Order, call_id: int, queued_at: int, rng: random.Random, forms: 
 
 
 def _ending(order: Order, rng: random.Random) -> Ending:
-    """Only who cancels cancels; and without an end to its window a call is never given up undialled."""
+    """Draw an ending. Only the cancel API cancels; a call without `end` is never given up without an attempt."""
     endings = {
         ending: weight
         for ending, weight in ENDINGS[order.product].items()
@@ -96,25 +96,25 @@ def _ending(order: Order, rng: random.Random) -> Ending:
 def _within_window(order: Order, story: Story) -> Course:
     last = max(at for _, at in story.events)
     if order.end is None:
-        return Course(story, last + _ringing(story))
-    in_time = sum(name == "dialing" and at < order.end for name, at in story.events)
-    if in_time == 0:
+        return Course(story, last + _ring_seconds(story))
+    attempts = sum(name == "dialing" and at < order.end for name, at in story.events)
+    if attempts == 0:
         uncalled = replace(story, ending=UNCALLED[order.product], attempts=0, events=story.events[:1])
         return Course(uncalled, max(order.end, story.events[0][1]))
-    if in_time < story.attempts:
-        return Course(story.earlier(in_time), order.end)
-    return Course(story, last + _ringing(story))
+    if attempts < story.attempts:
+        return Course(story.earlier(attempts), order.end)
+    return Course(story, last + _ring_seconds(story))
 
 
-def _ringing(story: Story) -> int:
+def _ring_seconds(story: Story) -> int:
     return RING_SECONDS if story.events[-1][0] == "dialing" else 0
 
 
 def _phone(order: Order, forms: Knobs) -> str:
-    """As queued; Fuse shows it with quotes around, as Plum's sample does."""
+    """Return the number as queued; Fuse may put quotes around it, as in Plum's sample."""
     is_quoted = order.product == "fuse" and forms.fuse_phone == "quoted"
     return f"'{order.phone_number}'" if is_quoted else order.phone_number
 
 
-def _when(event: tuple[str, int]) -> int:
+def _time(event: tuple[str, int]) -> int:
     return event[1]

@@ -1,7 +1,7 @@
 """The outcome record that a receiver should make of a call.
 
-A second writing of the contract's tables, from what truly happened and not from what was posted; it shares
-nothing with the receiver, so that the two can be held against each other.
+A second implementation of the outcome schema. It uses the call's history, not its posts, and shares no code with the
+receiver, so that tests can compare the two.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from app.plum.simulator.call_histories import Story
 
 
 def truth(story: Story, reference: str | None = None, batch: str | None = None) -> dict[str, Any]:
-    """The outcome record of the story, as the contract's tables give it."""
+    """Return the outcome record of the story."""
     dev, insight = story.product == "dev", story.product == "insight"
     start_at, end_at = story.scheduled
-    told = replace(story, events=()) if dev else story  # DEV tells no events
-    connected_at, disconnected_at = told.last("connected"), told.last("disconnected")
+    reported = replace(story, events=()) if dev else story  # DEV reports no events
+    connected_at, disconnected_at = reported.last("connected"), reported.last("disconnected")
     return {
         "product": story.product,
         "identity": _identity(story.product, reference),
@@ -44,8 +44,8 @@ def truth(story: Story, reference: str | None = None, batch: str | None = None) 
         "last_attempt_at": _utc(story.last_attempt_at),
         "connected_at": _utc(connected_at),
         "disconnected_at": _utc(disconnected_at),
-        "ended_at": _utc(disconnected_at or story.last_attempt_at or told.last()),
-        "events": [{"event": event, "at": _utc(at)} for event, at in told.events],
+        "ended_at": _utc(disconnected_at or story.last_attempt_at or reported.last()),
+        "events": [{"event": event, "at": _utc(at)} for event, at in reported.events],
         "extra": {},
         "problems": [],
         "deliveries": 1,

@@ -1,4 +1,4 @@
-"""Serves the platform on loopback, and nowhere else: it knows no real credentials, and fetches what it is told to."""
+"""Serve the platform on loopback only, since it has no real credentials and fetches any URL that it is given."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.plum.simulator.responses import KEY, LOGIN, PIN, USER, error
 MAX_REQUEST_BYTES = 64 * 1048576
 POLL_SECONDS = 0.1
 
-# What our side reads to find Plum; `{}` is the address.
+# The settings with which the receiver and its client find the platform; `{}` is the address.
 SETTINGS = {
     "PLUM_DEV_URL": "{}/dev",
     "PLUM_DEV_LOGIN": LOGIN,
@@ -35,14 +35,14 @@ SETTINGS = {
 
 
 def serve(bind: str, conduct: Conduct, tell: Callable[[Mapping[str, str]], None]) -> None:
-    """Until SIGTERM or SIGINT. `tell` gets the settings that lead our side here, once connections are taken.
+    """Serve until SIGTERM or SIGINT. `tell` is called with the `SETTINGS` once the server accepts connections.
 
-    Raises ValueError for an address that is not loopback's, OSError where it cannot be had.
+    Raises ValueError for an address that is not loopback, OSError if the address is not available.
     """
     host, port = _loopback(bind)
-    for number in (signal.SIGTERM, signal.SIGINT):  # the latter may have been ignored by who started this process
-        signal.signal(number, signal.default_int_handler)  # which ends the server below
-    with _listener(host, port) as listener:  # werkzeug's own would end the process where the port is taken
+    for number in (signal.SIGTERM, signal.SIGINT):  # the parent process may have set SIGINT to be ignored
+        signal.signal(number, signal.default_int_handler)  # its KeyboardInterrupt ends the server below
+    with _listener(host, port) as listener:  # werkzeug's own listener would end the process if the port is taken
         platform = Platform(conduct)
         try:
             _serve(listener, host, platform, tell)
@@ -55,13 +55,13 @@ def _serve(listener: socket.socket, host: str, platform: Platform, tell: Callabl
     server = make_server(
         host, port, application(platform), threaded=True, request_handler=_Quiet, fd=listener.fileno()
     )
-    shown = f"[{host}]" if ":" in host else host
-    tell({name: value.format(f"http://{shown}:{port}") for name, value in SETTINGS.items()})
+    url_host = f"[{host}]" if ":" in host else host
+    tell({name: value.format(f"http://{url_host}:{port}") for name, value in SETTINGS.items()})
     server.serve_forever(POLL_SECONDS)
 
 
 def application(platform: Platform) -> Flask:
-    """Plum's APIs below `/dev`, `/insight` and `/fuse`; `/truth` is the simulator's own."""
+    """Return the app with Plum's APIs below `/dev`, `/insight` and `/fuse`, and the simulator's own `/truth`."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     app.register_blueprint(dev_api(platform))
@@ -71,8 +71,8 @@ def application(platform: Platform) -> Flask:
 
     @app.get("/truth")
     def truth() -> Response:
-        """Not Plum's: what really happened to each call, a line each, for a test to compare with."""
-        lines = (json.dumps(one) + "\n" for one in platform.truth())
+        """Return what really happened to each call, one line per call, for tests. Not an API of Plum's."""
+        lines = (json.dumps(call) + "\n" for call in platform.truth())
         return Response(lines, content_type="application/x-ndjson")
 
     return app
@@ -80,7 +80,7 @@ def application(platform: Platform) -> Flask:
 
 class _Quiet(WSGIRequestHandler):
     def log(self, *_: object) -> None:
-        """Nothing: a form that does not parse would be quoted, phones and all."""
+        """Log nothing: werkzeug would quote a form that does not parse, with its phone numbers."""
 
 
 def _loopback(bind: str) -> tuple[str, int]:

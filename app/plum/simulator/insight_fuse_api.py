@@ -13,7 +13,7 @@ from app.plum.simulator.wire_forms import FORM
 
 FOLDERS = {"insight": "surveys", "fuse": "apps"}
 
-# Deployments that always answer so, to see what comes of it: `403/1`, for example.
+# Deployments that always respond with an error, to try the error handling: `403/1`, for example.
 AWKWARD = {"403": 403, "404": 404, "409": 409, "500": 500}
 UNKNOWN_CALL = {"error": "No outbound call was found by that id."}
 
@@ -24,8 +24,8 @@ def numbered_api(product: str, platform: Platform) -> Blueprint:
 
     @api.before_request
     def authenticate() -> None:
-        said = request.authorization
-        if said is None or not is_known(said.username or "", said.password or "", (USER, KEY)):
+        login = request.authorization
+        if login is None or not is_known(login.username or "", login.password or "", (USER, KEY)):
             abort(401)
 
     @api.post(f"{deployment}/queue")
@@ -51,8 +51,8 @@ def numbered_api(product: str, platform: Platform) -> Blueprint:
     def outbound(call_id: str) -> Response:
         if call_id in AWKWARD:
             abort(AWKWARD[call_id])
-        told = platform.status(product, call_id, "xml" if wants_xml() else "json")
-        return numbered(product, UNKNOWN_CALL, 404) if told is None else Response(told[1], content_type=told[0])
+        status = platform.status(product, call_id, "xml" if wants_xml() else "json")
+        return numbered(product, UNKNOWN_CALL, 404) if status is None else Response(status[1], content_type=status[0])
 
     return api
 
@@ -65,7 +65,7 @@ def _queue(platform: Platform, orders: Callable[[], list[Order]]) -> list[int]:
 
 
 def _deployment(product: str, folder: str, number: str) -> str:
-    """The deployment that the address names, once the request is one that Plum would look at."""
+    """Return the deployment in the URL; abort with Plum's error for a request that Plum would not accept."""
     if product == "insight" and request.mimetype not in (FORM, "multipart/form-data"):
         abort(415)
     if folder in AWKWARD or not (folder + number).isalnum():

@@ -1,4 +1,4 @@
-"""Plum's platform in small: takes orders, dials them on a fast clock, and posts what came of them."""
+"""A small version of Plum's platform: accepts calls, dials them on a fast clock, and posts their results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from app.plum.simulator.queued_calls import Mishaps, Placed
 from app.plum.simulator.scheduler import Agenda
 from app.plum.simulator.wire_forms import ANY_FORM, encode, start_post
 
-# Each product has numbers of its own, as Plum's samples show them.
+# Each product has its own call ids, like those in Plum's samples.
 FIRST_CALL_IDS = {"dev": 112850593, "insight": 155761, "fuse": 761}
 MAX_CALLS = 100_000
 PROBE_SECONDS = 5.0
@@ -30,7 +30,7 @@ LATE_SECONDS = 3600
 class Conduct:
     """How the platform behaves.
 
-    `speed` is how many seconds of a call pass in one of ours; `lose`, `double` and `late` are shares of callbacks.
+    `speed` is the number of a call's seconds in one real second; `lose`, `double` and `late` are shares of callbacks.
     """
 
     seed: int
@@ -40,7 +40,7 @@ class Conduct:
     late: float = 0.0
 
     def mishaps(self, rng: random.Random) -> Mishaps:
-        """Those of one call; drawn whether or not there are any, so that they change nothing else."""
+        """Draw the mishaps of one call. All three are always drawn, so that the shares do not change later draws."""
         lost, doubled, late = (rng.random() < share for share in (self.lose, self.double, self.late))
         return Mishaps(lost, doubled, late)
 
@@ -48,9 +48,9 @@ class Conduct:
 class Platform:
     """The queue and its calls.
 
-    What becomes of a call depends on seed, product, number and how often the number was queued before: it is the same
-    whatever the order of the requests. Each call's clock begins when it is queued, so that windows mean the same
-    however long the platform has been running fast.
+    The course of a call depends on the seed, the product, the number and how often the number was queued before, but
+    not on the order of other requests. Each call has its own clock, which starts when the call is queued, so that
+    windows keep their meaning however long the platform has been running fast.
     """
 
     def __init__(self, conduct: Conduct) -> None:
@@ -66,7 +66,7 @@ class Platform:
         self._agenda.close(self._posting.abort)
 
     def queue(self, orders: Sequence[Order]) -> list[int]:
-        """The calls' ids, in order; raises Rejected, and then none is queued."""
+        """Queue the calls and return their ids, in order. Raises Rejected, and then queues none."""
         _probe(orders[0])
         with self._lock:
             if len(self._calls) + len(orders) > MAX_CALLS:
@@ -77,24 +77,24 @@ class Platform:
         return [call.call_id for call in placed]
 
     def cancel(self, product: str, to: str) -> None:
-        """Cancels the calls of the deployment that are in the queue now; who is on the line stays there."""
+        """Cancel the calls of the deployment that are in the queue now; calls on the line continue."""
         with self._lock:
             for call in self._calls.values():
                 if (call.order.product, call.order.to) == (product, to):
                     self._cancel(call)
 
     def status(self, product: str, call_id: str, encoding: str) -> tuple[str, bytes] | None:
-        """What the status API tells of the call now, in `json` or `xml`: content type and body. None without it."""
+        """Return content type and body of the status API's response, in `json` or `xml`; None for an unknown call."""
         call = self._calls.get((product, call_id))
         if call is None:
             return None
         wrapper = "wrapped_success" if product == "insight" else "wrapped"
         forms = replace(call.forms, encoding=encoding, wrapper=wrapper, content_type="right")
-        headers, body = encode(product, call.course.details(self._now(call)), forms, _repeatable(call.call_id))
+        headers, body = encode(product, call.course.details(self._now(call)), forms, _seeded_random(call.call_id))
         return headers["Content-Type"], body
 
     def truth(self) -> Iterator[dict[str, Any]]:
-        """What really happened to each call until now."""
+        """Return what really happened to each call until now."""
         with self._lock:
             calls = list(self._calls.values())
         return (call.truth(self._now(call)) for call in calls)
@@ -102,10 +102,9 @@ class Platform:
     def _place(self, order: Order) -> Placed:
         call_id = self._next_ids[order.product]
         self._next_ids[order.product] += 1
-        nth = self._queued_before[order.product, order.phone_number]
+        repeats = self._queued_before[order.product, order.phone_number]
         self._queued_before[order.product, order.phone_number] += 1
-        known = f"{self._conduct.seed} {order.product} {order.phone_number} {nth}"
-        rng = _repeatable(known)
+        rng = _seeded_random(f"{self._conduct.seed} {order.product} {order.phone_number} {repeats}")
         forms, queued_at = ANY_FORM.drawn(rng), int(time.time())
         mishaps = self._conduct.mishaps(rng)
         course = dial(order, call_id, queued_at, rng, forms)
@@ -139,10 +138,10 @@ class Platform:
 
     def _schedule_end(self, call: Placed) -> None:
         course = call.course
-        self._agenda.at(self._at(call, course.ended_at), lambda: self._end(call, course))
+        self._agenda.at(self._at(call, course.ended_at), lambda: self._finish(call, course))
 
     def _start(self, call: Placed, course: Course) -> None:
-        if call.course is not course:  # canceled meanwhile
+        if call.course is not course:  # the call was canceled in the meantime
             return
         order = call.order
         headers, body = start_post(
@@ -150,8 +149,8 @@ class Platform:
         )
         call.starts[self._posting.post(order.start_url, headers, body)] += 1
 
-    def _end(self, call: Placed, course: Course) -> None:
-        """Posts the result, unless it is lost, or the call came to another end meanwhile."""
+    def _finish(self, call: Placed, course: Course) -> None:
+        """Post the result, unless it is lost, or the call's course was replaced in the meantime."""
         with self._lock:
             if call.course is not course:
                 return
@@ -159,21 +158,21 @@ class Platform:
         if not call.order.result_url or call.mishaps.lost:
             return
         delay = LATE_SECONDS if call.mishaps.late else 0
-        self._agenda.at(self._at(call, course.ended_at + delay), lambda: self._tell(call))
+        self._agenda.at(self._at(call, course.ended_at + delay), lambda: self._post_result(call))
 
-    def _tell(self, call: Placed) -> None:
+    def _post_result(self, call: Placed) -> None:
         story = call.course.story
-        headers, body = encode(story.product, fields(story), call.forms, _repeatable(call.call_id))
+        headers, body = encode(story.product, fields(story), call.forms, _seeded_random(call.call_id))
         for _ in range(2 if call.mishaps.doubled else 1):
             call.answers[self._posting.post(call.order.result_url, headers, body)] += 1
 
 
-def _repeatable(seed: int | str) -> random.Random:
-    return random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+def _seeded_random(seed: int | str) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - reproducible, not secret
 
 
 def _probe(order: Order) -> None:
-    """As Plum does before it queues anything."""
+    """GET the order's URLs as Plum does before it queues anything; raise Rejected if one does not respond 200."""
     for name, url in (("start_url", order.start_url), ("result_url", order.result_url)):
         try:
             if url:

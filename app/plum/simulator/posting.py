@@ -1,4 +1,4 @@
-"""Posts under way, which end when the platform does."""
+"""Posts of the platform, which are aborted when the platform closes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ POST_SECONDS = 30.0
 
 
 class Posting:
-    """Posts for several threads; none is tried again, since nobody knows whether Plum would."""
+    """Sends posts for several threads, without retries, since it is unknown whether Plum retries."""
 
     def __init__(self) -> None:
-        self._under_way: set[Connections] = set()
+        self._active: set[Connections] = set()
         self._lock = threading.Lock()
 
     def post(self, url: str, headers: dict[str, str], body: bytes) -> str:
-        """The status of the answer, or the name of what went wrong."""
+        """Send the post and return the status of the response, or the name of the exception."""
         connections = Connections(POST_SECONDS)
         with self._lock:
-            self._under_way.add(connections)
+            self._active.add(connections)
         try:
             return str(connections.exchange("POST", url, headers, body)[0])
         except NO_ANSWER as error:
@@ -28,10 +28,10 @@ class Posting:
         finally:
             connections.close()
             with self._lock:
-                self._under_way.remove(connections)
+                self._active.remove(connections)
 
     def abort(self) -> None:
-        """Ends what is under way, from another thread."""
+        """Abort the current posts, from another thread."""
         with self._lock:
-            for connections in self._under_way:
+            for connections in self._active:
                 connections.abort()

@@ -1,4 +1,4 @@
-"""Plum's probe: before calls go out it GETs the URLs that they will use."""
+"""Plum's probe: Plum GETs the URLs of calls before it queues them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from app.plum.simulator.campaign import Target
 from app.plum.simulator.connections import NO_ANSWER, Connections
 from app.plum.simulator.wire_forms import ACKNOWLEDGEMENT
 
-ADVICE = {  # what to do about a probe's answer, by status
+ADVICE = {  # status of a failed probe → advice
     **dict.fromkeys((301, 302, 303, 307, 308), "Plum follows no redirect, so give the address it leads to"),
     **dict.fromkeys((401, 403), "Plum cannot log in, so leave result_url open and its key secret"),
     404: "the key is unknown or disabled, so compare the URL with the one that `integration add` printed",
@@ -16,13 +16,13 @@ ADVICE = {  # what to do about a probe's answer, by status
 
 
 class ProbeFailed(Exception):
-    """Plum would refuse to queue calls; the text says in one line why, and what to do."""
+    """Plum would refuse to queue calls; the message says in one line why, and what to do."""
 
 
 def probe(target: Target, timeout: float = 10.0) -> None:
-    """GETs the target as Plum does before calls go out; raises ProbeFailed if that stops the queue operation.
+    """GET the target as Plum does before it queues calls. Raises ProbeFailed if Plum would refuse to queue.
 
-    `timeout` in seconds, for each step on the network.
+    `timeout` is in seconds, for each network operation.
     """
     text = fetch_plain(target.url, timeout)
     if text != ACKNOWLEDGEMENT:
@@ -30,13 +30,13 @@ def probe(target: Target, timeout: float = 10.0) -> None:
 
 
 def probe_start(url: str, timeout: float = 10.0) -> None:
-    """The same of a `start_url`, of which a plain 200 is all that is asked."""
+    """Probe a `start_url`, which only has to respond with a plain 200."""
     Target.parse(url)
     fetch_plain(url, timeout)
 
 
 def fetch_plain(url: str, timeout: float) -> bytes:
-    """What the URL answers to GET; raises ProbeFailed for anything but a plain 200."""
+    """GET the URL and return the body. Raises ProbeFailed for anything but a plain 200."""
     connections = Connections(timeout)
     try:
         status, text = connections.exchange("GET", url, {"Accept": "*/*"})

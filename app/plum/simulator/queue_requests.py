@@ -1,6 +1,6 @@
-"""What a queue call asks for, read from its form as Plum reads it, or refused with Plum's kind of error.
+"""Parse the form of a queue request as Plum does, or reject it with an error like Plum's.
 
-A second writing of Plum's limits; it shares nothing with our client, so that the two can be held against each other.
+A second implementation of Plum's limits. It shares no code with our client, so that tests can compare the two.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 Form = Mapping[str, str]
 
-# The field and its least value; DEV counts retries, on top of the first attempt.
+# The field and its minimum; DEV counts retries, in addition to the first attempt.
 ATTEMPTS = {"dev": ("max_retries", 0), "insight": ("max_attempts", 1), "fuse": ("max_attempts", 1)}
 MOST_ATTEMPTS = 10
 WINDOWS = {
@@ -28,12 +28,12 @@ PHONE = re.compile(r"(tel:)?\+?\d{3,20}(;(ani=\+?\d+|postd=[\d*#,]+))*", re.A)
 
 
 class Rejected(Exception):
-    """Plum would not queue this; the text is its `error`."""
+    """Plum would not queue this request; the message is Plum's `error`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One call to be made. Times are Unix seconds; `to` is the deployment, or DEV's campaign."""
+    """One call to dial. Times are Unix seconds; `to` is the deployment, or DEV's campaign."""
 
     product: str
     to: str
@@ -49,18 +49,18 @@ class Order:
 
 
 def single(product: str, to: str, form: Form) -> Order:
-    """The order of a single queue call; raises Rejected."""
+    """Return the order of a single queue request. Raises Rejected."""
     return _order(product, to, form, form.get("phone_number", ""))
 
 
 def batch(product: str, to: str, form: Form, content: bytes | None) -> list[Order]:
-    """One order for each row of the contact list; raises Rejected, and then nothing of it is queued."""
+    """Return one order for each row of the contact list. Raises Rejected if any part is invalid."""
     rows = _rows(content)
     if rows[0][:1] != ["destination"]:
         raise Rejected("The uploaded CSV was invalid: the first column header must be 'destination'.")
     if len(rows) == 1:
         raise Rejected("The uploaded CSV was invalid: it holds no contacts.")
-    return [_of_row(product, to, form, dict(zip(rows[0], row, strict=False))) for row in rows[1:]]
+    return [_row_order(product, to, form, dict(zip(rows[0], row, strict=False))) for row in rows[1:]]
 
 
 def _rows(content: bytes | None) -> list[list[str]]:
@@ -73,7 +73,7 @@ def _rows(content: bytes | None) -> list[list[str]]:
     return rows or [[]]
 
 
-def _of_row(product: str, to: str, form: Form, row: Form) -> Order:
+def _row_order(product: str, to: str, form: Form, row: Form) -> Order:
     order = _order(product, to, form, row["destination"])
     if product != "dev":
         return order
@@ -107,14 +107,14 @@ def _order(product: str, to: str, form: Form, phone_number: str) -> Order:
 
 
 def _attempts(product: str, form: Form) -> tuple[int, int]:
-    """The most attempts, and the wait between them in seconds."""
+    """Return the maximum number of attempts, and the wait between them in seconds."""
     name, least = ATTEMPTS[product]
     wait_name = "retry_interval" if product == "dev" else "reattempt_wait"
-    given = _number(name, form, (least, MOST_ATTEMPTS))
-    if given is None and product == "dev":  # the newest page's spelling
-        given = _number("max_retry", form, (least, MOST_ATTEMPTS))
+    limit = _number(name, form, (least, MOST_ATTEMPTS))
+    if limit is None and product == "dev":  # the newest page's spelling
+        limit = _number("max_retry", form, (least, MOST_ATTEMPTS))
     wait = _number(wait_name, form, WAITS[product])
-    attempts = 1 if given is None else given + 1 - least
+    attempts = 1 if limit is None else limit + 1 - least
     if attempts > 1 and wait is None:
         raise Rejected(f"The {wait_name} is required with more than one attempt.")
     return attempts, wait or 0
@@ -122,7 +122,7 @@ def _attempts(product: str, form: Form) -> tuple[int, int]:
 
 def _window(product: str, form: Form) -> tuple[int | None, int | None]:
     names = WINDOWS[product]
-    start, end = (_number(name, form) or None for name in names)  # DEV's 0 is "at once" and "never"
+    start, end = (_number(name, form) or None for name in names)  # DEV's 0 means "at once" and "never"
     if start is not None and end is not None and end <= start:
         raise Rejected(f"The {names[1]} cannot be earlier than the {names[0]}.")
     return start, end
@@ -152,7 +152,7 @@ def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         has_host = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of the port, or of an IPv6 address
+    except ValueError:  # an invalid port or IPv6 address
         return False
     return parts.scheme in ("http", "https") and has_host and re.fullmatch(r"[!-~]+", url) is not None
 

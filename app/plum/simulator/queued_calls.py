@@ -1,4 +1,4 @@
-"""A call that was queued, and what became of what was posted about it."""
+"""A queued call of the platform, with the responses to its posts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.plum.simulator.wire_forms import Knobs
 
 @dataclass(frozen=True, slots=True)
 class Mishaps:
-    """What befalls the callback of one call."""
+    """What goes wrong with the callback of one call."""
 
     lost: bool
     doubled: bool
@@ -22,7 +22,7 @@ class Mishaps:
 
 @dataclass(slots=True)
 class Placed:
-    """One call. Its clock begins when it is queued: `queued_at` in Unix seconds, `began` in monotonic ones."""
+    """One call. Its clock starts when it is queued: `queued_at` in Unix seconds, `began` in monotonic seconds."""
 
     order: Order
     call_id: int
@@ -32,11 +32,11 @@ class Placed:
     queued_at: int
     began: float
     is_told: bool = False
-    answers: Counter[str] = field(default_factory=Counter)  # of results: status, or what went wrong → posts
-    starts: Counter[str] = field(default_factory=Counter)  # the same of starts
+    answers: Counter[str] = field(default_factory=Counter)  # for results: status or exception's name → posts
+    starts: Counter[str] = field(default_factory=Counter)  # the same for starts
 
     def truth(self, now: float) -> dict[str, Any]:
-        """What really happened until `now` on the call's clock."""
+        """Return what really happened until `now` on the call's clock."""
         story, is_final = self.course.story, now >= self.course.ended_at
         return {
             "product": self.order.product,

@@ -1,4 +1,4 @@
-"""Draws what happens in the calls of a campaign, in realistic shares."""
+"""Draw the histories of a campaign's calls at random, in realistic shares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.plum.simulator.call_histories import CANCELED, ENDINGS, Story
 from app.plum.simulator.random_events import dialled, line_events
 from app.plum.simulator.wire_forms import Knobs, choose, dev_phone, fuse_phone
 
-# Numbers kept free for fiction: nobody's phone rings if a body leaks into a real queue.
+# Numbers reserved for fiction: nobody's phone rings if a body leaks into a real queue.
 US_AREAS = (
     202,
     206,
@@ -33,7 +33,7 @@ US_AREAS = (
     808,
     907,
 )
-ABROAD = {  # prefix → digits to come
+ABROAD = {  # prefix → number of further digits
     "+1416555010": 1,
     "+442079460": 3,
     "+493023125": 3,
@@ -41,7 +41,7 @@ ABROAD = {  # prefix → digits to come
     "+6125550": 4,
 }
 
-NAMES = {  # how clients write their own ids
+NAMES = {  # format of a client's own id → weight
     "appt-{}": 80,
     "{}": 8,
     "2026/01/{}": 5,
@@ -50,7 +50,7 @@ NAMES = {  # how clients write their own ids
 }
 
 MAX_ATTEMPTS = {1: 35, 2: 15, 3: 15, 4: 8, 5: 7, 6: 5, 7: 4, 8: 3, 9: 3, 10: 3, 11: 2}
-UTC_OFFSETS = {-5: 60, -8: 20, 0: 15, None: 5}  # hours, of DEV's RFC 2822 text; None is its "-0000"
+UTC_OFFSETS = {-5: 60, -8: 20, 0: 15, None: 5}  # hours in DEV's RFC 2822 text → weight; None is its "-0000"
 ABROAD_SHARE = 0.08
 NAMED_SHARE = 0.8
 
@@ -58,7 +58,7 @@ WINDOW_SECONDS = 8 * 3600
 
 
 class Teller:
-    """Draws stories; no two have a call_id, a message_reference or the second of queueing in common."""
+    """Draws stories. No two have the same call_id, message_reference or second of queueing."""
 
     def __init__(self, rng: random.Random, base: int) -> None:
         self._rng = rng
@@ -71,7 +71,7 @@ class Teller:
         number = next(self._stories)
         queued_at = self._base + number
         ending = choose(rng, ENDINGS[product])
-        # DEV's retries come on top of the first attempt.
+        # DEV counts retries in addition to the first attempt.
         max_attempts = min(choose(rng, MAX_ATTEMPTS), 11 if product == "dev" else 10)
         reattempt_wait = rng.choice((60, 300, 900, 3600) if max_attempts > 1 else (0, 300))
         attempts = dialled(rng, ending, max_attempts)
@@ -87,7 +87,7 @@ class Teller:
             ),
             call_id=112850593 + number,
             message_reference=self.name() if self._chance(NAMED_SHARE) else None,
-            # Insight shows one attempt for a call cancelled in the queue, with no dialing event.
+            # Insight reports one attempt for a call cancelled in the queue, without a dialing event.
             attempts=max(attempts, 1) if ending == CANCELED else attempts,
             max_attempts=max_attempts,
             reattempt_wait=reattempt_wait,
@@ -99,7 +99,7 @@ class Teller:
         )
 
     def cancelled_queue(self, calls: int, forms: Knobs) -> list[Story]:
-        """Insight calls that one request cancelled, all at the same moment."""
+        """Return Insight calls that one request cancelled, all at the same moment."""
         stories = [self.story("insight", forms) for _ in range(calls)]
         cancelled_at = stories[-1].queued_at + 60
         return [
@@ -113,7 +113,7 @@ class Teller:
         ]
 
     def name(self) -> str:
-        """A client's own id for something."""
+        """Return a new id as a client would write its own."""
         return choose(self._rng, NAMES).format(next(self._names))
 
     def _chance(self, share: float) -> bool:

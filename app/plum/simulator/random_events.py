@@ -1,4 +1,4 @@
-"""Draws what happens on the telephone line of one call."""
+"""Draw the events on the telephone line of one call at random."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Events = list[tuple[str, int]]
 
 
 def dialled(rng: random.Random, ending: Ending, max_attempts: int) -> int:
-    """How often a call is dialled that ends so."""
+    """Draw the number of attempts of a call with this ending."""
     if ending.disposition == "not_attempted":
         return 0
     if ending.disposition == "canceled":
         return min(rng.choice((0, 0, 1, 2)), max_attempts)
     if ending.disposition != "answered":
-        return max_attempts  # a failed attempt with retries left sends nothing
+        return max_attempts  # Plum posts no result for a failed attempt with retries left
     attempts = 1
     while attempts < max_attempts and rng.random() < RETRY_SHARE:
         attempts += 1
@@ -29,8 +29,10 @@ def dialled(rng: random.Random, ending: Ending, max_attempts: int) -> int:
 def line_events(
     rng: random.Random, ending: Ending, attempts: int, wait: int, queued_at: int, opens_at: int = 0
 ) -> Events:
-    """Names and Unix seconds, in order. Nothing is dialled before `opens_at`; `wait` is the least time, in seconds,
-    between two attempts."""
+    """Return the events' names and Unix seconds, in order.
+
+    No attempt is before `opens_at`; `wait` is the minimum time between two attempts, in seconds.
+    """
     now = queued_at + rng.randrange(8)  # the event differs from queued_timestamp by seconds
     events = [("queued", now)]
     now = max(now, opens_at)

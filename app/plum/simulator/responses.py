@@ -1,4 +1,4 @@
-"""Answers in Plum's two formats, with their errors."""
+"""Responses in Plum's two formats, with their errors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from werkzeug.exceptions import HTTPException
 
 from app.plum.simulator.wire_forms import JSON, XML, as_json, as_xml
 
-# What a user tries out with; good for loopback alone.
+# Credentials for trying out; valid on loopback only.
 USER, KEY = "tester@plum.example", "loopback-developer-key"
 LOGIN, PIN = "tester", "12345678"
 
-# By the code of HTTP, where a request's own error is not at hand.
+# Error texts by HTTP status, for requests without a specific error.
 ERRORS = {
     401: "The authentication headers were invalid or the account is inactive.",
     403: "The account does not have appropriate permissions.",
@@ -36,9 +36,9 @@ def wants_xml() -> bool:
 
 
 def numbered(product: str, fields: Mapping[str, Any], status: int = 200, link: str | None = None) -> Response:
-    """An answer of Insight or Fuse, in XML where the request would rather have that; Insight's says `success`."""
-    said = {"success": status < 400, **fields} if product == "insight" else fields
-    content_type, body = (XML, as_xml("result", said)) if wants_xml() else (JSON, as_json(said))
+    """Return a response of Insight or Fuse, in XML if the request prefers it; Insight's contains `success`."""
+    content = {"success": status < 400, **fields} if product == "insight" else fields
+    content_type, body = (XML, as_xml("result", content)) if wants_xml() else (JSON, as_json(content))
     response = Response(body, status, content_type=content_type)
     if link is not None:
         response.headers["Link"] = link
@@ -46,13 +46,13 @@ def numbered(product: str, fields: Mapping[str, Any], status: int = 200, link: s
 
 
 def dev(root: str, word: str, call_id: int | None = None, status: int = 200) -> Response:
-    """An answer of DEV, which repeats the form, login and PIN included."""
+    """Return a response of DEV, which repeats the form, including login and PIN."""
     attributes = {"status": word} | ({} if call_id is None else {"call_id": str(call_id)})
     return Response(as_xml(root, dict(request.form), attributes), status, content_type=XML)
 
 
 def error(failure: HTTPException) -> Response:
-    """Any refusal in the manner of the product whose address was asked for."""
+    """Return an error response in the format of the product in the URL."""
     status = failure.code or 500
     product = request.path.split("/")[1]
     if product == "dev":

@@ -1,4 +1,4 @@
-"""Plays the sender of results: probes, then posts the results of a campaign, and tells what came of it."""
+"""Send the results of a campaign as Plum does, and summarise the responses."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from app.plum.simulator.wire_forms import ACKNOWLEDGEMENT, start_post
 
 VOICEXML = "http://www.w3.org/2001/vxml"  # https://www.w3.org/TR/voicexml20/
 NO_VOICEXML = "NoVoiceXml"
-WRONG_TEXT = "WrongText"  # the kind of error of a 2xx that does not say it
+WRONG_TEXT = "WrongText"  # the error of a 2xx response without the acknowledgement's text
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of the posts. Latencies are of answered posts, by nearest rank, None if there were none."""
+    """The results of the posts. Latencies are nearest-rank percentiles of answered posts, None if there are none."""
 
     posted: int
     acknowledged: int
@@ -33,14 +33,14 @@ class Summary:
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
-    unacknowledged: Sequence[Call]  # the calls with a post that was not
+    unacknowledged: Sequence[Call]  # calls with at least one unacknowledged post
 
     @property
     def per_second(self) -> float:
         return self.posted / self.seconds if self.seconds else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; of the unacknowledged calls only how many."""
+        """Return the values for JSON, with only the number of the unacknowledged calls."""
         return {
             "posted": self.posted,
             "acknowledged": self.acknowledged,
@@ -57,27 +57,27 @@ class Summary:
 
 @dataclass(frozen=True)
 class Starts:
-    """How many starts were posted, and what was wrong with how many of the answers."""
+    """The number of starts posted, and of failed responses by error."""
 
     started: int
     failures: Mapping[str, int]
 
 
 def start(calls: Iterable[Call], url: str, concurrency: int, timeout: float) -> Starts:
-    """Posts the start of each DEV call that connects, and looks whether VoiceXML comes back."""
+    """Post the start of each DEV call that connects, and check that the response is VoiceXML."""
     connected = [call for call in calls if call.truth["product"] == "dev" and call.truth["answered_by"]]
     with ThreadPoolExecutor(concurrency) as pool:
-        wrong = list(pool.map(lambda call: _start(call, url, timeout), connected))
-    return Starts(len(connected), Counter(filter(None, wrong)))
+        errors = list(pool.map(lambda call: _start(call, url, timeout), connected))
+    return Starts(len(connected), Counter(filter(None, errors)))
 
 
 def _start(call: Call, url: str, timeout: float) -> str | None:
-    """What is wrong with the answer."""
+    """Post the start of one call; return the error of the response, None if there is none."""
     phone_number, reference = call.truth["phone_number_raw"], call.truth["message_reference"]
-    said, body = start_post(phone_number, call.truth["call_id"], reference or "", "simulated", "")
+    headers, body = start_post(phone_number, call.truth["call_id"], reference or "", "simulated", "")
     connections = Connections(timeout)
     try:
-        status, text = connections.exchange("POST", url, said, body)
+        status, text = connections.exchange("POST", url, headers, body)
     except NO_ANSWER as error:
         return type(error).__name__
     finally:
@@ -87,7 +87,7 @@ def _start(call: Call, url: str, timeout: float) -> str | None:
 
 def _is_voicexml(text: bytes) -> bool:
     try:
-        root = ElementTree.fromstring(text)  # noqa: S314  the answer of the receiver that is tried out
+        root = ElementTree.fromstring(text)  # noqa: S314  the response of the receiver under test
     except ElementTree.ParseError:
         return False
     return root.tag == f"{{{VOICEXML}}}vxml" and root.get("version") == "2.0"
@@ -100,36 +100,36 @@ def run(
     progress: Callable[[int], None],
     timeout: float,
 ) -> Summary:
-    """Posts all of it, at most `concurrency` at a time, and marks the posts that were acknowledged.
+    """Post everything, at most `concurrency` posts at a time, and mark the posts that were acknowledged.
 
-    No post is tried again: nobody knows whether Plum would. `timeout` is in seconds, for each step on the
-    network. `progress` is called with the number of posts just made, never by two threads at once.
+    No post is retried, since it is unknown whether Plum retries. `timeout` is in seconds, for each network operation.
+    `progress` is called with the number of posts just made, never by two threads at once.
     """
-    waiting = deque(_sequences(calls, noise))
+    queue = deque(_sequences(calls, noise))
     lock = threading.Lock()
 
-    def made(posts: int) -> None:
+    def report(posts: int) -> None:
         with lock:
             progress(posts)
 
     began = time.perf_counter()
     with ThreadPoolExecutor(concurrency) as pool:
         try:
-            tallies = list(pool.map(lambda _: _work(waiting, timeout, made), range(concurrency)))
+            tallies = list(pool.map(lambda _: _work(queue, timeout, report), range(concurrency)))
         finally:
-            waiting.clear()  # an interrupted run ends with the posts under way
+            queue.clear()  # an interrupted run ends after the current posts
     return _summary(tallies, calls, time.perf_counter() - began)
 
 
 def expectations(calls: Iterable[Call]) -> Iterator[dict[str, Any]]:
-    """After a run, what the receiver owes for each call: `result_url`, `acknowledged`, `outcome`."""
+    """Yield what the receiver must have for each call after a run: `result_url`, `acknowledged`, `outcome`."""
     for call in calls:
         yield {"result_url": call.target.url, "acknowledged": call.acknowledged, "outcome": call.truth}
 
 
 def _sequences(calls: Sequence[Call], noise: Sequence[Noise]) -> list[list[Post]]:
-    """The posts by turn; those in one list wait for one another."""
-    sequences = [[unwanted.post] for unwanted in noise]
+    """Return the posts by turn; the posts in one list are sent one after the other."""
+    sequences = [[item.post] for item in noise]
     for call in calls:
         sequences += [call.posts] if call.ordered else [[post] for post in call.posts]
     return sorted(sequences, key=lambda posts: posts[0].turn)
@@ -143,16 +143,16 @@ class _Tally:
     latencies: list[float] = field(default_factory=list)
 
 
-def _work(waiting: deque[list[Post]], timeout: float, made: Callable[[int], None]) -> _Tally:
+def _work(queue: deque[list[Post]], timeout: float, report: Callable[[int], None]) -> _Tally:
     tally, connections = _Tally(), Connections(timeout)
     while True:
         try:
-            posts = waiting.popleft()
+            posts = queue.popleft()
         except IndexError:
             break
         for post in posts:
             _post(post, connections, tally)
-            made(1)
+            report(1)
     connections.close()
     return tally
 

@@ -1,4 +1,4 @@
-"""What is to happen when, on a few threads."""
+"""A scheduler that runs actions at given times, on a few threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Action = Callable[[], None]
 
 
 class Agenda:
-    """Runs actions at their moments, in seconds of `time.monotonic`; late, in order, while all threads are busy."""
+    """Runs actions at their times, in seconds of `time.monotonic`; late but in order while all threads are busy."""
 
     def __init__(self) -> None:
         self._entries: list[tuple[float, int, Action]] = []
@@ -33,7 +33,7 @@ class Agenda:
             self._changed.notify()
 
     def close(self, interrupt: Action) -> None:
-        """Drops what is still to come; `interrupt` ends what is under way."""
+        """Drop the pending actions; `interrupt` must end the running ones."""
         with self._changed:
             self._is_open = False
             self._changed.notify()
@@ -47,7 +47,7 @@ class Agenda:
             self._pool.submit(action).add_done_callback(_report)
 
     def _next(self) -> Action | None:
-        """The next action once it is due; None when the agenda is closed."""
+        """Wait for the next action to be due and return it; None when the agenda is closed."""
         with self._changed:
             while self._is_open:
                 wait = self._entries[0][0] - time.monotonic() if self._entries else None
@@ -58,6 +58,6 @@ class Agenda:
 
 
 def _report(action: Future[None]) -> None:
-    """A fault of ours must not vanish with its thread."""
+    """Log an action's exception, which would otherwise be lost with its thread."""
     if not action.cancelled() and (failure := action.exception()):
         logging.getLogger(__name__).error("an action failed", exc_info=failure)

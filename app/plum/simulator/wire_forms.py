@@ -1,7 +1,7 @@
-"""How Plum spells a call on the wire.
+"""Serialise calls as Plum does.
 
-Plum's pages leave the spelling of a callback mostly open, so every open question is a knob: fixed to one
-form, or drawn anew for each call. Imports nothing of the receiver, so that it stays an independent witness.
+Plum's pages leave most of a callback's encoding open, so every open question is a knob: fixed to one form, or
+drawn at random for each call. This module imports nothing of the receiver, so that it is independent of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
-Fields = Mapping[str, Any]  # a callback's fields in Plum's names; None where Plum has nothing to say
+Fields = Mapping[str, Any]  # a callback's fields with Plum's names; None for a value that Plum does not have
 
 T = TypeVar("T")
 
@@ -53,17 +53,17 @@ XML = "text/xml"
 
 ACKNOWLEDGEMENT = b"completed"
 
-EXPECT_ABOVE_BYTES = 1024  # PHP's curl asks leave for larger bodies
+EXPECT_ABOVE_BYTES = 1024  # PHP's curl sends `Expect: 100-continue` with larger bodies
 
 
 @dataclass(frozen=True)
 class Knobs:
     """The forms of one campaign's callbacks, each one of `FORMS` or `DRAWN`.
 
-    `encoding` and `wrapper` (`call_details` around the fields or not, `success` beside them or not) are for
-    Insight and Fuse, `dev_encoding` for DEV. `content_type` says whether the header fits the body, `numbers`
-    how integers are written, `absent` what stands for a value that Plum does not have. Raises ValueError for
-    a form that is not in the table.
+    `encoding` and `wrapper` (with or without `call_details` around the fields and `success` beside them) are for
+    Insight and Fuse, `dev_encoding` is for DEV. `content_type` says whether the header matches the body, `numbers`
+    how integers are written, `absent` how a missing value is written. Raises ValueError for a form that is not in
+    the table.
     """
 
     encoding: str = DRAWN
@@ -83,7 +83,10 @@ class Knobs:
                 raise ValueError(f"{knob} is one of {allowed}, not {getattr(self, knob)!r}")
 
     def drawn(self, rng: random.Random) -> Knobs:
-        """The same with nothing left open. An unescaped plus exists in urlencoded bodies only, and wins."""
+        """Return knobs with a form drawn for each `DRAWN`.
+
+        An unescaped plus exists in urlencoded bodies only, so it overrides `dev_encoding`.
+        """
         forms = {knob: getattr(self, knob) for knob in FORMS}
         for knob, form in forms.items():
             if form == DRAWN:
@@ -97,15 +100,15 @@ ANY_FORM = Knobs()
 
 
 def choose(rng: random.Random, weights: Mapping[T, int]) -> T:
-    """One of the keys, as often as its weight says."""
+    """Draw one of the keys, by weight."""
     return rng.choices(list(weights), list(weights.values()))[0]
 
 
-# Phones, from E.164
+# Phone numbers, from E.164
 
 
 def dev_phone(number: str, form: str) -> str:
-    """The number as dialled by DEV, after decoding: a plus that was sent unescaped arrives as a space."""
+    """Return the number as DEV sends it, after decoding: a plus that was sent unescaped arrives as a space."""
     if form in ("national", "country") and number.startswith("+1"):
         return number[2:] if form == "national" else number[1:]
     return {
@@ -116,7 +119,7 @@ def dev_phone(number: str, form: str) -> str:
 
 
 def fuse_phone(number: str, form: str) -> str:
-    """The number as Fuse shows it, in Plum's sample with quotes inside the text."""
+    """Return the number as Fuse sends it; in Plum's sample it has quotes inside the text."""
     dialled = number.removeprefix("+1")
     return f"'{dialled}'" if form == "quoted" else dialled
 
@@ -125,19 +128,19 @@ def fuse_phone(number: str, form: str) -> str:
 
 
 def encode(product: str, fields: Fields, forms: Knobs, rng: random.Random) -> tuple[dict[str, str], bytes]:
-    """Headers and body of a callback with these fields; `forms` with nothing left open."""
-    spelled = _spelled(fields, forms, rng)
+    """Return headers and body of a callback with these fields; no form may be `DRAWN`."""
+    values = _with_forms(fields, forms, rng)
     if product == "dev":
-        content_type, body = ENCODERS[forms.dev_encoding](spelled, "bare")
+        content_type, body = ENCODERS[forms.dev_encoding](values, "bare")
     else:
-        content_type, body = ENCODERS[forms.encoding](spelled, forms.wrapper)
+        content_type, body = ENCODERS[forms.encoding](values, forms.wrapper)
     return headers(_labelled(content_type, forms.content_type), body), body
 
 
 def start_post(
     phone_number: str, call_id: str, reference: str, campaign_parameters: str, call_parameters: str
 ) -> tuple[dict[str, str], bytes]:
-    """Headers and body of what DEV posts to start_url when a call connects."""
+    """Return headers and body of DEV's request to start_url when a call connects."""
     fields = {
         "phone_number": phone_number,
         "call_id": call_id,
@@ -150,35 +153,35 @@ def start_post(
 
 
 def headers(content_type: str | None, body: bytes) -> dict[str, str]:
-    """What PHP's curl says about a body."""
-    said = {"Accept": "*/*"}
+    """Return the headers that PHP's curl sends with a body."""
+    values = {"Accept": "*/*"}
     if content_type is not None:
-        said["Content-Type"] = content_type
+        values["Content-Type"] = content_type
     if len(body) > EXPECT_ABOVE_BYTES:
-        said["Expect"] = "100-continue"
-    return said
+        values["Expect"] = "100-continue"
+    return values
 
 
 def _labelled(content_type: str, form: str) -> str | None:
-    # A multipart body is one only with its boundary, which its own content type holds.
+    # A multipart body needs its boundary, which only the right content type contains.
     if form == "right" or content_type.startswith("multipart/"):
         return content_type
     if form == "missing":
         return None
-    # PHP's curl labels any string body as a form.
+    # PHP's curl labels every string body as a form.
     return "text/plain" if content_type == FORM else FORM
 
 
-def _spelled(fields: Fields, forms: Knobs, rng: random.Random) -> dict[str, Any]:
-    spelled = {
+def _with_forms(fields: Fields, forms: Knobs, rng: random.Random) -> dict[str, Any]:
+    values = {
         forms.start_spelling if name == "start_timestamp" else name: _numbers(value, forms.numbers, rng)
         for name, value in fields.items()
     }
     if forms.absent == "missing":
-        return {name: value for name, value in spelled.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
     if forms.absent == "empty":
-        return {name: "" if value is None else value for name, value in spelled.items()}
-    return spelled
+        return {name: "" if value is None else value for name, value in values.items()}
+    return values
 
 
 def _numbers(value: Any, form: str, rng: random.Random) -> Any:
@@ -199,7 +202,7 @@ def _compact(value: Any) -> str:
 
 
 def _php_pairs(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """As `http_build_query`: brackets for what is nested, nulls dropped, true as 1."""
+    """Yield pairs as PHP's `http_build_query` does: brackets for nesting, no nulls, true as 1."""
     if isinstance(value, Mapping | list):
         for name, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _php_pairs(inner, f"{key}[{name}]" if key else str(name))
@@ -228,7 +231,7 @@ def _urlencoded(details: Fields, wrapper: str) -> tuple[str, bytes]:
 
 def _multipart(details: Fields, wrapper: str) -> tuple[str, bytes]:
     pairs = list(_php_pairs(_enveloped(details, wrapper)))
-    # Curl's form of boundary, made from the content so that a seed repeats it.
+    # A boundary in curl's format, made from the content so that a seed repeats it.
     boundary = "-" * 24 + hashlib.sha256(repr(pairs).encode()).hexdigest()[:16]
     parts = "".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in pairs
@@ -245,7 +248,7 @@ def _call_details_json(details: Fields, _wrapper: str) -> tuple[str, bytes]:
 
 
 def _xml(details: Fields, wrapper: str) -> tuple[str, bytes]:
-    """The status API's twin, which always has the element `call_details`."""
+    """The XML of the status API, which always has the element `call_details`."""
     return XML, as_xml("result", _enveloped(details, wrapper.replace("bare", "wrapped")))
 
 
