@@ -29,7 +29,7 @@ from app.logs import without_values
 from app.query_router import QueryRouter
 from app.store.database import Database, questions_database
 from app.store.records import each
-from app.web.exports import BODY, RECORDS, REDIAL, Wanted, columns, wanted
+from app.web.exports import BODY, RECORDS, REDIAL, ExportQuery, columns, parse_export
 
 SORT_SECONDS = 86_400.0  # time limit for the store to sort deliveries, however many
 PARENT_CHECK_SECONDS = 0.5
@@ -49,7 +49,7 @@ class Order:
 
 def export(settings: Settings, database: Database, router: QueryRouter, order: Order) -> Iterator[bytes]:
     """Return the file, block by block. Raises `Invalid`, `Forbidden`, `StoreUnavailable`; then it is incomplete."""
-    found = wanted(order.records, MultiDict(order.parameters), reveal=order.reveal)
+    found = parse_export(order.records, MultiDict(order.parameters), reveal=order.reveal)
     if order.records == REDIAL:
         return router.file(File(REDIAL, found.question))
     has_body = order.records == "deliveries" and order.format == "ndjson" and order.reveal
@@ -59,7 +59,7 @@ def export(settings: Settings, database: Database, router: QueryRouter, order: O
     return _deliveries(settings, database, order, found, shown)
 
 
-def _outcomes(router: QueryRouter, order: Order, found: Wanted, shown: Sequence[Column]) -> Iterator[bytes]:
+def _outcomes(router: QueryRouter, order: Order, found: ExportQuery, shown: Sequence[Column]) -> Iterator[bytes]:
     names = [column.name for column in shown]
     if order.format != "xlsx":
         return router.file(File(order.format, found.question, names, order.reveal, found.raw))
@@ -69,7 +69,7 @@ def _outcomes(router: QueryRouter, order: Order, found: Wanted, shown: Sequence[
 
 
 def _deliveries(
-    settings: Settings, database: Database, order: Order, found: Wanted, shown: Sequence[Column]
+    settings: Settings, database: Database, order: Order, found: ExportQuery, shown: Sequence[Column]
 ) -> Iterator[bytes]:
     records = _records(database, order, found, shown)
     if order.format == "ndjson":
@@ -89,7 +89,7 @@ def _with_header(lines: Iterable[bytes], shown: Sequence[Column]) -> Iterator[by
     yield from lines
 
 
-def _records(database: Database, order: Order, found: Wanted, shown: Sequence[Column]) -> Iterator[Row]:
+def _records(database: Database, order: Order, found: ExportQuery, shown: Sequence[Column]) -> Iterator[Row]:
     """Yield deliveries as the query API shows them, with the requested columns in their order."""
     names = [column.name for column in shown]
     schema = RECORDS[order.records](reveal=order.reveal, only=[name for name in names if name != BODY])

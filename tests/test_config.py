@@ -55,7 +55,7 @@ def test_a_wrong_setting_is_named_in_one_line(variable, value) -> None:
 
 
 @pytest.mark.parametrize("service", ["PLUM", "PLUM_OUTCOMES", "PLUM_OUTCOMES_2", "PLUM_DATABASE_URL"])
-def test_what_kubernetes_makes_of_a_services_name_is_passed_over(service) -> None:
+def test_kubernetes_service_variables_are_ignored(service) -> None:
     links = {
         f"{service}_SERVICE_HOST": "10.96.0.7",
         f"{service}_SERVICE_PORT": "9000",
@@ -72,7 +72,7 @@ def test_what_kubernetes_makes_of_a_services_name_is_passed_over(service) -> Non
     assert from_environment(links) == from_environment({})
 
 
-def test_a_body_may_be_as_large_as_all_that_a_process_holds() -> None:
+def test_a_body_may_be_as_large_as_the_limit_of_a_process() -> None:
     assert from_environment({"PLUM_MAX_BODY_BYTES": str(MAX_HELD_BYTES)}).max_body_bytes == MAX_HELD_BYTES
 
 

@@ -48,7 +48,7 @@ def database(store_url):
     database.close()
 
 
-def test_a_delivery_that_comes_into_the_store_twice_is_counted_once(database) -> None:
+def test_a_delivery_that_is_stored_twice_is_counted_once(database) -> None:
     save = saver(database)
     sent = Delivery(new_id(now()), "i", now(), BODY % 1, Product.DEV)
     reading = group_reader(Settings())([sent])

@@ -104,7 +104,7 @@ def test_of_two_numbers_each_finds_itself_alone(mine: str, other: str) -> None:
     assert has_mine(other) == (mine == other)
 
 
-def test_a_body_that_inflates_to_too_much_is_searched_as_far_as_it_goes_and_stops_nothing() -> None:
+def test_a_body_that_inflates_to_too_much_is_searched_up_to_the_limit() -> None:
     settings = Settings(max_body_bytes=1000)
     body = gzip.compress(b"phone=6175551234" + b" " * 100_000)
     sent = Delivery(uuid4(), "i", datetime(2026, 3, 8, tzinfo=UTC), body, headers=(("Content-Encoding", "gzip"),))
@@ -129,6 +129,6 @@ def test_a_body_that_inflates_to_too_much_is_searched_as_far_as_it_goes_and_stop
     ],
     ids=range(10),
 )
-def test_a_body_is_searched_in_whatever_coding_it_came(body: bytes) -> None:
+def test_a_body_is_searched_in_any_content_coding(body: bytes) -> None:
     sent = Delivery(id=uuid4(), integration="i", received_at=datetime(2026, 3, 8, tzinfo=UTC), body=body)
     assert any(map(OURS, _texts_of(Settings())(sent)))

@@ -37,7 +37,7 @@ class Closable:
         self.is_ended = True
 
 
-def test_beyond_the_limit_who_has_waited_longest_of_the_address_with_most_has_to_go() -> None:
+def test_beyond_the_limit_the_oldest_connection_of_the_busiest_address_is_closed() -> None:
     waiting = Waiting(4)
     many = [Closable("many") for _ in range(3)]
     others = [Closable("other"), Closable("third")]
@@ -48,7 +48,7 @@ def test_beyond_the_limit_who_has_waited_longest_of_the_address_with_most_has_to
     assert [one.is_ended for one in [*many, *others]] == [True, True, False, False, False]
 
 
-def test_who_has_a_request_under_way_is_not_among_those_that_wait() -> None:
+def test_a_connection_with_a_request_under_way_is_not_idle() -> None:
     waiting = Waiting(1)
     busy, other = Closable("a"), Closable("a")
     waiting.add(busy)
@@ -98,7 +98,7 @@ def test_a_head_beyond_the_limit_is_refused_and_a_body_is_not(ends: Ends) -> Non
         assert len(connection.recv(8000)) == 8000
 
 
-def test_an_answer_that_nobody_reads_is_given_up_and_one_read_slowly_is_not(ends: Ends, monkeypatch) -> None:
+def test_an_unread_response_is_dropped_and_a_slowly_read_one_is_not(ends: Ends, monkeypatch) -> None:
     monkeypatch.setattr(gunicorn_worker, "STALLED_SECONDS", 0.4)
     connection, client = ends
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -123,7 +123,7 @@ def test_an_answer_that_nobody_reads_is_given_up_and_one_read_slowly_is_not(ends
             stalled.sendall(answer)
 
 
-def test_what_has_come_is_still_read_of_a_connection_that_has_to_go(ends: Ends) -> None:
+def test_received_bytes_of_a_closed_connection_are_still_read(ends: Ends) -> None:
     connection, client = ends
     client.sendall(b"GET / HTTP/1.1\r\n")
     connection.read_no_more()
@@ -131,7 +131,7 @@ def test_what_has_come_is_still_read_of_a_connection_that_has_to_go(ends: Ends) 
     assert connection.recv(100) == b""
 
 
-def test_chunks_are_given_as_they_come() -> None:
+def test_chunks_are_returned_as_they_arrive() -> None:
     def chunks() -> Iterator[bytes]:
         yield b"abcdef"
         yield b"gh"

@@ -69,7 +69,7 @@ def rows(database: Database) -> list:
         return connection.execute(select(deliveries.c.id, deliveries.c.via, deliveries.c.received_at)).all()
 
 
-def test_the_spool_goes_into_the_store_with_ids_and_times_as_they_were(spool, database) -> None:
+def test_drained_deliveries_keep_their_ids_and_times(spool, database) -> None:
     record = recorder(database, Settings())
     sent = [delivery(b"result=Completed&call_id=%d" % number) for number in range(500)]
     for start in range(0, 500, 7):
@@ -82,7 +82,7 @@ def test_the_spool_goes_into_the_store_with_ids_and_times_as_they_were(spool, da
     assert segments(spool) == []
 
 
-def test_what_was_stored_although_the_commits_answer_was_lost_counts_once(spool, database) -> None:
+def test_a_commit_whose_response_was_lost_counts_once(spool, database) -> None:
     record = recorder(database, Settings())
     sent = [delivery() for _ in range(5)]
     record(sent[:3])
@@ -151,7 +151,7 @@ def test_nothing_is_set_aside_for_a_fault_that_is_the_stores(spool) -> None:
     assert (len(waiting(spool)), spool.backlog().aside) == (2, 0)
 
 
-def test_what_was_set_aside_is_tried_again_at_the_start(spool) -> None:
+def test_files_set_aside_are_retried_at_the_start(spool) -> None:
     stored, stop = [], threading.Event()
 
     def record(group):
@@ -188,7 +188,7 @@ def test_while_the_store_is_away_everything_stays(spool) -> None:
     assert spool.backlog().deliveries == 1
 
 
-def test_an_answer_that_never_comes_does_not_stop_the_draining_for_ever(spool, monkeypatch) -> None:
+def test_a_store_that_never_responds_does_not_stop_the_draining(spool, monkeypatch) -> None:
     monkeypatch.setattr(housekeeping, "STORE_SECONDS", 0.1)
     hung, stored, forgotten = threading.Event(), [], []
 
@@ -246,7 +246,7 @@ def test_one_keeps_house_at_a_time_and_the_next_takes_over(spool) -> None:
     assert heartbeat_age(spool.directory) is None
 
 
-def test_housekeeping_that_does_not_go_on_is_told_from_one_that_waits_for_the_store(spool, monkeypatch) -> None:
+def test_hanging_housekeeping_is_distinguished_from_waiting_for_the_store(spool, monkeypatch) -> None:
     monkeypatch.setattr(housekeeping, "STORE_SECONDS", 0.05)
     monkeypatch.setattr(housekeeping, "PAUSE_SECONDS", 0.01)
     stop, hung, asked = threading.Event(), threading.Event(), []
@@ -265,7 +265,7 @@ def test_housekeeping_that_does_not_go_on_is_told_from_one_that_waits_for_the_st
     assert max(asked) < 30
 
 
-def test_a_spool_directory_that_cannot_be_used_is_tried_again_and_told_of_once(tmp_path, monkeypatch, caplog) -> None:
+def test_an_unusable_spool_directory_is_tried_again_and_logged_once(tmp_path, monkeypatch, caplog) -> None:
     monkeypatch.setattr(housekeeping, "PAUSE_SECONDS", 0.01)
     (tmp_path / "spool").write_text("in the way")
     stop, asked = threading.Event(), []
@@ -296,7 +296,7 @@ BROKEN = [b"", b"{", b"[]", b'{"a": 1}', b"\xff", b"[" * 200_000]
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_a_file_of_known_keys_that_broke_is_written_anew(tmp_path, content) -> None:
+def test_a_damaged_file_of_known_keys_is_replaced(tmp_path, content) -> None:
     (tmp_path / "keys.json").write_bytes(content)
     keys = KnownKeys(tmp_path)
     assert keys.read() == {}
@@ -322,7 +322,7 @@ def test_programs_without_scripts_and_this_one_read_each_others_keys(tmp_path) -
     assert KnownKeys(tmp_path).read() == {hashed("secret").hex(): KnownKey(Integration("i", Product.DEV), NOW)}
 
 
-def test_what_guards_a_key_is_kept_with_it(tmp_path) -> None:
+def test_a_keys_networks_and_password_are_kept_with_it(tmp_path) -> None:
     guarded = Integration("i", None, None, networks("10.0.0.0/8,2001:db8::/32"), hashed("i:password"))
     known = {
         hashed("secret").hex(): KnownKey(guarded, NOW),
@@ -351,7 +351,7 @@ def test_known_keys_that_cannot_be_written_cost_no_delivery(tmp_path) -> None:
     assert keys.read() == {}
 
 
-def test_a_spool_directory_that_is_removed_is_kept_again_by_who_kept_it(spool) -> None:
+def test_a_removed_spool_directory_is_created_again_by_its_housekeeping(spool) -> None:
     stop = threading.Event()
     house = keeping(spool, lambda deliveries: [])
     thread = threading.Thread(target=house.run, args=(stop,))

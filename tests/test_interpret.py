@@ -232,7 +232,7 @@ CALLEE_ROWS = {
     st.sampled_from([*CALLEE_ROWS, "unknown", "odd", "", None]),
     st.booleans(),
 )
-def test_the_contracts_table_of_words_holds(result, callee_type, capitals) -> None:
+def test_words_are_normalised_as_in_the_contract(result, callee_type, capitals) -> None:
     spell = str.upper if capitals else str
     fields = {"call_id": "1", "message_reference": "m"}
     fields |= {"result": spell(result)} if result else {}
@@ -387,7 +387,7 @@ FIVE = ("phone_number", "call_id", "message_reference", "campaign_parameters", "
     content_types,
     st.text(),
 )
-def test_a_start_stays_one_whatever_it_says(body, content_type, query) -> None:
+def test_a_start_stays_a_start_whatever_its_fields_are(body, content_type, query) -> None:
     reading = read(body, content_type, started=True, query=query)
     assert (reading.verdict, reading.outcome, reading.reason, reading.problems) == (Verdict.STARTED, None, None, ())
     fields = start_fields(reading.delivery)

@@ -141,7 +141,7 @@ def test_an_outside_dependency_is_imported_by_its_part_alone(module: Path) -> No
         assert owners is None or part(module) in owners, f"{part(module)} imports {name}"
 
 
-def test_the_simulator_knows_nothing_of_ours() -> None:
+def test_the_simulator_imports_nothing_of_the_application() -> None:
     modules = list((ROOT / "plum" / "simulator").glob("*.py"))
     assert modules
     for module in modules:
@@ -154,6 +154,6 @@ def test_the_client_of_plums_apis_knows_nothing_of_the_simulator() -> None:
         assert not {name for name in imports(module) if name.startswith("app.plum.simulator")}
 
 
-def test_system_tests_know_nothing_of_ours() -> None:
+def test_system_tests_import_nothing_of_the_application() -> None:
     for module in (Path(__file__).parent / "system").glob("*.py"):
         assert not {name for name in imports(module) if name.split(".")[0] == "app"}

@@ -44,7 +44,7 @@ def test_a_trace_has_frames_and_kinds_of_the_whole_chain_and_no_value(form: str)
     assert form == "text" or json.loads(text)["message"] == "it failed"
 
 
-def test_a_thread_that_fails_tells_so_in_the_log(monkeypatch, caplog, capsys) -> None:
+def test_a_failing_thread_is_logged(monkeypatch, caplog, capsys) -> None:
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     logs.log_what_ends_threads()
     thread = threading.Thread(target=fail)

@@ -159,7 +159,7 @@ def test_a_number_of_which_digits_are_hidden_becomes_a_text(value, shown) -> Non
     assert repr(mask_json([value])) == repr([shown])
 
 
-def test_names_that_mask_alike_are_told_apart() -> None:
+def test_names_with_equal_masks_stay_distinct() -> None:
     names = {"6175551234": 1, "(617) 555-1234": 2, "•••1234": 3, "•••1234 (2)": 4, "home": 5}
     shown = ["•••1234", "(•••1234", "•••1234 (2)", "•••1234 (2) (2)", "home"]
     assert list(mask_json({"phones": names})["phones"].items()) == list(zip(shown, names.values(), strict=True))
@@ -208,7 +208,7 @@ def test_no_seven_digits_in_a_row_are_shown_in_any_header(headers) -> None:
         assert [by_hand(text) for text in header] == header
 
 
-def test_in_a_header_what_is_an_escape_may_be_digits_all_the_same() -> None:
+def test_escaped_digits_in_a_header_are_masked() -> None:
     assert mask_headers([["X-Call", "61755%51234"], ["X-Odd", "61755%51%32"]]) == [
         ["X-Call", "•••1234"],
         ["X-Odd", "•••5132"],

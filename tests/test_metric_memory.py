@@ -26,7 +26,7 @@ def told(story: str) -> str:
     return done.stdout
 
 
-def test_a_full_memory_keeps_what_it_has_and_fails_nobody_who_counts() -> None:
+def test_a_full_memory_keeps_its_values_and_raises_no_error() -> None:
     text = told("""
 metrics.PROBES.inc()
 for turn in range(2):
@@ -44,7 +44,7 @@ print(metrics.exposition().decode())
     assert 0.999 < float(ratio[1]) <= 1
 
 
-def test_counters_go_on_over_1000_processes_and_what_ended_ones_had_in_use_counts_no_more() -> None:
+def test_counters_survive_1000_processes_and_ended_ones_drop_from_gauges() -> None:
     text = told("""
 import os
 metrics.CONNECTIONS.labels("deliveries").set(1)

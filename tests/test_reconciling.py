@@ -108,7 +108,7 @@ def world(engine_name: str, tmp_path: Any, request: pytest.FixtureRequest) -> It
         database.close()
 
 
-def test_a_result_that_did_not_come_is_asked_for_and_kept_as_it_was_told(world: World) -> None:
+def test_a_missing_result_is_polled_and_stored_as_plum_reports_it(world: World) -> None:
     call = world.expect(reference="r-1", call_id="7")
     world.plum.answers["7"] = told(INSIGHT)
     assert world.reconciler().step() == {"polled": 1}
@@ -146,7 +146,7 @@ def test_a_poll_that_was_killed_before_its_end_keeps_nothing_twice(world: World)
     assert world.state(call) is CallState.POLLED
 
 
-def test_nothing_is_asked_for_within_its_window_and_grace(world: World) -> None:
+def test_nothing_is_polled_within_its_window_and_grace(world: World) -> None:
     world.expect(call_id="7", ends_at=NOON + timedelta(seconds=1))
     assert world.reconciler().step() == {}
     world.now += timedelta(seconds=1)
@@ -167,7 +167,7 @@ def test_nothing_is_asked_for_within_its_window_and_grace(world: World) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_plum_answers_is_told_apart(world: World, answer: Answer, result: str, state: CallState) -> None:
+def test_plums_responses_are_distinguished(world: World, answer: Answer, result: str, state: CallState) -> None:
     call = world.expect(reference="r-1", call_id="7")
     world.plum.answers["7"] = answer
     assert world.reconciler().step() == {result: 1}
@@ -177,7 +177,7 @@ def test_what_plum_answers_is_told_apart(world: World, answer: Answer, result: s
     assert world.state(call) is CallState.RECEIVED
 
 
-def test_a_call_that_still_runs_is_asked_for_again_later(world: World) -> None:
+def test_a_running_call_is_polled_again_later(world: World) -> None:
     world.expect(reference="r-1", call_id="7")
     world.plum.answers["7"] = told({"status": "queued"}, is_final=False)
     world.reconciler().step()
@@ -186,7 +186,7 @@ def test_a_call_that_still_runs_is_asked_for_again_later(world: World) -> None:
     assert world.reconciler().step() == {"polled": 1}
 
 
-def test_once_plum_does_not_answer_the_others_wait_and_who_asks_by_hand_asks_again(world: World) -> None:
+def test_once_plum_is_silent_other_calls_wait_unless_reconciled_by_hand(world: World) -> None:
     for number in range(5):
         world.expect(reference=f"r-{number}", call_id=str(number))
         world.plum.answers[str(number)] = Unavailable("down")
@@ -198,7 +198,7 @@ def test_once_plum_does_not_answer_the_others_wait_and_who_asks_by_hand_asks_aga
 
 
 @pytest.mark.parametrize(("integration", "call_id"), [("dev", "7"), ("any", "7"), ("insight", None)])
-def test_what_cannot_be_asked_for_is_missing_for_good(world: World, integration: str, call_id: str | None) -> None:
+def test_a_call_that_cannot_be_polled_stays_missing(world: World, integration: str, call_id: str | None) -> None:
     call = world.expect(integration, "r-1", call_id=call_id)
     assert world.reconciler().step() == {"not_asked": 1}
     world.now += timedelta(days=1)
@@ -206,7 +206,7 @@ def test_what_cannot_be_asked_for_is_missing_for_good(world: World, integration:
     assert (world.state(call), world.plum.asked) == (CallState.MISSING, [])
 
 
-def test_a_result_that_is_there_is_found_before_plum_is_asked(world: World) -> None:
+def test_a_stored_result_is_found_before_plum_is_polled(world: World) -> None:
     call = world.expect(reference="r-1", call_id="7")
     world.post("insight", INSIGHT, "r-1")
     with world.database.writing() as connection:  # as if both had come in the same moment
@@ -215,7 +215,7 @@ def test_a_result_that_is_there_is_found_before_plum_is_asked(world: World) -> N
     assert (world.state(call), world.plum.asked) == (CallState.RECEIVED, [])
 
 
-def test_each_call_is_counted_by_what_is_known_of_it(world: World) -> None:
+def test_each_call_is_counted_by_its_state(world: World) -> None:
     answers: dict[str, Answer] = {"1": told(INSIGHT), "2": UnknownCall("none", 404), "3": NotPermitted("no", 403)}
     world.plum.answers = answers | {"4": None}
     for number in range(1, 6):
@@ -260,7 +260,7 @@ def test_results_of_a_whole_batch_are_not_set_against_the_calls_of_some_hours(wo
 
 
 @pytest.mark.parametrize("silent", [True, False], ids=["plum is down", "they still run"])
-def test_reconciling_ends_however_long_it_takes(world: World, silent: bool) -> None:
+def test_reconciling_ends_even_if_it_is_slow(world: World, silent: bool) -> None:
     answer: Answer = Unavailable("down") if silent else told({"status": "dialing"}, is_final=False)
     for number in range(60):
         world.expect(reference=f"r-{number}", call_id=str(number))
@@ -277,7 +277,7 @@ def test_reconciling_ends_however_long_it_takes(world: World, silent: bool) -> N
 
 
 @pytest.mark.parametrize("failure", [Redirected("elsewhere", 301), Refused("405", 405), Refused("no words", 404)])
-def test_what_is_no_answer_of_plums_writes_no_call_off(world: World, failure: Exception) -> None:
+def test_only_plums_own_responses_write_a_call_off(world: World, failure: Exception) -> None:
     call = world.expect(reference="r-1", call_id="7")
     world.plum.answers["7"] = failure
     assert world.reconciler().step() == {"not_reached": 1}
@@ -293,7 +293,7 @@ def test_an_odd_call_id_costs_its_own_call_alone(world: World) -> None:
     assert world.reconciler().step() == {"not_asked": 1, "polled": 1}
 
 
-def test_a_result_that_names_no_call_is_found_by_what_plum_tells_of_it(world: World) -> None:
+def test_a_result_without_identity_is_found_by_plums_status(world: World) -> None:
     calls = [world.expect(call_id=str(number), batch="spring") for number in range(3)]
     world.plum.answers = {str(number): told(INSIGHT) for number in range(3)}
     body = json.dumps(INSIGHT).encode()
@@ -305,7 +305,7 @@ def test_a_result_that_names_no_call_is_found_by_what_plum_tells_of_it(world: Wo
     assert {world.state(call) for call in calls} == {CallState.RECEIVED, CallState.POLLED}
 
 
-def test_a_whole_batch_of_insight_is_not_told_as_missing_call_by_call(world: World) -> None:
+def test_a_batch_of_insight_is_not_reported_as_missing_call_by_call(world: World) -> None:
     call = world.expect(phone_number="+16175550001", batch="spring")
     assert world.reconciler().step() == {"not_asked": 1}
     assert world.state(call) is CallState.WAITING

@@ -124,7 +124,7 @@ def test_output_that_finds_no_room_is_one_line_and_a_failure(environment, comman
     assert "No space left on device" in assert_one_line(run(environment, f"{command} > /dev/full"))
 
 
-def test_a_reader_that_goes_away_is_one_line_and_a_failure(environment) -> None:
+def test_a_closed_pipe_is_one_line_and_a_failure(environment) -> None:
     assert_one_line(run(environment, "export --format csv | true"))
     assert_one_line(run(environment, "outcomes | true"))
 

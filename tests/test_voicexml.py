@@ -31,7 +31,7 @@ def checked(inside: str) -> str:
 
 @given(st.dictionaries(st.sampled_from(FIELDS), st.text(st.characters())))
 @example(dict.fromkeys(FIELDS, "\x00\x0b\ud800\ufffe]]>--><!--'\"&amp;\r\n\t{{ call_id }}"))
-def test_every_value_comes_out_as_it_went_in(values) -> None:
+def test_every_value_is_read_back_unchanged(values) -> None:
     document = voicexml.render(checked(EVERYWHERE), values).encode()
     [*_, block] = fromstring(document).iter("{http://www.w3.org/2001/vxml}block")
     for element, name in zip(block, FIELDS, strict=True):
@@ -86,7 +86,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         "<b>{{ phone_number }}</b><!-- {{ call_id }}-->",
     ],
 )
-def test_a_value_stands_only_where_it_cannot_break_the_document(inside: str) -> None:
+def test_a_placeholder_is_allowed_only_where_no_value_can_break_the_document(inside: str) -> None:
     with pytest.raises(BadScript, match=r"line 2: \{\{ call_id \}\} may not stand"):
         checked(inside)
 
@@ -111,7 +111,7 @@ def test_a_value_stands_only_where_it_cannot_break_the_document(inside: str) -> 
         (script("x" * (voicexml.MAX_BYTES - len(script("")) + 1)), "larger than 65536 bytes"),
     ],
 )
-def test_what_is_no_script_is_refused_in_one_line_that_says_what_to_do(content: bytes, says: str) -> None:
+def test_an_invalid_script_is_refused_in_one_line_that_says_what_to_do(content: bytes, says: str) -> None:
     with pytest.raises(BadScript, match=says) as refused:
         voicexml.checked(content)
     assert "\n" not in str(refused.value)

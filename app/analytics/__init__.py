@@ -1,4 +1,4 @@
-"""The analytical copy: all outcomes in DuckDB, which counts, groups, sorts and writes files.
+"""The analytical copy: all outcomes in a DuckDB file, which counts, groups, sorts and exports them.
 
-It follows the store's journal of changes and may be thrown away at any time: it is filled again by itself.
+It follows the store's journal of changes. It may be deleted at any time: it fills itself again from the store.
 """

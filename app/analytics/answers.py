@@ -1,4 +1,4 @@
-"""The answers, one statement each: ids in any order, counts, facets and summaries."""
+"""Answers to questions, one statement each: pages of ids in any order, counts, facets and summaries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from app.store.types import CodePointText, Word
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Cursor
 
-# Words of ours, truth values, and what there is a row for.
+# Columns with few distinct values: enumerations, booleans, and the integration.
 _FEW_VALUED = frozenset(
     {column.name for column in outcomes.c if isinstance(column.type, Word | Boolean)} | {"integration"}
 )
@@ -35,19 +35,20 @@ Facet = tuple[Any, int]  # a value and its count
 
 
 class Found(NamedTuple):
-    """An outcome, and its values of the order's fields; a long text is told by its digest."""
+    """An outcome's id and its values of the sort fields; a `Digest` stands for a long text."""
 
     id: UUID
     values: list[Any]
 
 
 def find(cursor: Cursor, question: Question) -> list[Found]:
-    """The ids of one page, in the order walked, and of the row behind it where there is one. Raises `EdgeLost`."""
+    """Return the ids of one page in the direction of paging, plus the row after it if there is one. Raises
+    `EdgeLost`."""
     question = with_long_texts(question, lambda statement: next(iter(rows(cursor, statement)), None))
     columns = [outcomes.c[order.field] for order in question.whole_order]
-    shown = [one for column in columns for one in (_short(column), _digest(column))]
-    found = rows(cursor, page_of(question, [outcomes.c.id, *shown], question.limit + 1))
-    return [Found(key, list(map(_value, values[::2], values[1::2]))) for key, *values in found]
+    selected = [expression for column in columns for expression in (_short(column), _digest(column))]
+    matches = rows(cursor, page_of(question, [outcomes.c.id, *selected], question.limit + 1))
+    return [Found(key, list(map(_value, values[::2], values[1::2]))) for key, *values in matches]
 
 
 def _short(column: Column[Any]) -> ColumnElement[Any]:
@@ -64,24 +65,26 @@ def _value(short: Any, digest: str | None) -> Any:
 
 
 def count(cursor: Cursor, question: Question) -> int:
-    """All outcomes of the question, whichever the page."""
-    [[counted]] = rows(cursor, select(func.count()).select_from(outcomes).where(*where(question)))
-    return int(counted)
+    """Count all outcomes that match the question, regardless of its page."""
+    [[total]] = rows(cursor, select(func.count()).select_from(outcomes).where(*where(question)))
+    return int(total)
 
 
 def facets(cursor: Cursor, question: Question, fields: Sequence[str]) -> dict[str, list[Facet]]:
-    """For each field its values, most frequent first, then by value, null last."""
+    """Return the values of each field with their counts: most frequent first, then by value, null last."""
     few = [field for field in dict.fromkeys(fields) if field in _FEW_VALUED]
-    found = _few_valued(cursor, question, few) if few else {}
-    return {field: found[field] if field in few else _facet(cursor, question, outcomes.c[field]) for field in fields}
+    facets_of = _few_valued(cursor, question, few) if few else {}
+    return {
+        field: facets_of[field] if field in few else _facet(cursor, question, outcomes.c[field]) for field in fields
+    }
 
 
 def _few_valued(cursor: Cursor, question: Question, fields: Sequence[str]) -> dict[str, list[Facet]]:
-    """Those of several fields at once: of many values the engine finds the most frequent sooner one by one."""
+    """Count several fields in one statement. A field of many values is faster in a statement of its own."""
     columns = {field: outcomes.c[field] for field in fields}
-    found = groups(cursor, columns, [[field] for field in fields], {"count": func.count()}, where(question))
+    rows_by_field = groups(cursor, columns, [[field] for field in fields], {"count": func.count()}, where(question))
     counted = {
-        field: [(row[field], row["count"]) for row in of_field] for field, of_field in zip(fields, found, strict=True)
+        field: [(row[field], row["count"]) for row in rows] for field, rows in zip(fields, rows_by_field, strict=True)
     }
     return {field: sorted(values, key=_most_frequent)[:MAX_VALUES] for field, values in counted.items()}
 
@@ -98,10 +101,10 @@ def _facet(cursor: Cursor, question: Question, column: Column[Any]) -> list[Face
 
 
 def summarise(cursor: Cursor, question: Question, group_by: Sequence[str], zone: tzinfo) -> list[Row]:
-    """A row for each group, by the group's values, nulls last; one in all where nothing is grouped by.
+    """Return one row for each group, sorted by the group's values, nulls last; a single row if `group_by` is empty.
 
-    `group_by` names fields and at most one bucket, whose value is its start in the zone. Unknown figures are None.
-    Raises `TooBroad` for more than 100,000 groups.
+    `group_by` names fields and at most one bucket; a bucket's value is its start in the zone. Unknown figures are
+    None. Raises `TooBroad` if there are more than 100,000 groups.
     """
     bucket = next((Bucket(name) for name in group_by if name in list(Bucket)), None)
     clock = clock_of(cursor, question, zone) if bucket else []
@@ -109,17 +112,18 @@ def summarise(cursor: Cursor, question: Question, group_by: Sequence[str], zone:
         return []
     keys = [_key(name, bucket, clock) for name in group_by]
     began = [began_minutes(outcomes.c.ended_at, clock)] if bucket is Bucket.HOUR else []
-    positions: list[ColumnElement[Any]] = [literal_column(str(place + 1)) for place in range(len(keys) + len(began))]
+    positions: list[ColumnElement[Any]] = [literal_column(str(at + 1)) for at in range(len(keys) + len(began))]
     statement = select(*keys, *began, *_FIGURES).where(*where(question)).group_by(*positions).limit(MAX_GROUPS + 1)
-    found = rows(cursor, statement)
-    if len(found) > MAX_GROUPS:
+    result = rows(cursor, statement)
+    if len(result) > MAX_GROUPS:
         raise TooBroad(f"more than {MAX_GROUPS} groups; group by less, or ask for less time by since and until")
-    shown = [_shown(row, group_by, bucket, zone) for row in found]
-    return sorted(shown, key=lambda row: [(row[name] is None, row[name]) for name in group_by])
+    summaries = [_summary(row, group_by, bucket, zone) for row in result]
+    return sorted(summaries, key=lambda row: [(row[name] is None, row[name]) for name in group_by])
 
 
 def clock_of(cursor: Cursor, question: Question, zone: tzinfo) -> list[Stretch]:
-    """The zone's offsets while these outcomes ended; none where there are none."""
+    """Return the zone's offsets between the first and the last end of these outcomes; an empty list if there are
+    none."""
     moment = outcomes.c.ended_at
     [[first, last]] = rows(cursor, select(func.min(moment), func.max(moment)).where(*where(question)))
     return stretches(zone, first, last) if first else []
@@ -129,8 +133,8 @@ def _key(name: str, bucket: Bucket | None, clock: Sequence[Stretch]) -> ColumnEl
     return local_bucket(outcomes.c.ended_at, bucket, clock) if bucket and name == bucket else outcomes.c[name]
 
 
-# By nearest rank, both at once: all durations are held until the ranks are known. The shares are decimals, so that no
-# rank falls beside by a rounding.
+# Nearest rank, both percentiles in one aggregate, since each aggregate holds all durations until the ranks are known.
+# The shares are decimals, so that rounding cannot select a neighbouring rank.
 _PERCENTILES = func.quantile_disc(outcomes.c.duration_seconds, literal_column("[0.5, 0.95]"))
 
 _FIGURES: list[ColumnElement[Any]] = [
@@ -145,24 +149,24 @@ _FIGURES: list[ColumnElement[Any]] = [
 ]
 
 
-def _shown(row: Sequence[Any], group_by: Sequence[str], bucket: Bucket | None, zone: tzinfo) -> Row:
+def _summary(row: Sequence[Any], group_by: Sequence[str], bucket: Bucket | None, zone: tzinfo) -> Row:
     keys, figures = row[: len(group_by)], row[-len(_FIGURES) :]
     began = row[len(group_by)] if bucket is Bucket.HOUR else None
-    counted, answered, human, known, attempts, seconds, timed, percentiles = figures
+    total, answered, human, known, attempts, seconds, with_duration, percentiles = figures
     median, high = percentiles or (None, None)
 
-    def shown(name: str, value: Any) -> Any:
+    def key_value(name: str, value: Any) -> Any:
         return start(value.replace(tzinfo=None), bucket, began, zone) if bucket and name == bucket else value
 
-    return {name: shown(name, value) for name, value in zip(group_by, keys, strict=True)} | {
-        "count": counted,
+    return {name: key_value(name, value) for name, value in zip(group_by, keys, strict=True)} | {
+        "count": total,
         "answered": answered,
         "human": human,
-        "answer_rate": answered / counted if counted else None,
+        "answer_rate": answered / total if total else None,
         "human_rate": human / known if known else None,
         "attempts": _whole(attempts),
         "duration_sum": _whole(seconds),
-        "duration_mean": int(seconds) / timed if timed else None,
+        "duration_mean": int(seconds) / with_duration if with_duration else None,
         "duration_p50": median,
         "duration_p95": high,
     }

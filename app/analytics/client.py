@@ -1,4 +1,4 @@
-"""Questions to the process that has the copy."""
+"""The client of the process that owns the analytical copy."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from app.store.journal import Horizon
 if TYPE_CHECKING:
     from app.analytics.engine import Engine
 
-PATIENCE_SECONDS = 27.0  # a turn, coming as far as the asker's horizon, and the answer
-STARTING_SECONDS = 5.0  # for the process to be there, as after a start
+PATIENCE_SECONDS = 27.0  # waiting for a turn, for the copy to reach the horizon, and for the answer
+STARTING_SECONDS = 5.0  # how long a client waits for a process that is starting
 RETRY_SECONDS = 0.1
 
 
 class Nearest:
-    """The copy of the running service, else the file itself. It is opened when it is first asked: many questions are
-    for the store alone."""
+    """The copy of the running service, or the file itself if no service runs. It is opened at the first question,
+    since the store alone answers many questions."""
 
     def __init__(self, remote: Remote, open_engine: Callable[[], Engine]) -> None:
         self._remote = remote
@@ -42,16 +42,16 @@ class Nearest:
 
 
 class Remote:
-    """Another process's engine."""
+    """The engine of another process."""
 
     def __init__(self, path: Path, store: str) -> None:
-        """`path` is its socket, `store` says whose outcomes are meant."""
+        """`path` is the process's socket; `store` identifies the store whose outcomes the copy holds."""
         self._path = path
         self._store = store
         self._away_since: float | None = None
 
     def is_there(self) -> bool:
-        """Whether a process has the copy, and takes questions."""
+        """True if a process owns the copy and accepts connections."""
         try:
             self._connect().close()
         except OSError:
@@ -59,15 +59,15 @@ class Remote:
         return True
 
     def ask(self, what: str, arguments: tuple[Any, ...], horizon: Horizon) -> Any:
-        """Raises `CopyUnavailable`, and what the engine raises."""
-        with closing(self._connected()) as connection:
-            return self._exchanged(connection, Ask(self._store, what, arguments, horizon))
+        """Send a question and return its answer. Raises `CopyUnavailable`, and any error that the engine raises."""
+        with closing(self._wait_and_connect()) as connection:
+            return self._exchange(connection, Ask(self._store, what, arguments, horizon))
 
     def file(self, file: File, horizon: Horizon) -> Iterator[bytes]:
-        """Returns once the first block is there; what follows is read as it is wanted."""
-        connection = self._connected()
+        """Return the file's blocks as soon as the first one has arrived; the others are read on demand."""
+        connection = self._wait_and_connect()
         try:
-            first = self._exchanged(connection, Ask(self._store, "file", (file,), horizon))
+            first = self._exchange(connection, Ask(self._store, "file", (file,), horizon))
         except BaseException:
             connection.close()
             raise
@@ -77,10 +77,10 @@ class Remote:
         with closing(connection):
             while not isinstance(block, Done):
                 yield block
-                block = self._received(connection)
+                block = self._receive(connection)
 
-    def _connected(self) -> socket.socket:
-        """Who asks while the process starts waits for it; once it is known to be away, nobody does."""
+    def _wait_and_connect(self) -> socket.socket:
+        """Connect to the process; wait for it while it starts, but fail at once if it is known to be away."""
         while True:
             try:
                 connection = self._connect()
@@ -94,7 +94,7 @@ class Remote:
                 return connection
 
     def _connect(self) -> socket.socket:
-        """Raises `OSError`."""
+        """Open a connection. Raises `OSError`."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(PATIENCE_SECONDS)
         try:
@@ -105,21 +105,21 @@ class Remote:
             raise
         return connection
 
-    def _exchanged(self, connection: socket.socket, ask: Ask) -> Any:
+    def _exchange(self, connection: socket.socket, ask: Ask) -> Any:
         try:
             send(connection, ask)
         except OSError as error:
             raise _away(error) from error
-        return self._received(connection)
+        return self._receive(connection)
 
-    def _received(self, connection: socket.socket) -> Any:
+    def _receive(self, connection: socket.socket) -> Any:
         try:
-            answer = receive(connection)
+            response = receive(connection)
         except OSError as error:
             raise _away(error) from error
-        if isinstance(answer, Failed):
-            raise answer.error
-        return answer
+        if isinstance(response, Failed):
+            raise response.error
+        return response
 
 
 def _away(error: OSError) -> CopyUnavailable:

@@ -1,6 +1,6 @@
-"""The file that holds the copy: its tables, and how rows and the position in the journal are written together.
+"""The copy's file: its tables, and the transactions that write rows together with the position in the journal.
 
-It is a cache: a file that is damaged, or of another version, is made again.
+The file is a cache: if it is damaged or of another version, it is created again.
 """
 
 from __future__ import annotations
@@ -28,62 +28,62 @@ from app.exports.columns import Mask
 from app.store.csv_rows import COLUMNS, CsvRow
 from app.store.types import UtcDateTime
 
-VERSION = 2  # of what the tables hold
-LEAST_FREE_BYTES = 100 << 20  # the rest of the disk is for deliveries
+VERSION = 2  # of the tables and their contents
+LEAST_FREE_BYTES = 100 << 20  # reserved for deliveries
 QUESTION_SECONDS = 10.0
 
 _TYPES = {Uuid: "UUID", Integer: "BIGINT", Boolean: "BOOLEAN", UtcDateTime: "TIMESTAMP"}
-# Beside these stand texts that are masked; null where they are empty.
+# Each of these columns has a second one with its masked text, which is null if the original is empty.
 MASKED = ("extra", "problems", "metadata")
 
 log = logging.getLogger(__name__)
 
 
 class Locked(StoreUnavailable):
-    """Another process has the copy."""
+    """Raised if another process has locked the copy."""
 
 
 class Copy:
-    """The open file; one process at a time has it."""
+    """The open file; a lock keeps other processes out."""
 
     def __init__(self, path: Path, memory: str, masks: Mapping[str, Mask]) -> None:
-        """Raises `Locked`, and `ConfigError` for a path or an amount of memory that is of no use."""
+        """Open the file. Raises `Locked`, and `ConfigError` for an unusable path or amount of memory."""
         self._path = path
         self._masks = {name: masks[name] for name in MASKED}
         self._load_from = path.with_name(f"{path.name}.load")
-        self._lock = _locked(path)
+        self._lock = _lock_file(path)
         self._memory = memory
         self.position: Position | None = None
-        self._connection = self._opened()
+        self._connection = self._open()
         self._inode = path.stat().st_ino
 
     def is_there(self) -> bool:
-        """Whether the file is still the one that was opened."""
+        """True if the path still leads to the file that was opened."""
         try:
             return self._path.stat().st_ino == self._inode
         except OSError:
             return False
 
     def write(self, rows: Sequence[CsvRow], replaced: Collection[UUID], position: Position) -> None:
-        """These rows in place of those with the ids in `replaced`, and how far the copy is then: one transaction."""
+        """Replace the rows with the ids in `replaced` by `rows`, and store the new position, in one transaction."""
         self._check_space()
         longest = self._write_load(rows) if rows else 0
         with self._transaction(position) as cursor:
             if replaced:
-                gone = "DELETE FROM outcomes WHERE id IN (SELECT unnest($1::UUID[]))"
-                cursor.execute(gone, [[str(key) for key in replaced]])
+                delete = "DELETE FROM outcomes WHERE id IN (SELECT unnest($1::UUID[]))"
+                cursor.execute(delete, [[str(key) for key in replaced]])
             if rows:
                 source = csv_source(str(self._load_from), _COLUMNS, 2 * longest)
                 cursor.execute(f"INSERT INTO outcomes SELECT * FROM {source}")  # noqa: S608
                 self._load_from.unlink()
 
     def clear(self, position: Position) -> None:
-        """Without any row."""
+        """Remove all rows, and store the position."""
         with self._transaction(position) as cursor:
             cursor.execute(f"CREATE OR REPLACE TABLE outcomes ({_DEFINITION})")
 
     def count(self) -> int:
-        """All rows."""
+        """Count all rows."""
         with self.reading() as cursor:
             return int(cursor.execute("SELECT count(*) FROM outcomes").fetchall()[0][0])
 
@@ -91,7 +91,7 @@ class Copy:
     def _transaction(self, position: Position) -> Iterator[duckdb.DuckDBPyConnection]:
         with in_words(), _cursor(self._connection) as cursor:
             cursor.execute("BEGIN")
-            yield cursor  # a cursor that is closed undoes what was not committed
+            yield cursor  # closing the cursor rolls back an uncommitted transaction
             cursor.execute("UPDATE state SET content = $1", [written(position)])
             cursor.execute("COMMIT")
         self.position = position
@@ -99,14 +99,13 @@ class Copy:
     def _check_space(self) -> None:
         free = shutil.disk_usage(self._path.parent).free
         if free < LEAST_FREE_BYTES:
-            wrong = "less than 100 MiB are free on the disk of the analytical copy; make room"
-            raise StoreUnavailable(wrong, f"{self._path}: {wrong}")
+            reason = "less than 100 MiB are free on the disk of the analytical copy; make room"
+            raise StoreUnavailable(reason, f"{self._path}: {reason}")
 
     @contextmanager
     def reading(self, seconds: float = QUESTION_SECONDS) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that sees the copy as it is at one moment. It is interrupted after `seconds`, or by
-        `interrupt()` from elsewhere. Raises `TooSlow`, `Damaged`.
-        """
+        """Yield a connection that sees a snapshot of the copy. It is interrupted after `seconds`, or if another
+        thread calls its `interrupt()`. Raises `TooSlow`, `Damaged`."""
         with in_words(seconds), _cursor(self._connection) as cursor:
             timer = threading.Timer(seconds, cursor.interrupt)
             timer.daemon = True
@@ -119,7 +118,7 @@ class Copy:
                 timer.cancel()
 
     def remove(self) -> None:
-        """Give the file up, so that whoever opens it next makes it again."""
+        """Delete the file, so that the next process to open it creates it again."""
         for file in (self._path, self._path.with_name(f"{self._path.name}.wal")):
             file.unlink(missing_ok=True)
 
@@ -129,7 +128,7 @@ class Copy:
         os.close(self._lock)
 
     def _write_load(self, rows: Sequence[CsvRow]) -> int:
-        """The longest line's bytes."""
+        """Write the rows as CSV; return the bytes of the longest line."""
         longest = 0
         with self._load_from.open("wb") as file:
             for row in rows:
@@ -140,15 +139,15 @@ class Copy:
                 file.write(line)
         return longest
 
-    def _opened(self) -> duckdb.DuckDBPyConnection:
+    def _open(self) -> duckdb.DuckDBPyConnection:
         self._load_from.unlink(missing_ok=True)
-        return self._read_again() or self._made()
+        return self._open_existing() or self._create()
 
-    def _read_again(self) -> duckdb.DuckDBPyConnection | None:
-        """What is there, if it can be used."""
+    def _open_existing(self) -> duckdb.DuckDBPyConnection | None:
+        """Open the existing file; return None if it is missing, unreadable or of another version."""
         connection = None
         try:
-            connection = self._connected()
+            connection = self._connect()
             if _version(connection) == VERSION:
                 self.position = _read_position(connection)
                 return connection
@@ -160,15 +159,15 @@ class Copy:
             connection.close()
         return None
 
-    def _made(self) -> duckdb.DuckDBPyConnection:
+    def _create(self) -> duckdb.DuckDBPyConnection:
         self.remove()
-        connection = self._connected()
+        connection = self._connect()
         connection.execute(f"CREATE TABLE outcomes ({_DEFINITION})")
         connection.execute("CREATE TABLE state (version INTEGER, content VARCHAR)")
         connection.execute("INSERT INTO state VALUES ($1, NULL)", [VERSION])
         return connection
 
-    def _connected(self) -> duckdb.DuckDBPyConnection:
+    def _connect(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(
             self._path,
             config={
@@ -181,7 +180,7 @@ class Copy:
         )
         for setting in (
             f"allowed_paths = [{literal(str(self._load_from))}]",
-            "allowed_directories = ['/dev/fd']",  # pipes of files that are written
+            "allowed_directories = ['/dev/fd']",  # the pipes into which exports are written
             "enable_external_access = false",
             "TimeZone = 'UTC'",
             "lock_configuration = true",
@@ -191,15 +190,15 @@ class Copy:
 
 
 def _type(column: Any) -> str:
-    return next((name for of, name in _TYPES.items() if isinstance(column.type, of)), "VARCHAR")
+    return next((name for type_, name in _TYPES.items() if isinstance(column.type, type_)), "VARCHAR")
 
 
 _COLUMNS = {column.name: _type(column) for column in COLUMNS} | {f"{name}_masked": "VARCHAR" for name in MASKED}
 _DEFINITION = ", ".join(f"{name} {type_}" for name, type_ in _COLUMNS.items())
 
 
-def _locked(path: Path) -> int:
-    """A descriptor that holds the lock until it is closed, by whatever end of the process."""
+def _lock_file(path: Path) -> int:
+    """Lock the copy; return the descriptor, which holds the lock until it is closed or the process ends."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
@@ -223,7 +222,7 @@ def _cursor(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyCo
 
 
 def _version(connection: duckdb.DuckDBPyConnection) -> int | None:
-    """None of a file that has just been made."""
+    """Return the version of the tables; None for a new file."""
     if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'state'").fetchone():
         return None
     row = connection.execute("SELECT version FROM state").fetchone()
@@ -231,6 +230,6 @@ def _version(connection: duckdb.DuckDBPyConnection) -> int | None:
 
 
 def _read_position(connection: duckdb.DuckDBPyConnection) -> Position | None:
-    """None where nothing has been filled in yet."""
+    """Return the position in the journal; None before the first fill."""
     row = connection.execute("SELECT content FROM state").fetchone()
     return read(row[0]) if row and row[0] else None

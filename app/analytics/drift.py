@@ -1,6 +1,7 @@
-"""Drift: what came that nobody knew, so that a change at Plum's end is seen the day it comes.
+"""Drift: values and fields that the normaliser does not know, so that a change at Plum's end is seen the same day.
 
-Words of known fields, fields, and values of known fields that did not read, each with how many outcomes show it.
+An item is an unknown word of a known field, an unknown field, or a problem (a known field's value that does not
+parse), with the number of outcomes that have it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Cursor
 
 OTHERS = "(others)"
-MOST = 1000  # of a kind, product and integration; what comes beyond is one more, OTHERS
-MAX_LENGTH = 200  # of a name or word, which a sender chooses
+MOST = 1000  # items of a kind, product and integration; all further ones are counted as OTHERS
+MAX_LENGTH = 200  # of a name or word, since senders choose both
 
 Row = dict[str, Any]
 
@@ -29,12 +30,12 @@ _KNOWN = {
     "fields": sorted(KNOWN_FIELDS),
 }
 _TRIMMED = "lower(trim({0}, ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)))"
-# A field's name without the numbers of a list's items.
+# A field's name with the index of each list item removed.
 _FOLDED = r"regexp_replace({0}, '\[\d+\]', '[]', 'g')"
 _SHORT = f"CASE WHEN length({{0}}) > {MAX_LENGTH} THEN {{0}}[:{MAX_LENGTH - 1}] || '…' ELSE {{0}} END"
 _TYPE = """CASE kind WHEN 'VARCHAR' THEN 'string' WHEN 'BOOLEAN' THEN 'boolean' WHEN 'NULL' THEN 'null'
     WHEN 'ARRAY' THEN 'array' WHEN 'OBJECT' THEN 'object' ELSE 'number' END"""
-# A value that is no text at all is a problem of its field, and no word.
+# A value that is not text is a problem of its field, not a word.
 _IS_TEXT = """problems = '[]' OR NOT EXISTS (
     SELECT 1 FROM json_each(problems) AS one
     WHERE one.value->>'problem' = 'not_text' AND lower(one.value->>'field') IN ({0}))"""
@@ -94,11 +95,12 @@ SELECT {", ".join(_NAMES)} FROM kept
 
 
 def drift(cursor: Cursor, since: datetime | None, among: Mapping[str, Sequence[str]]) -> list[Row]:
-    """What was first shown since then, whose columns have one of the values; the newest first."""
-    found = [dict(zip(_NAMES, row, strict=True)) for row in fetched(cursor.execute(_DRIFT, _KNOWN))]
-    wanted = [
+    """Return the items first seen at `since` or later whose columns have one of the values in `among`; the newest
+    first."""
+    items = [dict(zip(_NAMES, row, strict=True)) for row in fetched(cursor.execute(_DRIFT, _KNOWN))]
+    selected = [
         row
-        for row in found
+        for row in items
         if (since is None or row["first_at"] >= since) and all(row[name] in among[name] for name in among)
     ]
-    return sorted(wanted, key=lambda row: (-row["first_at"].timestamp(), row["kind"], row["field"], row["value"]))
+    return sorted(selected, key=lambda row: (-row["first_at"].timestamp(), row["kind"], row["field"], row["value"]))

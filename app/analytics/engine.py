@@ -1,4 +1,4 @@
-"""The copy with what keeps it up to date: questions are answered once it holds what their asker saw."""
+"""The copy with its follower: a question is answered once the copy has reached the question's horizon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.exports.columns import Mask
 from app.store.database import Database
 from app.store.journal import Horizon
 
-# Each takes a cursor of the copy, then what is asked.
+# Each function takes a cursor of the copy, then the question's arguments.
 QUESTIONS: Mapping[str, Callable[..., Any]] = {
     "find": answers.find,
     "count": answers.count,
@@ -31,32 +31,33 @@ QUESTIONS: Mapping[str, Callable[..., Any]] = {
 
 
 class Engine:
-    """Whoever has one has the copy; no other process can open it meanwhile."""
+    """The owner of the copy; no other process can open the file meanwhile."""
 
     def __init__(self, database: Database, path: Path, memory: str, masks: Mapping[str, Mask]) -> None:
-        """Raises `Locked`, `ConfigError`."""
+        """Open the copy. Raises `Locked`, `ConfigError`."""
         self._copy = Copy(path, memory, masks)
         self._follower = Follower(database, self._copy)
         self._reach = self._follower.bring_to
 
     def run(self, stop: threading.Event) -> None:
-        """Follow until `stop` is set. Raises `Damaged`."""
+        """Follow the journal until `stop` is set. Raises `Damaged`."""
         self._reach = self._follower.wait_for
         self._follower.run(stop)
 
     def ask(self, what: str, arguments: tuple[Any, ...], horizon: Horizon, seconds: float = QUESTION_SECONDS) -> Any:
-        """The answer to one of `QUESTIONS`. Raises `CopyUnavailable`, `TooSlow`, `Damaged` and its own."""
+        """Return the answer to one of `QUESTIONS`. Raises `CopyUnavailable`, `TooSlow`, `Damaged`, and the question's
+        own errors."""
         self._reach(horizon)
         with self._copy.reading(seconds) as cursor:
             return QUESTIONS[what](cursor, *arguments)
 
     def file(self, file: File, horizon: Horizon) -> Iterator[bytes]:
-        """The file's blocks."""
+        """Return the file's blocks."""
         self._reach(horizon)
         return files.written(self._copy, file)
 
     def remove(self) -> None:
-        """Give up a file that is of no use any more."""
+        """Delete a damaged file."""
         self._copy.remove()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What DuckDB says, in this product's own errors."""
+"""Translates DuckDB's errors into the errors of this product."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import duckdb
 
 from app.errors import Damaged, StoreUnavailable, TooSlow
 
-# DuckDB goes on with none of these.
+# DuckDB cannot continue after any of these errors.
 _DAMAGES = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 _SIGNS_OF_DAMAGE = ("orrupt", "Could not read enough bytes")
 
 
 @contextmanager
 def in_words(seconds: float | None = None) -> Iterator[None]:
-    """Raises `TooSlow`, `Damaged` or `StoreUnavailable`; `seconds` is the limit that there was."""
+    """Translate DuckDB's errors: raises `TooSlow`, `Damaged` or `StoreUnavailable`. `seconds` is the time limit."""
     try:
         yield
     except duckdb.InterruptException as error:
@@ -30,19 +30,19 @@ def in_words(seconds: float | None = None) -> Iterator[None]:
             "or fewer fields to sort or group by"
         ) from error
     except duckdb.Error as error:
-        raise _told(error) from None  # what it says of a row may hold a phone number
+        raise _translated(error) from None  # DuckDB's message may quote a phone number
 
 
-def _told(error: duckdb.Error) -> StoreUnavailable:
-    said = first_line(error)
-    if isinstance(error, _DAMAGES) or any(sign in said for sign in _SIGNS_OF_DAMAGE):
-        wrong = "the analytical copy is damaged, and is made again"
-        return Damaged(wrong, f"{wrong}: {said}")
+def _translated(error: duckdb.Error) -> StoreUnavailable:
+    message = first_line(error)
+    if isinstance(error, _DAMAGES) or any(sign in message for sign in _SIGNS_OF_DAMAGE):
+        reason = "the analytical copy is damaged, and is made again"
+        return Damaged(reason, f"{reason}: {message}")
     if isinstance(error, duckdb.IOException):
-        wrong = "the analytical copy cannot be read or written"
-        return StoreUnavailable(wrong, f"{wrong}: {said}")
-    wrong = "the analytical copy fails in an unforeseen way"
-    return StoreUnavailable(wrong, f"{wrong}: {type(error).__name__}")
+        reason = "the analytical copy cannot be read or written"
+        return StoreUnavailable(reason, f"{reason}: {message}")
+    reason = "the analytical copy fails in an unforeseen way"
+    return StoreUnavailable(reason, f"{reason}: {type(error).__name__}")
 
 
 def first_line(error: duckdb.Error) -> str:

@@ -1,7 +1,7 @@
-"""Files of outcomes, written by DuckDB's COPY into a pipe: CSV, NDJSON, Parquet, and numbers to dial again.
+"""Files of outcomes, written by DuckDB's COPY into a pipe: CSV, NDJSON, Parquet, and contact lists for redialling.
 
-What is asked for in order of time is written a stretch of time at a time, so that the first bytes come at once and
-nothing has to be sorted whole.
+A file in order of time is written one stretch of time after another: the first bytes arrive at once, and no sort has
+to hold all rows.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from app.store.query.question import Condition, Operator, Question, is_json
 from app.store.schema import outcomes
 from app.store.types import CodePointText, UtcDateTime
 
-SECONDS = 4 * 3600.0  # for one file: so long it holds on to the copy as it was
+SECONDS = 4 * 3600.0  # for one file, whose transaction keeps its snapshot of the copy so long
 STRETCH_ROWS = 50_000
 BLOCK_BYTES = 1 << 18
 
 
 def written(copy: Copy, file: File) -> Iterator[bytes]:
-    """The file, block by block, as the copy is at one moment. Where it fails, or nobody reads on, it ends.
+    """Yield the file's blocks, from one snapshot of the copy. An error, or a consumer that stops reading, ends the
+    COPY.
 
     Raises `Damaged`, `TooSlow`.
     """
@@ -56,14 +57,14 @@ def written(copy: Copy, file: File) -> Iterator[bytes]:
         while block := os.read(reader, BLOCK_BYTES):
             yield block
     finally:
-        os.close(reader)  # what is still being written then fails
+        os.close(reader)  # a COPY that is still running then fails
         thread.join()
     if failures:
         raise failures[0]
 
 
 class _Pipe:
-    """The end that is written to."""
+    """The write end of the pipe."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -85,10 +86,10 @@ def _write(cursor: Cursor, file: File, pipe: _Pipe) -> None:
         case "redial":
             pipe.copy(cursor, contact_list(file.question, file.without), "FORMAT csv")
         case "parquet":
-            columns = [_typed(_shown(outcomes.c[name], file)).label(name) for name in file.fields]
+            columns = [_typed(_visible(outcomes.c[name], file)).label(name) for name in file.fields]
             pipe.copy(cursor, _rows(file.question, columns), "FORMAT parquet, COMPRESSION zstd")
         case "ndjson":
-            # One text a row, which is JSON already: nothing in it is to be quoted.
+            # Each row is one text that is JSON already, so nothing in it may be quoted.
             plain = "FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER E'\\x01'"
             _copy_by_stretches(cursor, file, [_object(file)], plain, pipe)
         case _:
@@ -112,39 +113,40 @@ def _rows(question: Question, columns: Sequence[ColumnElement[Any]]) -> Select[A
 
 
 def _stretches(cursor: Cursor, question: Question) -> Iterator[Question]:
-    """The question, in parts that follow one another in its order; whole where that is not of time."""
-    first = question.whole_order[0]
-    if first.field != "ended_at":
+    """Split the question into stretches of time, in its order; yield it whole if its first sort field is not the
+    time."""
+    first_order = question.whole_order[0]
+    if first_order.field != "ended_at":
         yield question
         return
     hour = func.date_trunc("hour", outcomes.c.ended_at)
     counted = select(hour, func.count()).where(*where(question)).group_by(literal_column("1"))
-    hours = sorted(((moment, count) for moment, count in rows(cursor, counted)), reverse=first.descending)
+    hours = sorted(((moment, count) for moment, count in rows(cursor, counted)), reverse=first_order.descending)
     bounds = [None, *_bounds(hours), None]
-    for near, far in pairwise(bounds):
-        since, until = (far, near) if first.descending else (near, far)
-        within = [(Operator.GTE, since), (Operator.LT, until)]
-        conditions = [Condition("ended_at", operator, [moment]) for operator, moment in within if moment]
+    for start, end in pairwise(bounds):
+        since, until = (end, start) if first_order.descending else (start, end)
+        limits = [(Operator.GTE, since), (Operator.LT, until)]
+        conditions = [Condition("ended_at", operator, [moment]) for operator, moment in limits if moment]
         yield replace(question, conditions=[*question.conditions, *conditions])
 
 
 def _bounds(hours: Iterable[tuple[datetime, int]]) -> Iterator[datetime]:
-    """The hours at which a stretch is full."""
-    held = 0
+    """Yield the hours at which a new stretch begins."""
+    rows_held = 0
     for hour, count in hours:
-        if held and held + count > STRETCH_ROWS:
+        if rows_held and rows_held + count > STRETCH_ROWS:
             yield hour
-            held = 0
-        held += count
+            rows_held = 0
+        rows_held += count
 
 
-# --- what stands in a cell
+# --- the contents of cells
 
 
 _START = "CASE WHEN length(phone_number) > 9 THEN left(phone_number, 5) ELSE '' END"
 _E164 = f"{_START} || '{HIDDEN}' || right(phone_number, 4)"
 _LAST_DIGITS = f"'{HIDDEN}' || right(regexp_replace(phone_number_raw, '[^0-9]', '', 'g'), 4)"
-_SHOWN_MASKED = {
+_MASKED_SQL = {
     "phone_number": _E164,
     "phone_number_raw": _LAST_DIGITS,
     **{name: f"coalesce({name}_masked, {name})" for name in MASKED},
@@ -153,38 +155,38 @@ _MOMENT = (
     "CASE WHEN {0} = date_trunc('second', {0}) THEN replace({0}::VARCHAR, ' ', 'T') || 'Z' "
     "ELSE rpad(replace({0}::VARCHAR, ' ', 'T'), 26, '0') || 'Z' END"
 )
-_FIRST = ", ".join(f"chr({ord(one)})" for one in GUARDED)
-_GUARDED = f"CASE WHEN left({{0}}, 1) IN ({_FIRST}) THEN '''' || {{0}} ELSE {{0}} END"
+_GUARDED_CHARACTERS = ", ".join(f"chr({ord(character)})" for character in GUARDED)
+_GUARDED = f"CASE WHEN left({{0}}, 1) IN ({_GUARDED_CHARACTERS}) THEN '''' || {{0}} ELSE {{0}} END"
 
 
-def _shown(column: Column[Any], file: File) -> ColumnElement[Any]:
-    """The column as the analyst may see it."""
-    is_hidden = not file.reveal and column.name in _SHOWN_MASKED
-    return literal_column(_SHOWN_MASKED[column.name] if is_hidden else column.name, column.type)
+def _visible(column: Column[Any], file: File) -> ColumnElement[Any]:
+    """Return the column, masked if the analyst may not see it."""
+    is_hidden = not file.reveal and column.name in _MASKED_SQL
+    return literal_column(_MASKED_SQL[column.name] if is_hidden else column.name, column.type)
 
 
-def _typed(shown: ColumnElement[Any]) -> ColumnElement[Any]:
-    """With Parquet's types: times are of UTC, what has no type there is text."""
-    if isinstance(shown.type, UtcDateTime):
-        return literal_column(f"timezone('UTC', {shown})")
-    return shown if isinstance(shown.type, Integer | Boolean) else literal_column(f"({shown})::VARCHAR")
+def _typed(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Convert the column to a Parquet type: times in UTC, and text for everything without a type of its own."""
+    if isinstance(column.type, UtcDateTime):
+        return literal_column(f"timezone('UTC', {column})")
+    return column if isinstance(column.type, Integer | Boolean) else literal_column(f"({column})::VARCHAR")
 
 
-def _text(shown: ColumnElement[Any]) -> str:
-    return _MOMENT.format(shown) if isinstance(shown.type, UtcDateTime) else f"({shown})"
+def _text(column: ColumnElement[Any]) -> str:
+    return _MOMENT.format(column) if isinstance(column.type, UtcDateTime) else f"({column})"
 
 
 def _cell(name: str, file: File) -> ColumnElement[Any]:
-    """A lone cell that is null would be no line."""
+    """Return a CSV cell. A null in a file of one column would make an empty line, so it becomes an empty text."""
     column = outcomes.c[name]
-    shown = _text(_shown(column, file))
+    cell = _text(_visible(column, file))
     if column.type is CodePointText and not file.raw:
-        shown = _GUARDED.format(shown)
-    return literal_column(f"coalesce({shown}::VARCHAR, '')" if len(file.fields) == 1 else shown)
+        cell = _GUARDED.format(cell)
+    return literal_column(f"coalesce({cell}::VARCHAR, '')" if len(file.fields) == 1 else cell)
 
 
 def _object(file: File) -> ColumnElement[Any]:
-    """A JSON object, as the query API shows the record."""
+    """Return the record as a JSON object with the values of the query API."""
     pairs = [f"'\"{name}\":' || coalesce({_json(outcomes.c[name], file)}, 'null')" for name in file.fields]
     line = " || ".join(["'{'", " || ',' || ".join(pairs), "'}'"])
     for end, escape in LINE_ENDS.items():
@@ -193,7 +195,7 @@ def _object(file: File) -> ColumnElement[Any]:
 
 
 def _json(column: Column[Any], file: File) -> str:
-    shown = _text(_shown(column, file))
+    value = _text(_visible(column, file))
     if is_json(column) or isinstance(column.type, Integer | Boolean):
-        return f"{shown}::VARCHAR"
-    return f"to_json({shown}::VARCHAR)::VARCHAR"
+        return f"{value}::VARCHAR"
+    return f"to_json({value}::VARCHAR)::VARCHAR"

@@ -1,8 +1,8 @@
-"""Keeps the copy up to date: it is filled once from the store, then follows the journal of changes.
+"""Keeps the copy up to date: fills it once from the store, then follows the journal of changes.
 
-Rows and the position in the journal are written in one transaction of the copy's, so it may be ended anywhere. A
-journal that no longer holds the change that the copy saw last is another one, or was pruned past the copy: then the
-copy is filled again.
+Rows and the position in the journal are written in one transaction of the copy, so the process may be killed at any
+time. If the journal no longer holds the newest change that the copy has seen, it is another journal or was pruned
+beyond the copy's position; the copy is then filled again.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ AFTER_FAULT_SECONDS = 1.0
 FILL_ROWS = 20_000
 FOLLOW_OUTCOMES = 2_000
 FOLLOW_CHANGES = 1_000
-LOADED_AT_ONCE = 500  # outcomes that are followed, each of which may be large
+LOADED_AT_ONCE = 500  # changed outcomes in one transaction, since each may be large
 COUNT_SECONDS = 60.0
-BEGINNING_SECONDS = 3.0  # of filling, in which a small store is done, so that its first questions are answered
-WAIT_SECONDS = 10.0  # for the copy to come as far as a question's horizon
+BEGINNING_SECONDS = 3.0  # questions wait so long for a fill, since a small store is filled by then
+WAIT_SECONDS = 10.0  # for the copy to reach a question's horizon
 
 log = logging.getLogger(__name__)
 
 
 class Follower:
-    """One thread runs it; questions of other threads wait for it."""
+    """Follows the journal in one thread; questions in other threads wait for it."""
 
     def __init__(self, database: Database, copy: Copy) -> None:
         self._database = database
@@ -46,14 +46,14 @@ class Follower:
         self._advanced = threading.Condition()
         self._wanted = threading.Event()
         self._filled = 0
-        self._of: int | None = None
+        self._store_outcomes: int | None = None
         self._has_begun = False
         self._began_at = time.monotonic()
         self._failure: PlumError | None = None
         self._up_to_date_at = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set. Raises `Damaged` where the file has to be made again."""
+        """Follow the journal until `stop` is set. Raises `Damaged` if the file has to be created again."""
         while not stop.is_set():
             if not self._copy.is_there():
                 raise Damaged("the analytical copy was deleted, and is made again")
@@ -63,7 +63,8 @@ class Follower:
                 self._wanted.clear()
 
     def step(self) -> None:
-        """One batch, and word to whoever waits. Raises `Damaged`; any other failure is told to questions."""
+        """Process one batch and notify waiting questions. Raises `Damaged`; any other failure is reported by the
+        questions."""
         try:
             self._advance()
             self._failure = None
@@ -81,9 +82,8 @@ class Follower:
             self._advanced.notify_all()
 
     def bring_to(self, horizon: Horizon) -> None:
-        """Until the copy holds what the journal held at this horizon, where no thread runs it. Raises
-        `CopyUnavailable`.
-        """
+        """Advance, in the caller's thread, until the copy holds everything up to this horizon. Raises
+        `CopyUnavailable`."""
         self.step()
         while self._failure or not self._has_reached(horizon):
             if self._failure:
@@ -91,13 +91,13 @@ class Follower:
             self.step()
 
     def wait_for(self, horizon: Horizon) -> None:
-        """The same where a thread runs it, for some seconds. Raises `CopyUnavailable`."""
-        ends = time.monotonic() + WAIT_SECONDS
+        """Wait some seconds until the thread that runs `run` has reached the horizon. Raises `CopyUnavailable`."""
+        deadline = time.monotonic() + WAIT_SECONDS
         while not self._has_reached(horizon):
             if not self._is_filled and time.monotonic() > self._began_at + BEGINNING_SECONDS:
                 raise self._filling()
             self._wait()
-            if self._failure or time.monotonic() > ends:
+            if self._failure or time.monotonic() > deadline:
                 raise self._late()
 
     def _wait(self) -> None:
@@ -111,21 +111,21 @@ class Follower:
 
     @property
     def _is_working(self) -> bool:
-        """Whether there is more to do at once."""
+        """True if the next batch can follow at once."""
         position = self._copy.position
         return position is None or not position.is_filled or position.span is not None
 
     def _has_reached(self, horizon: Horizon) -> bool:
-        """Each change that was seen at `horizon` is in the copy."""
+        """True if the copy has each change that was visible at `horizon`."""
         position = self._copy.position
         if position is None or not position.is_filled:
             return False
-        running = {one for one in position.seen.running if one < horizon.end}
+        running = {number for number in position.seen.running if number < horizon.end}
         return position.seen.end >= horizon.end and running <= set(horizon.running)
 
     def _filling(self) -> CopyUnavailable:
-        told = f" ({self._filled:,} of about {self._of:,} outcomes)" if self._of else ""
-        return CopyUnavailable(f"the analytical copy is being filled{told}; ask again in a moment")
+        progress = f" ({self._filled:,} of about {self._store_outcomes:,} outcomes)" if self._store_outcomes else ""
+        return CopyUnavailable(f"the analytical copy is being filled{progress}; ask again in a moment")
 
     def _late(self) -> CopyUnavailable:
         behind = f"the analytical copy is {time.monotonic() - self._up_to_date_at:.0f} s behind the store"
@@ -145,23 +145,27 @@ class Follower:
             self._fill(position)
 
     def _is_of_this_journal(self, position: Position, now: Horizon) -> bool:
-        """Where nothing had been written when the copy was filled, only who filled it knows its journal again."""
+        """True if the position belongs to the store's journal.
+
+        A position without a mark was taken while the journal was empty; only the process that took it can recognise
+        it.
+        """
         if position.mark is None:
             return self._has_begun
         return now.end >= position.seen.end and journal.has(self._database, position.mark)
 
     def _begin(self, now: Horizon) -> None:
-        """All that the journal holds beyond this horizon is followed once the filling is done."""
+        """Empty the copy. Every change beyond this horizon is followed after the fill."""
         if self._copy.position is not None:
             log.warning("the analytical copy is of another journal, or too old for this one; it is filled again")
         self._copy.clear(Position(now, journal.last(self._database, now)))
         self._has_begun, self._began_at = True, time.monotonic()
-        self._of = None
+        self._store_outcomes = None
 
     def _fill(self, position: Position) -> None:
-        if self._of is None:
+        if self._store_outcomes is None:
             self._filled = self._copy.count()
-            self._of = self._outcomes()
+            self._store_outcomes = self._outcomes()
         rows, is_all = csv_rows_behind(self._database, position.filled_to, FILL_ROWS)
         if is_all:
             self._copy.write(rows, (), position._replace(filled_to=None, is_filled=True))
@@ -178,26 +182,28 @@ class Follower:
         span = position.span or Span(position.seen, now)
         if span.seen == span.upto:
             return
-        ids, newest, left = self._changed(span, position.mark)
-        done = Position(span.upto, newest, is_filled=True)
+        ids, newest, rest = self._changed(span, position.mark)
+        final = Position(span.upto, newest, is_filled=True)
         if not ids and not position.span:
-            self._copy.position = done  # it need not be kept: whoever opens the file next finds as little
+            self._copy.position = final  # not stored: the next process that opens the file finds no changes either
             return
-        there = done if left is None else Position(position.seen, newest, left, is_filled=True)
-        keys = list(ids)
-        *most, last = [keys[at : at + LOADED_AT_ONCE] for at in range(0, len(keys) or 1, LOADED_AT_ONCE)]
-        for some in most:  # they may be large; the position comes with the last of them
-            self._copy.write(csv_rows(self._database, some), some, position)
-        self._copy.write(csv_rows(self._database, last), last, there)
+        reached = final if rest is None else Position(position.seen, newest, rest, is_filled=True)
+        ordered = list(ids)
+        *batches, last_batch = [
+            ordered[at : at + LOADED_AT_ONCE] for at in range(0, len(ordered) or 1, LOADED_AT_ONCE)
+        ]
+        for batch in batches:  # separate transactions, since outcomes may be large; the last one stores the position
+            self._copy.write(csv_rows(self._database, batch), batch, position)
+        self._copy.write(csv_rows(self._database, last_batch), last_batch, reached)
 
     def _changed(self, span: Span, newest: Mark | None) -> tuple[set[UUID], Mark | None, Span | None]:
-        """Some of the outcomes that changed within the span, the newest change, and what is left of the span."""
+        """Return some of the outcomes that changed within the span, the newest change, and the rest of the span."""
         ids: set[UUID] = set()
         while len(ids) < FOLLOW_OUTCOMES:
-            found = journal.page(self._database, span, FOLLOW_CHANGES, FOLLOW_OUTCOMES)
-            if not found:
+            page = journal.page(self._database, span, FOLLOW_CHANGES, FOLLOW_OUTCOMES)
+            if not page:
                 return ids, newest, None
-            ids.update(key for change in found for key in change.outcome_ids)
-            newest = max(filter(None, (newest, Mark(found[-1].id, found[-1].changed_at))))
-            span = span._replace(id=found[-1].id + 1, sent=0)
+            ids.update(key for change in page for key in change.outcome_ids)
+            newest = max(filter(None, (newest, Mark(page[-1].id, page[-1].changed_at))))
+            span = span._replace(id=page[-1].id + 1, sent=0)
         return ids, newest, span

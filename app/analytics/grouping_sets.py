@@ -1,4 +1,4 @@
-"""Several groupings of the same rows by one statement, which reads the rows once."""
+"""Several groupings of the same rows in one statement, which reads the rows once."""
 
 from __future__ import annotations
 
@@ -23,18 +23,24 @@ def groups(
     conditions: Sequence[ColumnElement[bool]] = (),
     most: int | None = None,
 ) -> list[list[Row]]:
-    """For each set of names its groups, in no order: the values of these columns, and the figures. There are `most`
-    in all."""
+    """Return, for each set of names, its groups: the values of these columns and the figures, unsorted.
+
+    `most` limits the number of groups over all sets.
+    """
     names = list(columns)
     number = func.grouping(*columns.values()) if columns else literal_column("0")
-    grouping_sets = func.grouping_sets(*(tuple_(*(columns[name] for name in one)) for one in sets))
+    grouping_sets = func.grouping_sets(*(tuple_(*(columns[name] for name in names_of_set)) for names_of_set in sets))
     statement = select(number, *columns.values(), *figures.values()).where(*conditions).group_by(grouping_sets)
-    found = rows(cursor, statement.limit(most))
-    wanted = [(_number(one, names), [*one, *figures]) for one in sets]
-    told = [(row[0], dict(zip([*names, *figures], row[1:], strict=True))) for row in found]
-    return [[{name: row[name] for name in shown} for of, row in told if of == number] for number, shown in wanted]
+    result = rows(cursor, statement.limit(most))
+    wanted_by_set = [(_number(names_of_set, names), [*names_of_set, *figures]) for names_of_set in sets]
+    numbered = [(row[0], dict(zip([*names, *figures], row[1:], strict=True))) for row in result]
+    return [
+        [{name: row[name] for name in selected} for row_number, row in numbered if row_number == number]
+        for number, selected in wanted_by_set
+    ]
 
 
-def _number(one: Sequence[str], names: Sequence[str]) -> int:
-    """By which GROUPING tells of a set: a bit for each name that it leaves out, the first name's the highest."""
-    return sum(1 << place for place, name in enumerate(reversed(names)) if name not in one)
+def _number(names_of_set: Sequence[str], names: Sequence[str]) -> int:
+    """Return the number that GROUPING gives a set: one bit for each name that it lacks; the first name has the
+    highest."""
+    return sum(1 << bit for bit, name in enumerate(reversed(names)) if name not in names_of_set)

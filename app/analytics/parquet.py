@@ -1,4 +1,7 @@
-"""Parquet of any rows: CSV goes through DuckDB, from one pipe to another. https://parquet.apache.org/docs/file-format/"""
+"""Converts rows to Parquet: CSV goes through DuckDB, from one pipe to another.
+
+https://parquet.apache.org/docs/file-format/
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import duckdb
 from app.analytics.sql import csv_source
 from app.exports.columns import Column, Kind
 
-# A row group is in memory whole.
+# DuckDB holds a whole row group in memory.
 GROUP_ROWS = 2_000
 BLOCK_BYTES = 1 << 18
 
@@ -20,19 +23,19 @@ _TYPES: Mapping[Kind, str] = {Kind.NUMBER: "BIGINT", Kind.FLAG: "BOOLEAN", Kind.
 
 
 def blocks(lines: Iterable[bytes], columns: Sequence[Column], line_bytes: int) -> Iterator[bytes]:
-    """The file. `lines` are of CSV without a header and without guards, none longer than `line_bytes`."""
+    """Yield the file's blocks. `lines` are CSV without header and guards; none is longer than `line_bytes`."""
     source, feed = os.pipe()
     reader, writer = os.pipe()
     failures: list[BaseException] = []
 
-    def feeding() -> None:
+    def feed_lines() -> None:
         try:
             with os.fdopen(feed, "wb") as pipe, suppress(BrokenPipeError):
                 pipe.writelines(lines)
         except BaseException as error:  # noqa: BLE001  raised again in the thread that reads
             failures.append(error)
 
-    def converting() -> None:
+    def convert() -> None:
         try:
             _convert(source, writer, columns, line_bytes)
         except duckdb.Error as error:
@@ -41,7 +44,7 @@ def blocks(lines: Iterable[bytes], columns: Sequence[Column], line_bytes: int) -
             os.close(writer)
             os.close(source)
 
-    threads = [threading.Thread(target=work, daemon=True) for work in (feeding, converting)]
+    threads = [threading.Thread(target=work, daemon=True) for work in (feed_lines, convert)]
     for thread in threads:
         thread.start()
     try:

@@ -1,4 +1,4 @@
-"""How far the copy is, and that as text, which stands in its file."""
+"""The copy's position in the journal, and its text form, which the copy's file stores."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from app.store.journal import Horizon, Mark, Span
 
 
 class Position(NamedTuple):
-    """How far the copy is.
+    """The copy's position in the journal.
 
-    It holds what the journal held at `seen`, whose newest change was then `mark`, and of `span`, where there is one,
-    what lies before it. While it is filled, `filled_to` is the last outcome that it has, by time and id.
+    The copy holds everything that the journal held at `seen`, whose newest change was `mark`; and, while a `span` is
+    being followed, the part of the span before its `id`. During the fill, `filled_to` is the time and the id of the
+    last outcome copied.
     """
 
     seen: Horizon
@@ -39,5 +40,5 @@ def read(written: str) -> Position:
     )
 
 
-def _horizon(written: list[Any]) -> Horizon:
-    return Horizon(written[0], tuple(written[1]))
+def _horizon(values: list[Any]) -> Horizon:
+    return Horizon(values[0], tuple(values[1]))

@@ -1,4 +1,4 @@
-"""What the process of the copy does: it waits until no other has it, follows the store, and answers questions."""
+"""The main function of the copy's process: it waits for the lock, follows the store, and answers questions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from app.store.journal import Horizon
 
 WAIT_SECONDS = 0.5
 DRIFT_SECONDS = 60.0
-DRIFT_REST = 50  # times as long as counting drift took
+DRIFT_REST = 50  # pause, in multiples of the time that counting drift took
 LEAST_DRIFT_REST_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
 
 def run(open_engine: Callable[[], Engine], socket: Path, store: str, stop: threading.Event) -> None:
-    """Until `stop` is set. Raises `Damaged` once it has removed a copy of no use, for the next to make again."""
-    engine = _opened(open_engine, stop)
+    """Run until `stop` is set. Raises `Damaged` after it has removed a damaged copy, so that the next process creates
+    it."""
+    engine = _open_when_free(open_engine, stop)
     if engine is None:
         return
     failures: list[BaseException] = []
@@ -50,28 +51,28 @@ def run(open_engine: Callable[[], Engine], socket: Path, store: str, stop: threa
         raise failure
 
 
-def _opened(open_engine: Callable[[], Engine], stop: threading.Event) -> Engine | None:
-    has_said = False
+def _open_when_free(open_engine: Callable[[], Engine], stop: threading.Event) -> Engine | None:
+    has_logged = False
     while not stop.is_set():
         try:
             return open_engine()
         except Locked as error:
-            if not has_said:
+            if not has_logged:
                 log.info("waiting: %s", error.detail)
-            has_said = True
+            has_logged = True
             stop.wait(WAIT_SECONDS)
     return None
 
 
 def _count_drift(engine: Engine, stop: threading.Event) -> None:
-    """For the metric; at a pace that questions do not feel."""
+    """Update the metric, with pauses so that questions do not become slower."""
     took = 0.0
     while not stop.wait(max(LEAST_DRIFT_REST_SECONDS, DRIFT_REST * took)):
         began = time.monotonic()
         try:
             metrics.DRIFT_ITEMS.set(len(engine.ask("drift", (None, {}), Horizon(0), DRIFT_SECONDS)))
-        except CopyUnavailable:  # as while it is filled, which the log and the other metrics tell
+        except CopyUnavailable:  # for example during the fill, which the log and other metrics report
             continue
         except PlumError as error:
-            log.warning("what nobody knew is not counted anew: %s", error.detail)
+            log.warning("drift is not counted this time: %s", error.detail)
         took = time.monotonic() - began

@@ -1,7 +1,7 @@
-"""What passes between who asks and the process that has the copy, over a Unix socket for the service's user alone.
+"""The messages between clients and the copy's process, over a Unix socket that only the service's user can open.
 
-Both ends are this program, run by one user: who can write to the socket could as well write to the process's memory,
-so what passes is pickled. Web workers load this, and nothing of DuckDB.
+Both ends are this program, run by one user: anyone who can write to the socket could also write to the process's
+memory, so pickle is safe here. Web workers load this module, which does not load DuckDB.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LENGTH = struct.Struct(">Q")
 
 
 class Ask(NamedTuple):
-    """A question by its name, or a file; `store` is whose outcomes are meant."""
+    """A question by its name, or an export; `store` identifies the store whose outcomes the copy has to hold."""
 
     store: str
     what: str
@@ -33,19 +33,19 @@ class Ask(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """In place of an answer, or of the rest of a file."""
+    """Sent instead of an answer, or instead of the rest of a file."""
 
     error: PlumError
 
 
 class Done(NamedTuple):
-    """Behind the last block of a file."""
+    """Sent after the last block of a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """`form` is csv, ndjson, parquet or redial, which leaves the numbers in `without` out; `raw` leaves out the guard
-    of CSV's text cells."""
+    """An export. `form` is csv, ndjson, parquet or redial, which omits the numbers in `without`; `raw` omits the
+    guard of CSV's text cells."""
 
     form: str
     question: Question
@@ -56,13 +56,13 @@ class File:
 
 
 def socket_of(copy: Path) -> Path:
-    """Where the process that has this copy is asked."""
+    """Return the path of the socket of the process that owns this copy."""
     return copy.with_name(f"{copy.name}.sock")
 
 
 @contextmanager
 def reachable(path: Path) -> Iterator[str]:
-    """The path in few characters: a socket's address has room for a hundred."""
+    """Yield a short path to the file, since a socket's address holds only about a hundred characters."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"
@@ -76,12 +76,12 @@ def send(connection: socket.socket, message: Any) -> None:
 
 
 def receive(connection: socket.socket) -> Any:
-    """Raises `OSError` where the other end is gone."""
-    [length] = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
-    return pickle.loads(_exactly(connection, length))  # noqa: S301
+    """Receive one message. Raises `OSError` if the other end closes the connection."""
+    [length] = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size))
+    return pickle.loads(_receive_exactly(connection, length))  # noqa: S301
 
 
-def _exactly(connection: socket.socket, length: int) -> bytes:
+def _receive_exactly(connection: socket.socket, length: int) -> bytes:
     content = bytearray()
     while len(content) < length:
         block = connection.recv(min(length - len(content), 1 << 20))

@@ -1,4 +1,4 @@
-"""Numbers to dial again: as a contact list, and with what speaks against each."""
+"""Numbers to redial: the contact list, and the reasons against each number."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_NUMBERS = 200_000
 
 
 class Candidate(NamedTuple):
-    """A number; whether it was reached after the calls that are asked for; its attempts in all calls there are."""
+    """A number, whether it was reached after the question's calls, and its attempts in all calls."""
 
     number: str
     is_reached: bool
@@ -31,33 +31,36 @@ class Candidate(NamedTuple):
 
 
 def contact_list(question: Question, without: Sequence[str]) -> Select[Any]:
-    """Each number once, where it comes first in the question's order, but for some."""
+    """Return each number of the question once, sorted by its first row in the question's order, except those in
+    `without`."""
     number = outcomes.c.phone_number
     place = func.row_number().over(order_by=ordering(question)).label("place")
-    left_out = select(func.unnest(bindparam("without", list(without), type_=ARRAY(Text))))
-    found = select(number, place).where(*where(question), number.is_not(None), number.not_in(left_out)).subquery()
-    dialled = found.c.phone_number
-    return select(dialled.label(DESTINATION)).group_by(dialled).order_by(func.min(found.c.place))
+    excluded = select(func.unnest(bindparam("without", list(without), type_=ARRAY(Text))))
+    matches = select(number, place).where(*where(question), number.is_not(None), number.not_in(excluded)).subquery()
+    dialled = matches.c.phone_number
+    return select(dialled.label(DESTINATION)).group_by(dialled).order_by(func.min(matches.c.place))
 
 
 def candidates(cursor: Cursor, question: Question) -> list[Candidate]:
-    """The question's numbers, in order. Raises `TooBroad`."""
+    """Return the question's numbers, sorted. Raises `TooBroad`."""
     number, ended_at = outcomes.c.phone_number, outcomes.c.ended_at
-    asked = (
+    calls = (
         select(number, func.max(ended_at).label("last_at"))
         .where(*where(question), number.is_not(None))
         .group_by(number)
         .subquery()
     )
-    is_reached = func.bool_or((outcomes.c.disposition == Disposition.ANSWERED) & (ended_at > asked.c.last_at))
+    is_reached = func.bool_or((outcomes.c.disposition == Disposition.ANSWERED) & (ended_at > calls.c.last_at))
     statement = (
-        select(asked.c.phone_number, is_reached, func.coalesce(func.sum(outcomes.c.attempts), 0))
-        .select_from(asked.join(outcomes, asked.c.phone_number == number))
-        .group_by(asked.c.phone_number)
-        .order_by(asked.c.phone_number)
+        select(calls.c.phone_number, is_reached, func.coalesce(func.sum(outcomes.c.attempts), 0))
+        .select_from(calls.join(outcomes, calls.c.phone_number == number))
+        .group_by(calls.c.phone_number)
+        .order_by(calls.c.phone_number)
         .limit(MAX_NUMBERS + 1)
     )
-    found = [Candidate(one, reached, int(attempts)) for one, reached, attempts in rows(cursor, statement)]
-    if len(found) > MAX_NUMBERS:
+    numbers = [
+        Candidate(phone_number, reached, int(attempts)) for phone_number, reached, attempts in rows(cursor, statement)
+    ]
+    if len(numbers) > MAX_NUMBERS:
         raise TooBroad(f"more than {MAX_NUMBERS} numbers; ask for fewer calls, by since and until or a batch")
-    return found
+    return numbers

@@ -1,4 +1,4 @@
-"""The process that has the copy answers questions over a Unix socket (`protocol.py`)."""
+"""The server in the copy's process: it answers questions over a Unix socket (`protocol.py`)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from app.analytics.protocol import Ask, Done, Failed, File, reachable, receive, 
 from app.errors import Damaged, Overloaded, PlumError, StoreUnavailable
 from app.store.journal import Horizon
 
-AT_ONCE = 4  # questions; each has all processors
+AT_ONCE = 4  # questions; each uses all processors
 FILES_AT_ONCE = 4
 SLICE_SECONDS = 5.0
-SEND_SECONDS = 90.0  # for a reader that stalls: longer than the web worker gives its client
+SEND_SECONDS = 90.0  # for a client that stalls: longer than the web worker's own timeout for its client
 
 log = logging.getLogger(__name__)
 
 
 class Server:
-    """Listens at `path`; each connection brings one question."""
+    """Listens at `path`; each connection carries one question."""
 
     def __init__(self, engine: Engine, path: Path, store: str) -> None:
         self._engine = engine
@@ -38,16 +38,16 @@ class Server:
         self._stop = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set, or the copy is found damaged, which `damage` then says."""
+        """Serve until `stop` is set or the copy is damaged; `damage` then holds the error."""
         self._stop = stop
         with reachable(self._path) as address:
             with suppress(FileNotFoundError):
                 os.unlink(address)
-            before = os.umask(0o177)
+            previous_umask = os.umask(0o177)
             try:
                 self._listening.bind(address)
             finally:
-                os.umask(before)
+                os.umask(previous_umask)
         self._listening.listen(64)
         self._listening.settimeout(0.5)
         while not stop.is_set():
@@ -62,7 +62,7 @@ class Server:
             connection.settimeout(SEND_SECONDS)
             try:
                 self._answer(connection, receive(connection))
-            except OSError:  # whoever asked is gone
+            except OSError:  # the client has closed the connection
                 return
 
     def _answer(self, connection: socket.socket, ask: Ask) -> None:
@@ -80,7 +80,7 @@ class Server:
             if isinstance(error, Damaged):
                 self.damage = error
                 self._stop.set()
-            send(connection, Failed(_bare(error)))
+            send(connection, Failed(_without_cause(error)))
         except Exception as error:
             log.error("a question of %s failed", ask.what, exc_info=error)
             send(connection, Failed(PlumError("an unexpected failure; the log has its trace")))
@@ -98,8 +98,8 @@ class Server:
             send(connection, Done())
 
 
-def _bare(error: PlumError) -> PlumError:
-    """Without what it was raised from, which may not pass."""
+def _without_cause(error: PlumError) -> PlumError:
+    """Remove the error's cause and traceback, which may not be picklable."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 

@@ -1,6 +1,7 @@
-"""Statements for DuckDB, made by the same code as the store's: it reads PostgreSQL's words with numbered parameters.
+"""Statements for DuckDB, compiled from the same SQLAlchemy code as the store's: DuckDB accepts PostgreSQL's dialect
+with numbered parameters.
 
-The copy's tables have the names and columns of the store's, but hold times in UTC without an offset.
+The copy's tables have the names and columns of the store's tables, but their times are UTC without an offset.
 """
 
 from __future__ import annotations
@@ -17,43 +18,43 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Cursor
 
 LEAST_LINE_BYTES = 1 << 24
-# It writes no type behind a parameter: one with an offset would make DuckDB give an offset to each row's time, which
-# takes ten times as long, and pass over no block.
+# The dialect writes no type after a parameter. For a parameter with an offset, DuckDB would add an offset to the time
+# of each row, which takes ten times as long, and could skip no block.
 _DIALECT = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
 def compiled(statement: ClauseElement) -> tuple[str, list[Any]]:
-    """The statement's text and its values, in the order of their numbers."""
-    made: Any = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    return str(made), [_bound(made.params[name]) for name in made.positiontup or ()]
+    """Return the statement's text and its parameters, in the order of their numbers."""
+    compilation: Any = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    return str(compilation), [_bound(compilation.params[name]) for name in compilation.positiontup or ()]
 
 
 def rows(cursor: Cursor, statement: ClauseElement) -> list[Sequence[Any]]:
-    """All of its rows; times are aware."""
+    """Execute the statement and return all rows; times are aware."""
     return fetched(cursor.execute(*compiled(statement)))
 
 
 def fetched(cursor: Cursor) -> list[Sequence[Any]]:
-    """The rows of what was executed; times are aware."""
+    """Return all rows of the executed statement; times are aware."""
     return [[_read(value) for value in row] for row in cursor.fetchall()]
 
 
 def csv_source(path: str, types: Mapping[str, str], line_bytes: int) -> str:
-    """A file or pipe of CSV as a table: every text may stand in quotes, an empty cell without them is null.
+    """Return a table function for a CSV file or pipe: texts may be quoted; an empty cell without quotes is null.
 
-    No line is longer than `line_bytes`; what reads them takes twice as much memory.
+    No line may be longer than `line_bytes`; DuckDB's reader needs twice that memory.
     """
     columns = ", ".join(f"{literal(name)}: {literal(type_)}" for name, type_ in types.items())
-    longest = max(line_bytes, LEAST_LINE_BYTES)
+    max_line_bytes = max(line_bytes, LEAST_LINE_BYTES)
     return (
         f"read_csv({literal(path)}, columns = {{{columns}}}, auto_detect = false, header = false, delim = ',', "
         "quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, new_line = '\\n', parallel = false, "
-        f"max_line_size = {longest}, buffer_size = {2 * longest})"
+        f"max_line_size = {max_line_bytes}, buffer_size = {2 * max_line_bytes})"
     )
 
 
 def literal(text: str) -> str:
-    """The text as SQL."""
+    """Return the text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 

@@ -1,1 +1,1 @@
-"""How a delivery becomes durable."""
+"""Makes deliveries durable: group commit, circuit breaker, spool, import."""

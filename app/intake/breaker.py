@@ -1,4 +1,4 @@
-"""Keeps requests from waiting out the same time-out each, while the store is away."""
+"""A circuit breaker: while the store is away, requests do not each wait for the same timeout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app import metrics
 from app.errors import StoreUnavailable
 
 HANG_SECONDS = 4.0  # a store that has not answered by then counts as away
-PROBE_SECONDS = 0.5  # between looks whether it is back
+PROBE_SECONDS = 0.5  # between probes of a store that is away
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +20,9 @@ _T = TypeVar("_T")
 
 
 def within(seconds: float, work: Callable[[], _T]) -> _T:
-    """What `work` returns or raises, but after `seconds` `StoreUnavailable`; then the work goes on unwatched.
+    """Return or raise what `work` does. Raises `StoreUnavailable` after `seconds`; `work` then continues unattended.
 
-    A database that is frozen answers no time-out of its own, so the wait itself has to end.
+    A frozen database does not keep its own timeouts, so the wait itself needs a limit.
     """
     done = threading.Event()
     results: list[_T] = []
@@ -31,7 +31,7 @@ def within(seconds: float, work: Callable[[], _T]) -> _T:
     def run() -> None:
         try:
             results.append(work())
-        except BaseException as error:  # noqa: BLE001  handed to the waiting side
+        except BaseException as error:  # noqa: BLE001  raised again in the waiting thread
             failures.append(error)
         finally:
             done.set()
@@ -45,13 +45,15 @@ def within(seconds: float, work: Callable[[], _T]) -> _T:
 
 
 class Breaker:
-    """Closed while the store answers. Once it fails it opens, and a look in the background closes it again."""
+    """Closed while the store answers. A failure opens it; a background thread closes it when the store answers
+    again."""
 
     def __init__(self, probe: Callable[[], None], forget: Callable[[], None]) -> None:
-        """`probe` raises while the store is away; `forget` gives up connections, some of which may hang for ever."""
+        """`probe` raises while the store is away; `forget` closes the connections, some of which may hang for
+        ever."""
         self._probe = probe
         self._forget = forget
-        self._open = threading.Lock()  # held by the one that looks
+        self._open = threading.Lock()  # held by the thread that probes
         metrics.BREAKER_OPEN.set(0)
 
     @property
@@ -59,7 +61,7 @@ class Breaker:
         return self._open.locked()
 
     def call(self, work: Callable[[], _T]) -> _T:
-        """What `work` gives. Raises `StoreUnavailable`, at once while the breaker is open."""
+        """Return the result of `work`. Raises `StoreUnavailable`, and does so at once while the breaker is open."""
         if self.is_open:
             raise StoreUnavailable("the store was away a moment ago")
         try:
@@ -73,9 +75,9 @@ class Breaker:
             log.error("the store is away, deliveries go to the spool: %s", error.detail)
             metrics.BREAKER_OPEN.set(1)
             self._forget()
-            threading.Thread(target=self._look, daemon=True).start()
+            threading.Thread(target=self._probe_until_back, daemon=True).start()
 
-    def _look(self) -> None:
+    def _probe_until_back(self) -> None:
         try:
             time.sleep(PROBE_SECONDS)
             while not self._is_back():
@@ -88,6 +90,6 @@ class Breaker:
     def _is_back(self) -> bool:
         try:
             within(HANG_SECONDS, self._probe)
-        except Exception:  # noqa: BLE001  of whatever kind: it is not back
+        except Exception:  # noqa: BLE001  after any failure the store counts as away
             return False
         return True

@@ -1,4 +1,4 @@
-"""Deliveries in groups: so many or so large at most that nobody else waits long for one."""
+"""Groups of deliveries, small enough that others do not wait long for one group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from app.model import Delivery
 
 
 def in_groups(deliveries: Iterable[Delivery], most: int, most_bytes: int) -> Iterator[list[Delivery]]:
-    """In their order; a group ends with the delivery that makes it so many, or larger than so many bytes."""
+    """Yield the deliveries in their order; a group ends with the delivery that brings it to `most` deliveries or
+    above `most_bytes`."""
     group: list[Delivery] = []
     size = 0
     for delivery in deliveries:

@@ -1,4 +1,4 @@
-"""Lines become deliveries in the store: in groups, a bad line named, and none that is there already twice."""
+"""Stores lines as deliveries, in groups; reports bad lines, and skips deliveries that the store already has."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Line(NamedTuple):
 
 
 class Import:
-    """Counts what became of the lines: by verdict, `known` for those that were there before, `bad` for the rest."""
+    """An import. It counts lines by verdict, as `known` if the store already had the delivery, or as `bad`."""
 
     def __init__(
         self,
@@ -36,13 +36,14 @@ class Import:
         complain: Callable[[str], None],
     ) -> None:
         self._record = record
-        self._there = there
+        self._stored_ids = there
         self._integrations = integrations
         self._complain = complain
         self.counts: Counter[str] = Counter()
 
     def run(self, lines: Iterable[Line]) -> None:
-        """Raises `StoreUnavailable`; what went in before stays, and adds nothing when it is imported again."""
+        """Import the lines. Raises `StoreUnavailable`; groups stored before that stay, and count as known in the next
+        import."""
         for group in in_groups(self._deliveries(lines), MAX_GROUP, MAX_GROUP_BYTES):
             self._store(group)
 
@@ -58,9 +59,9 @@ class Import:
                 self._complain(f"{file}:{number}: {bad}")
 
     def _store(self, group: list[Delivery]) -> None:
-        there = self._there([delivery.id for delivery in group])
-        fresh = {delivery.id: delivery for delivery in reversed(group) if delivery.id not in there}
-        self.counts["known"] += len(group) - len(fresh)
-        if fresh:
-            receipts = self._record(list(reversed(fresh.values())))
+        stored = self._stored_ids([delivery.id for delivery in group])
+        new_deliveries = {delivery.id: delivery for delivery in reversed(group) if delivery.id not in stored}
+        self.counts["known"] += len(group) - len(new_deliveries)
+        if new_deliveries:
+            receipts = self._record(list(reversed(new_deliveries.values())))
             self.counts.update(receipt.verdict.value for receipt in receipts)

@@ -1,6 +1,7 @@
-"""The keys that open something, kept beside the spool: so deliveries are taken while the store is away.
+"""The valid keys, cached in a file beside the spool, so that deliveries are accepted while the store is away.
 
-Only the keys' hashes are written. Scripts are in a file of their own: a program that knows none still reads the keys.
+The file has the keys' hashes only. Scripts have their own file: a release that knows no scripts can still read the
+keys.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from app.model import Integration, Json, KnownKey, Product, networks
 
 FILE = "keys.json"
 SCRIPTS = "scripts.json"
-QUIET_SECONDS = 60.0  # between two log lines of the same
+QUIET_SECONDS = 60.0  # between two log lines of the same kind
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class KnownKeys:
-    """Files that are replaced whole, and read again when one changed."""
+    """The two files; they are replaced as a whole, and read again when one has changed."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / FILE
@@ -37,7 +38,7 @@ class KnownKeys:
         self._quiet_until = 0.0
 
     def read(self) -> Mapping[str, KnownKey]:
-        """What opened something when the store was last asked, by the hex of its hash."""
+        """Return the keys that were valid when the store was last read, by the hex of their hash."""
         changed_at = [_changed_at(self._file), _changed_at(self._scripts)]
         if changed_at != self._read_at:
             scripts = _read(self._scripts, _scripts)
@@ -46,14 +47,16 @@ class KnownKeys:
         return self._keys
 
     def replace(self, keys: Mapping[str, KnownKey]) -> None:
-        """Write them where they changed. A disk that does not take them costs no delivery: the next time will do."""
+        """Write the keys if they have changed. A failing disk costs no delivery: the next call tries again."""
         if keys == self.read():
             return
-        scripts = {one.integration.name: one.integration.script for one in keys.values() if one.integration.script}
+        scripts = {
+            known.integration.name: known.integration.script for known in keys.values() if known.integration.script
+        }
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             _replace(self._scripts, scripts)
-            _replace(self._file, {digest: _written(known) for digest, known in keys.items()})
+            _replace(self._file, {digest: _serialised(known) for digest, known in keys.items()})
         except OSError as error:
             if time.monotonic() >= self._quiet_until:
                 self._quiet_until = time.monotonic() + QUIET_SECONDS
@@ -63,42 +66,43 @@ class KnownKeys:
 def _changed_at(file: Path) -> int:
     try:
         return file.stat().st_mtime_ns
-    except OSError:  # there is none yet, or none that can be read
+    except OSError:  # the file does not exist or cannot be read
         return 0
 
 
-def _read(file: Path, read: Callable[[dict[str, Json]], dict[str, _T]]) -> dict[str, _T]:
-    """Nothing of a file that is not as it was written; the store is asked again."""
+def _read(file: Path, parse: Callable[[dict[str, Json]], dict[str, _T]]) -> dict[str, _T]:
+    """Parse a file; return nothing if it is missing or damaged, since the store is then asked again."""
     try:
-        return read(json.loads(file.read_bytes()))
-    except OSError:  # likewise
+        return parse(json.loads(file.read_bytes()))
+    except OSError:  # the file does not exist or cannot be read
         return {}
     except (ValueError, AttributeError, TypeError, RecursionError):
-        log.error("%s cannot be read; it is written anew", file)
+        log.error("%s cannot be read; it will be written again", file)
         return {}
 
 
 def _replace(file: Path, content: dict[str, Json]) -> None:
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    write_durably(fresh, json.dumps(content).encode())
-    fresh.rename(file)
+    new_file = file.with_name(f"{file.name}.{os.getpid()}")
+    write_durably(new_file, json.dumps(content).encode())
+    new_file.rename(file)
 
 
-def _written(known: KnownKey) -> list[str | None]:
-    """What guards the key comes last, where anything does: a program that knows no guards reads the others."""
-    mine = known.integration
+def _serialised(known: KnownKey) -> list[str | None]:
+    """Serialise a key. Its guards come last, if it has any, so that a release without guards can read the other
+    keys."""
+    integration = known.integration
     expires_at = known.expires_at.isoformat() if known.expires_at else None
-    allowed, password = ",".join(map(str, mine.allowed_from)), mine.password_hash
+    allowed, password = ",".join(map(str, integration.allowed_from)), integration.password_hash
     guards = [allowed, password.hex() if password else None] if allowed or password else []
-    return [mine.name, mine.product, expires_at, *guards]
+    return [integration.name, integration.product, expires_at, *guards]
 
 
-def _keys(written: dict[str, Json], scripts: Mapping[str, str]) -> dict[str, KnownKey]:
-    return {digest: _known(known, scripts) for digest, known in written.items()}
+def _keys(content: dict[str, Json], scripts: Mapping[str, str]) -> dict[str, KnownKey]:
+    return {digest: _known(known, scripts) for digest, known in content.items()}
 
 
-def _known(written: list[str | None], scripts: Mapping[str, str]) -> KnownKey:
-    name, product, expires_at, allowed, password = [*written, None, None][:5]
+def _known(values: list[str | None], scripts: Mapping[str, str]) -> KnownKey:
+    name, product, expires_at, allowed, password = [*values, None, None][:5]
     integration = Integration(
         str(name),
         Product(product) if product else None,
@@ -109,5 +113,5 @@ def _known(written: list[str | None], scripts: Mapping[str, str]) -> KnownKey:
     return KnownKey(integration, datetime.fromisoformat(expires_at) if expires_at else None)
 
 
-def _scripts(written: dict[str, Json]) -> dict[str, str]:
-    return {name: str(script) for name, script in written.items()}
+def _scripts(content: dict[str, Json]) -> dict[str, str]:
+    return {name: str(script) for name, script in content.items()}

@@ -1,6 +1,7 @@
-"""Deliveries as lines of JSON: what `export --deliveries` writes and `import` reads. Pure.
+"""Deliveries as lines of JSON, which `export --deliveries` writes and `import` reads. Pure.
 
-Keys are named as in the delivery record; only the integration and the body are needed, and unknown keys are ignored.
+The keys are the field names of the delivery record. Only the integration and the body are required; unknown keys are
+ignored.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ _LINES = UUID("5b0c7a52-6d0e-5a39-9d3e-2f1f6b3d9c11")
 
 
 class BadLine(PlumError):
-    """A line that holds no delivery; the text says why."""
+    """A line that is not a delivery; the text says why."""
 
 
 def read_line(line: bytes, place: int, integrations: Mapping[str, Integration], now: datetime) -> Delivery:
-    """The line's delivery; `place` is the line's number. Raises `BadLine`."""
+    """Parse a line; `place` is the line's number. Raises `BadLine`."""
     values = _object(line)
     started = values.get("verdict") == Verdict.STARTED
     cut_short = values.get("reason") == "cut_short"
     integration = _integration(values, integrations)
-    given = _moment(values.get("received_at"))
-    key = _id(values.get("id"))
+    received_at = _moment(values.get("received_at"))
+    delivery_id = _id(values.get("id"))
     return Delivery(
-        id=key or _derived_id(line, place),
+        id=delivery_id or _derived_id(line, place),
         integration=integration.name,
         product=integration.product,
-        received_at=given or now,
+        received_at=received_at or now,
         via=Via.IMPORT,
         body=_body(values, may_be_empty=started or cut_short),
         content_type=_text(values, "content_type"),
@@ -75,23 +76,23 @@ def _integration(values: dict[str, Json], integrations: Mapping[str, Integration
 
 
 def _body(values: dict[str, Json], *, may_be_empty: bool) -> bytes:
-    given = [name for name in ("body", "body_base64") if values.get(name) is not None]
-    if len(given) != 1:
-        raise BadLine(f"give one of body and body_base64{', not both' if given else ''}")
-    text = values[given[0]]
+    names = [name for name in ("body", "body_base64") if values.get(name) is not None]
+    if len(names) != 1:
+        raise BadLine(f"give one of body and body_base64{', not both' if names else ''}")
+    text = values[names[0]]
     if not isinstance(text, str):
-        raise BadLine(f"{given[0]} is no text")
+        raise BadLine(f"{names[0]} is no text")
     try:
-        body = text.encode(errors="surrogatepass") if given == ["body"] else base64.b64decode(text, validate=True)
+        body = text.encode(errors="surrogatepass") if names == ["body"] else base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise BadLine("body_base64 is not base64") from None
-    if not body and not may_be_empty:  # of others something has come, but for a start in the query alone
+    if not body and not may_be_empty:  # only a start may have an empty body, since its values may be in the query
         raise BadLine("the body is empty, which is a probe and no delivery")
     return body
 
 
 def _moment(value: Json) -> datetime | None:
-    """A time without an offset is UTC."""
+    """Parse a time; without an offset it is UTC."""
     if value is None:
         return None
     try:
@@ -112,7 +113,7 @@ def _id(value: Json) -> UUID | None:
 
 
 def _derived_id(line: bytes, place: int) -> UUID:
-    """The same line at the same place is the same delivery; two callbacks may well be alike in every byte."""
+    """Return an id derived from the line and its number: two different callbacks may have identical bytes."""
     return uuid5(_LINES, f"{place}:{line.strip().decode('latin-1')}")
 
 
@@ -124,7 +125,7 @@ def _text(values: dict[str, Json], name: str) -> str | None:
 
 
 def _label(values: dict[str, Json], name: str) -> str | None:
-    """A reference or batch. The exact text is part of the identity, so it is not made storable here."""
+    """Return a reference or batch. Its exact text is part of the identity, so it is not made storable here."""
     value = values.get(name)
     if value is None or value == "":
         return None
@@ -134,7 +135,7 @@ def _label(values: dict[str, Json], name: str) -> str | None:
 
 
 def _headers(value: Json) -> tuple[tuple[str, str], ...]:
-    """Pairs of name and value, or an object."""
+    """Return the headers, from a list of pairs or from an object."""
     pairs: Any = list(value.items()) if isinstance(value, dict) else value or []
     if not isinstance(pairs, list) or not all(_is_pair(pair) for pair in pairs):
         raise BadLine("headers are no list of [name, value]")
@@ -142,4 +143,4 @@ def _headers(value: Json) -> tuple[tuple[str, str], ...]:
 
 
 def _is_pair(pair: Any) -> bool:
-    return isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
+    return isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)

@@ -1,6 +1,6 @@
-"""Where deliveries wait while the store is away: files that each process appends to, and that one process drains.
+"""The spool: files in which deliveries wait while the store is away. Every process appends; one process drains.
 
-What cannot be drained is set aside: deliveries that the store refuses, and damage, each without its neighbours.
+What cannot be drained is set aside without its neighbours: deliveries that the store refuses, and damaged bytes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ ASIDE = "aside"
 PIECE = 200  # deliveries that are drained at once
 PIECE_BYTES = 4 << 20
 MIN_FREE_BYTES = 1 << 20
-GROUP = ".spool"  # of releases before segments: a file a group, its name ending with how many it holds
-ABANDONED_SECONDS = 60  # what its writer did not finish by then never will be
+GROUP = ".spool"  # suffix in releases before segments: a file for each group; its name has the number of deliveries
+ABANDONED_SECONDS = 60  # an unfinished file this old has no writer any more
 
 _NAME = re.compile(r"(?P<at>\d{20})-\d+-\d+(-(?P<count>\d{1,9}))?\.")
 _numbers = itertools.count()
@@ -46,11 +46,12 @@ class Backlog:
     deliveries: int
     size_bytes: int
     oldest_seconds: float
-    aside: int  # files of what the store refused, or of damage
+    aside: int  # files of refused deliveries, or of damage
 
 
 class Piece(NamedTuple):
-    """Some deliveries of a file in their order, the damage among them, and what is drained once they are."""
+    """Some consecutive deliveries of a file, the damage among them, and the file's progress after they are
+    drained."""
 
     file: Path
     deliveries: list[Delivery]
@@ -59,16 +60,16 @@ class Piece(NamedTuple):
 
 
 class Spool:
-    """A directory of segments, oldest first by name."""
+    """A directory of segments whose names sort by age."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._segment: Path | None = None  # that was appended to last
+        self._segment: Path | None = None  # the segment that was last appended to
         self._appending = threading.Lock()
         self._passed_over: set[Path] = set()
 
     def append(self, deliveries: Sequence[Delivery]) -> None:
-        """Returns once they survive a power cut. Raises `StoreUnavailable` where the disk does not take them."""
+        """Append the deliveries; on return they survive a power cut. Raises `StoreUnavailable` if the disk fails."""
         content = b"".join(map(packed, deliveries))
         try:
             self._require_room()
@@ -85,7 +86,8 @@ class Spool:
             ) from error
 
     def pieces(self) -> Iterator[Piece]:
-        """What is to be drained, by one listing of the directory; `drained` is to be told of each."""
+        """Yield what is to be drained, from one listing of the directory; the caller reports each piece to
+        `drained`."""
         for file in self._files():
             try:
                 content, progress = spool_segments.read(file)
@@ -93,7 +95,7 @@ class Spool:
                 continue
             except OSError as error:
                 if file not in self._passed_over:
-                    log.error("%s cannot be drained, nor read: %s", file, error.strerror)
+                    log.error("%s cannot be read, so it cannot be drained: %s", file, error.strerror)
                 self._passed_over.add(file)
                 continue
             if not content:
@@ -101,31 +103,31 @@ class Spool:
             yield from _pieces(file, content, progress)
 
     def drained(self, piece: Piece) -> None:
-        """What is in the store need not wait any longer. Raises `OSError`."""
+        """Record that a piece is in the store. Raises `OSError`."""
         for damage in piece.damage:
             self._keep_aside(damage, DAMAGED, f"damage in {piece.file.name}")
         try:
             spool_segments.note(piece.file, piece.then)
         except (FileNotFoundError, Busy):
-            log.debug("%s is gone or in use; what of it is drained again counts once", piece.file)
+            log.debug("%s is gone or in use; deliveries that are drained twice count once", piece.file)
 
     def set_aside(self, deliveries: Sequence[Delivery]) -> None:
-        """Keep out of the way what would block others. Raises `OSError`."""
+        """Set aside deliveries that would block others. Raises `OSError`."""
         self._keep_aside(b"".join(map(packed, deliveries)), SUFFIX, f"{len(deliveries)} deliveries")
 
     def retry(self) -> int:
-        """Let what was set aside be drained again; how many files. Damage in which nothing is found is kept, but no
-        longer counted."""
-        found = 0
-        for file in _listed(self.directory / ASIDE):
+        """Move files that were set aside back into the spool; return their number. Damage without a readable delivery
+        stays, but is no longer counted."""
+        moved = 0
+        for file in _files_in(self.directory / ASIDE):
             try:
-                found += self._retry(file)
+                moved += self._retry(file)
             except OSError as error:
                 log.error("%s cannot be tried again: %s", file, error.strerror)
-        return found
+        return moved
 
     def _retry(self, file: Path) -> bool:
-        """Whether it is to be drained. Raises `OSError`."""
+        """Move one file back; return True if it is to be drained again. Raises `OSError`."""
         if not file.is_file() or file.suffix == UNREADABLE:
             return False
         if file.suffix == DAMAGED and all(record.delivery is None for record in records(file.read_bytes())):
@@ -135,45 +137,45 @@ class Spool:
         return True
 
     def backlog(self) -> Backlog:
-        """What waits; a file of nobody's name counts as one delivery."""
-        now, found = time.time_ns(), list(filter(None, map(_extent, self._files())))
+        """Return what waits; a file with an unknown name counts as one delivery."""
+        now, extents = time.time_ns(), list(filter(None, map(_extent, self._files())))
         return Backlog(
-            deliveries=sum(one.deliveries for one in found),
-            size_bytes=sum(one.size_bytes for one in found),
-            oldest_seconds=max((now - one.since) / 1e9 for one in [*found, Extent(0, 0, now)]),
+            deliveries=sum(extent.deliveries for extent in extents),
+            size_bytes=sum(extent.size_bytes for extent in extents),
+            oldest_seconds=max((now - extent.since) / 1e9 for extent in [*extents, Extent(0, 0, now)]),
             aside=self.aside(),
         )
 
     def aside(self) -> int:
-        """How many files are set aside, of which something may come yet."""
-        return sum(file.suffix != UNREADABLE for file in _listed(self.directory / ASIDE))
+        """Count the files set aside that may still contain deliveries."""
+        return sum(file.suffix != UNREADABLE for file in _files_in(self.directory / ASIDE))
 
     def free_bytes(self) -> int:
-        """On its disk. Raises `OSError` where that cannot be told."""
+        """Return the free bytes of the spool's disk. Raises `OSError`."""
         return _free(self.directory)
 
     def check(self) -> None:
-        """Raises `StoreUnavailable` in words where nothing can be spooled."""
+        """Check that deliveries can be spooled. Raises `StoreUnavailable` with the reason if not."""
         probe = self.directory / f".probe-{os.getpid()}"
         try:
             self._require_room()
             write_durably(probe, b"probe")
             probe.unlink()
         except OSError as error:
-            why = DISK_FULL if error.errno == errno.ENOSPC else f"it cannot be written: {error.strerror}"
-            raise StoreUnavailable(why, f"{self.directory}: {why}") from error
+            reason = DISK_FULL if error.errno == errno.ENOSPC else f"it cannot be written: {error.strerror}"
+            raise StoreUnavailable(reason, f"{self.directory}: {reason}") from error
 
     def _require_room(self) -> None:
-        """Raises `OSError` where its disk is as good as full."""
+        """Raises `OSError` if the disk is nearly full."""
         self.directory.mkdir(parents=True, exist_ok=True)
         if _free(self.directory) < MIN_FREE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _files(self) -> list[Path]:
-        """Oldest first."""
+        """Return the files to drain, the oldest first."""
         return sorted(
             file
-            for file in _listed(self.directory)
+            for file in _files_in(self.directory)
             if file.suffix in (SUFFIX, GROUP) or (file.suffix == UNFINISHED and _is_abandoned(file))
         )
 
@@ -205,32 +207,32 @@ def _pieces(file: Path, content: bytes, progress: Progress) -> Iterator[Piece]:
 
 
 def _extent(file: Path) -> Extent | None:
-    """None where nothing of it waits."""
-    named = _NAME.match(file.name)
+    """Return what waits in a file; None if nothing does."""
+    name = _NAME.match(file.name)
     try:
-        if named and named["count"]:
-            return Extent(int(named["count"]), file.stat().st_size, int(named["at"]))
-        found = spool_segments.extent(file)
+        if name and name["count"]:
+            return Extent(int(name["count"]), file.stat().st_size, int(name["at"]))
+        extent = spool_segments.extent(file)
     except OSError:  # drained meanwhile
         return None
-    began = int(named["at"]) if named else time.time_ns()
-    return found._replace(since=found.since or began) if found.size_bytes else None
+    began = int(name["at"]) if name else time.time_ns()
+    return extent._replace(since=extent.since or began) if extent.size_bytes else None
 
 
 def _new_name(suffix: str) -> str:
     return f"{time.time_ns():020d}-{os.getpid()}-{next(_numbers)}{suffix}"
 
 
-def _listed(directory: Path) -> list[Path]:
+def _files_in(directory: Path) -> list[Path]:
     try:
         return [directory / name for name in os.listdir(directory)]
-    except OSError:  # there is none yet, or it cannot be read; appending says so
+    except OSError:  # the directory does not exist yet or cannot be read; appending reports that
         return []
 
 
 def _free(directory: Path) -> int:
-    found = os.statvfs(directory)
-    return found.f_bavail * found.f_frsize
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
 
 
 def _is_abandoned(file: Path) -> bool:

@@ -1,6 +1,6 @@
-"""Deliveries as the spool writes them: records one behind the other, each found and checked by itself. Pure.
+"""The spool's records: serialised deliveries in sequence, each of which can be located and checked on its own. Pure.
 
-A record is a header (lengths and CRC-32 of what follows), the delivery's envelope as JSON, and the body's bytes.
+A record is a header (lengths and CRC-32 of the rest), the delivery's envelope as JSON, and the body.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uuid import UUID
 
 from app.model import Delivery, Product, Via
 
-VERSION = 1  # of the envelope; those written before it was counted say none
+VERSION = 1  # of the envelope; records of the first releases state none
 
 _HEADER = struct.Struct(">4sIII")
 _MAGIC = b"PLM1"
@@ -23,7 +23,7 @@ _ENVELOPE = [name for name in Delivery._fields if name != "body"]
 
 
 class Record(NamedTuple):
-    """Where it stands among the bytes; without a delivery it is damage."""
+    """A record's position in the content; without a delivery it is damage."""
 
     start: int
     end: int
@@ -38,7 +38,8 @@ def packed(delivery: Delivery) -> bytes:
 
 
 def records(content: bytes, at: int = 0) -> Iterator[Record]:
-    """All from there on. Damage costs the records that it lies in, never those behind them."""
+    """Yield all records from position `at` on. Damage costs only the records that contain it, never those after
+    it."""
     while at < len(content):
         record = _record(content, at) or Record(at, _next_start(content, at), None)
         yield record
@@ -55,12 +56,12 @@ def _record(content: bytes, at: int) -> Record | None:
         return None
     try:
         return Record(at, end, _delivery(json.loads(content[start:middle]), content[middle:end]))
-    except (ValueError, KeyError, TypeError):  # a newer program's; it is kept like damage
+    except (ValueError, KeyError, TypeError):  # written by a newer release; it is kept like damage
         return None
 
 
 def _declared_end(content: bytes, at: int) -> int | None:
-    """Where the record ends by its header; None where there is no header, or it ends beyond the bytes."""
+    """Return the record's end according to its header; None without a header, or if the end is beyond the content."""
     if not content.startswith(_MAGIC, at) or at + _HEADER.size > len(content):
         return None
     _, envelope_size, body_size, _ = _HEADER.unpack_from(content, at)
@@ -69,8 +70,8 @@ def _declared_end(content: bytes, at: int) -> int | None:
 
 
 def _next_start(content: bytes, at: int) -> int:
-    """Where the damage that begins here ends. A header that leads to another one is believed before any other sign,
-    which may stand in a body."""
+    """Return the position where the damage ends. A header that leads to another header is trusted first, since any
+    other magic number may be part of a body."""
     end = _declared_end(content, at)
     if end is not None and (end == len(content) or content.startswith(_MAGIC, end)):
         return end
@@ -82,7 +83,7 @@ def _next_start(content: bytes, at: int) -> int:
 
 def _delivery(values: dict[str, Any], body: bytes) -> Delivery:
     if values.pop("version", VERSION) != VERSION:
-        raise ValueError("of a newer program")
+        raise ValueError("written by a newer program")
     return Delivery(
         **values
         | {

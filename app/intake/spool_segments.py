@@ -1,7 +1,7 @@
-"""The spool's files. One begins with a header, of how much was appended and how much is drained; records follow.
+"""The spool's files, called segments. A header with the numbers of appended and drained deliveries, then records.
 
-Who appends, reads or removes holds the file's lock meanwhile, and nobody waits for it: its holder may be frozen. So
-what is read under it is whole, but for the torn tail that a process leaves which dies in the midst of a write.
+Whoever appends, reads or removes holds the file's lock meanwhile. Nobody waits for the lock, since its holder may be
+frozen. Content read under the lock is complete, except for the torn tail of a process that died during a write.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 MAX_BYTES = 8 << 20
-UNFINISHED = ".unfinished"  # the end of its name until it is whole
+UNFINISHED = ".unfinished"  # suffix of a segment that is not complete yet
 
 _APPENDED = struct.Struct(">8sQ")
 _DRAINED = struct.Struct(">QQQI")
@@ -28,11 +28,12 @@ _TRIES, _PAUSE_SECONDS = 20, 0.005
 
 
 class Busy(Exception):
-    """Somebody else has the file's lock."""
+    """Another process holds the file's lock."""
 
 
 class Progress(NamedTuple):
-    """What of a segment is in the store: so many deliveries, up to `end`, the last one received at `since`."""
+    """The part of a segment that is in the store: the number of deliveries, the `end` in bytes, and when the last one
+    was received."""
 
     deliveries: int
     end: int
@@ -40,7 +41,7 @@ class Progress(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """What waits in a segment; `since` is 0 where none of it is drained yet."""
+    """What waits in a segment; `since` is 0 if none of it is drained yet."""
 
     deliveries: int
     size_bytes: int
@@ -48,7 +49,7 @@ class Extent(NamedTuple):
 
 
 def create(file: Path, records: bytes, count: int) -> None:
-    """Returns when it would survive a power cut. It gets its name once it is whole. Raises `OSError`."""
+    """Create a segment; on return it survives a power cut. It is renamed when it is complete. Raises `OSError`."""
     unfinished = file.with_suffix(UNFINISHED)
     try:
         write_durably(unfinished, _APPENDED.pack(_MAGIC, count).ljust(HEADER_BYTES, b"\0") + records)
@@ -61,8 +62,8 @@ def create(file: Path, records: bytes, count: int) -> None:
 
 
 def append(file: Path, records: bytes, count: int) -> bool:
-    """Whether they are durable now; False where the segment is full, gone or in use. Raises `OSError`; then it is
-    as it was."""
+    """Append records; return True when they are durable, False if the segment is full, gone or locked. Raises
+    `OSError`, and then leaves the segment as it was."""
     try:
         with _locked(file, os.O_RDWR) as descriptor:
             size = os.fstat(descriptor).st_size
@@ -84,7 +85,7 @@ def append(file: Path, records: bytes, count: int) -> bool:
 
 
 def read(file: Path) -> tuple[bytes, Progress]:
-    """All of it, and what is drained. Raises `OSError`, `Busy`."""
+    """Return the content and the progress. Raises `OSError`, `Busy`."""
     for _ in range(_TRIES):
         with contextlib.suppress(Busy), _locked(file, os.O_RDONLY, fcntl.LOCK_SH) as descriptor:
             with open(descriptor, "rb", closefd=False) as reading:
@@ -95,18 +96,18 @@ def read(file: Path) -> tuple[bytes, Progress]:
 
 
 def note(file: Path, progress: Progress) -> None:
-    """Say how much is drained, and remove the file where that is all. Raises `OSError`, `Busy`."""
+    """Store the progress, or remove the file if it is drained completely. Raises `OSError`, `Busy`."""
     with _locked(file, os.O_RDWR) as descriptor:
         if os.fstat(descriptor).st_size <= progress.end:
             file.unlink()
-            os.ftruncate(descriptor, 0)  # who has it open may keep it so for long
+            os.ftruncate(descriptor, 0)  # a process may keep the removed file open for a long time
         elif os.pread(descriptor, len(_MAGIC), 0) == _MAGIC:
-            told = _DRAINED.pack(*progress, 0)[:-4]
-            os.pwrite(descriptor, told + zlib.crc32(told).to_bytes(4), _APPENDED.size)
+            fields = _DRAINED.pack(*progress, 0)[:-4]
+            os.pwrite(descriptor, fields + zlib.crc32(fields).to_bytes(4), _APPENDED.size)
 
 
 def extent(file: Path) -> Extent:
-    """What waits, without a look at each record and without the lock; at least one delivery where anything does.
+    """Return what waits, from the header alone and without the lock; at least one delivery if any bytes wait.
 
     Raises `OSError`.
     """
@@ -138,17 +139,18 @@ def sync_directory(directory: Path) -> None:
 
 
 def _progress(header: bytes) -> Progress:
-    """From the first record on where the header does not tell, or is damaged; from the first byte without one."""
+    """Parse the progress. A damaged or unwritten progress starts at the first record; a file without a header starts
+    at its first byte."""
     if len(header) < HEADER_BYTES or not header.startswith(_MAGIC):
         return Progress(0, 0, 0)
-    *told, checksum = _DRAINED.unpack_from(header, _APPENDED.size)
+    *fields, checksum = _DRAINED.unpack_from(header, _APPENDED.size)
     content = header[_APPENDED.size : _APPENDED.size + _DRAINED.size - 4]
-    return Progress(*told) if told[1] and zlib.crc32(content) == checksum else Progress(0, HEADER_BYTES, 0)
+    return Progress(*fields) if fields[1] and zlib.crc32(content) == checksum else Progress(0, HEADER_BYTES, 0)
 
 
 @contextmanager
 def _locked(file: Path, flags: int, lock: int = fcntl.LOCK_EX) -> Iterator[int]:
-    """Raises `Busy`, and `FileNotFoundError` also where the file was removed meanwhile."""
+    """Open and lock the file. Raises `Busy`, and `FileNotFoundError` also if the file was removed meanwhile."""
     descriptor = os.open(file, flags)
     try:
         try:

@@ -1,4 +1,5 @@
-"""A delivery handed in is durable when `submit` returns: in the store, else in the spool, else it is refused."""
+"""Makes deliveries durable: `submit` returns when the delivery is in the store or in the spool; otherwise it
+raises."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from app.model import Delivery, Reading, Receipt, Verdict
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 4 << 20
 GATHER_SECONDS = 0.004
-PORTION_BYTES = 32 << 10  # of a group's bodies, understood at a time; ordinary groups have less
+PORTION_BYTES = 32 << 10  # bytes of bodies that are interpreted at a time; ordinary groups are smaller
 
 Interpret = Callable[[Sequence[Delivery]], list[Reading]]
 Save = Callable[[Sequence[Reading]], list[Receipt]]
@@ -28,9 +29,9 @@ log = logging.getLogger(__name__)
 
 
 class _Group:
-    """Deliveries that share a commit; once that is done, their receipts, or what stands against them all.
+    """Deliveries that share a commit, then their receipts, or the failure that concerns all of them.
 
-    The impatient ones, who did not wait so long, have theirs before, of the spool.
+    An impatient delivery whose patience ends before the commit gets its receipt from the spool.
     """
 
     __slots__ = ("deliveries", "done", "failure", "impatient", "receipts", "size")
@@ -39,7 +40,7 @@ class _Group:
         self.deliveries: list[Delivery] = []
         self.impatient: list[int] = []
         self.size = 0
-        self.receipts: dict[int, Receipt] = {}  # by where the delivery stands
+        self.receipts: dict[int, Receipt] = {}  # by the delivery's position
         self.failure: Exception | None = None
         self.done = threading.Event()
 
@@ -48,17 +49,17 @@ class _Group:
         return len(self.deliveries) >= MAX_GROUP or self.size >= MAX_GROUP_BYTES
 
     def add(self, delivery: Delivery) -> int:
-        """Where among the others it stands."""
+        """Add a delivery; return its position."""
         self.deliveries.append(delivery)
         self.size += delivery.size
         return len(self.deliveries) - 1
 
 
 class Writer:
-    """Group commit: deliveries that come while a group is being written form the next one.
+    """Group commit: deliveries that arrive while a group is being written form the next group.
 
-    The first of a group leads it: it waits for the turn of its group, writes it, and wakes the others. Nothing here
-    knows whether callers are threads or greenlets.
+    The first delivery of a group leads it: its thread waits for the group's turn, writes the group, and wakes the
+    others. The callers may be threads or greenlets.
     """
 
     def __init__(self, interpret: Interpret, save: Save, breaker: Breaker, spool: Spool) -> None:
@@ -67,44 +68,46 @@ class Writer:
         self._breaker = breaker
         self._spool = spool
         self._forming: _Group | None = None
-        self._joining = threading.Lock()  # of the one above
+        self._joining = threading.Lock()  # protects `_forming` and receipts
         self._turn = threading.Lock()
         self._leaving = threading.Lock()
         self._under_way = 0
 
     def submit(self, delivery: Delivery, patience: float | None = None) -> Receipt:
-        """Returns once the delivery is durable. Raises `StoreUnavailable` where neither store nor spool takes it.
+        """Return once the delivery is durable. Raises `StoreUnavailable` if neither store nor spool accepts it.
 
-        After so many seconds of `patience` with the store it goes to the spool, whatever its group comes to.
+        After `patience` seconds of waiting for the store the delivery goes to the spool, whatever becomes of its
+        group.
         """
-        group, at = self._join(delivery, is_impatient=patience is not None)
-        if at == 0 and patience is None:
+        group, position = self._join(delivery, is_impatient=patience is not None)
+        if position == 0 and patience is None:
             self._lead(group)
-        elif at == 0:  # others may have to be led for longer than it waits
+        elif position == 0:  # the group may need its leader for longer than this delivery waits
             threading.Thread(target=self._lead, args=(group,), daemon=True).start()
         if not group.done.wait(patience):
-            self._leave(group, at)
-        if at not in group.receipts:
+            self._leave(group, position)
+        if position not in group.receipts:
             raise group.failure or StoreUnavailable("writing was broken off; post it again")
-        return group.receipts[at]
+        return group.receipts[position]
 
     def _join(self, delivery: Delivery, *, is_impatient: bool) -> tuple[_Group, int]:
         with self._joining:
             if self._forming is None or self._forming.is_full:
                 self._forming = _Group()
-            at = self._forming.add(delivery)
+            position = self._forming.add(delivery)
             if is_impatient:
-                self._forming.impatient.append(at)
-            return self._forming, at
+                self._forming.impatient.append(position)
+            return self._forming, position
 
-    def _leave(self, group: _Group, at: int) -> None:
-        """All that are impatient go at once, for one sync. The store may get them both ways, and counts them once."""
+    def _leave(self, group: _Group, position: int) -> None:
+        """Spool all impatient deliveries together, with one sync. The store may receive them twice, but counts them
+        once."""
         with self._leaving:
-            if at in group.receipts:
+            if position in group.receipts:
                 return
-            going = {at: group.deliveries[at] for at in list(group.impatient) if at not in group.receipts}
-            self._spool.append(list(going.values()))
-            self._settle(group, {at: Receipt(one.id, Verdict.SPOOLED) for at, one in going.items()})
+            leaving = {at: group.deliveries[at] for at in list(group.impatient) if at not in group.receipts}
+            self._spool.append(list(leaving.values()))
+            self._settle(group, {at: Receipt(delivery.id, Verdict.SPOOLED) for at, delivery in leaving.items()})
 
     def _lead(self, group: _Group) -> None:
         try:
@@ -115,13 +118,13 @@ class Writer:
                 size = len(group.deliveries)
                 self._under_way = size + (len(self._forming.deliveries) if self._forming else 0) if size > 1 else 0
         finally:
-            self._close(group)  # also where its turn never came
+            self._close(group)  # also if its turn never came
             group.done.set()
 
     def _gather(self, group: _Group) -> None:
-        """Wait a little for half of those under way a moment ago: the ones just answered are about to come again.
+        """Wait briefly until half of the deliveries of the previous round have joined: their senders post again soon.
 
-        The other half come while these are written, and are the next group. A sender on its own waits for nobody.
+        The other half arrives during the write and forms the next group. A single sender waits for nobody.
         """
         time.sleep(0)
         deadline = time.monotonic() + GATHER_SECONDS
@@ -136,18 +139,19 @@ class Writer:
     def _write(self, group: _Group) -> None:
         try:
             self._settle(group, dict(enumerate(self._store_or_spool(group.deliveries))))
-        except Exception as error:  # noqa: BLE001  of whatever kind: each of the group has to hear of it
+        except Exception as error:  # noqa: BLE001  every delivery of the group has to learn of any failure
             group.failure = error
 
     def _settle(self, group: _Group, receipts: dict[int, Receipt]) -> None:
-        """Hand out the receipts; those who have one keep it. Each counts as what it was when it became durable."""
+        """Assign the receipts; a delivery that has one keeps it. Each is counted by the verdict with which it became
+        durable."""
         with self._joining:
-            first = {at: receipt for at, receipt in receipts.items() if at not in group.receipts}
-            group.receipts |= first
-        counting.count_deliveries((group.deliveries[at], receipt.verdict) for at, receipt in first.items())
+            new_receipts = {at: receipt for at, receipt in receipts.items() if at not in group.receipts}
+            group.receipts |= new_receipts
+        counting.count_deliveries((group.deliveries[at], receipt.verdict) for at, receipt in new_receipts.items())
 
     def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
-        # Large bodies take long to understand, so that others need a turn between them.
+        # Large bodies take long to interpret, so other greenlets get a turn between the portions.
         started = time.perf_counter()
         portions = cooperatively(in_groups(deliveries, MAX_GROUP, PORTION_BYTES))
         readings = [reading for portion in portions for reading in self._interpret(portion)]
@@ -158,7 +162,7 @@ class Writer:
         except Exception as error:
             if not isinstance(error, StoreError):
                 log.error("an unexpected failure while storing a group, which is spooled", exc_info=error)
-            # Whether the commit came through may be unknown; the spooled copy has the same ids, so it counts once.
+            # The commit may have succeeded nevertheless; the spooled copy has the same ids, so it counts once.
             self._spool.append(deliveries)
             return [Receipt(delivery.id, Verdict.SPOOLED) for delivery in deliveries]
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)

@@ -1,1 +1,1 @@
-"""The store: the only SQL. SQLite or PostgreSQL, told apart by the URL alone."""
+"""The store, which is the only place with SQL. The URL selects SQLite or PostgreSQL."""

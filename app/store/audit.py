@@ -1,4 +1,4 @@
-"""The audit log: entries are only ever added. Its questions are those of every record (`questions`, `pages`)."""
+"""The audit log: entries are only added. It is queried like other records (`query`, `pagination`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from app.store.schema import audit
 
 
 def write(database: Database, entry: AuditEntry) -> None:
-    """Durable when it returns. Raises `StoreUnavailable`, `StoreRefused`."""
+    """Add an entry; it is durable on return. Raises `StoreUnavailable`, `StoreRefused`."""
     with database.writing() as connection:
         connection.execute(insert(audit).values(entry._asdict()))

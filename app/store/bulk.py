@@ -1,8 +1,8 @@
-"""Many rows in one statement, on the path of every callback.
+"""Inserts many rows with one statement, on the path of every callback.
 
-SQLAlchemy's own multi-row insert builds each statement anew, and psycopg looks through each for its placeholders, at
-several times the cost of running it. Here the text is made once for each number of rows, in the driver's own words,
-and goes to the driver directly. The columns and their types are still the schema's.
+SQLAlchemy's own multi-row insert builds each statement anew, and psycopg scans each for placeholders; both cost
+several times as much as the execution. Here the statement is built once for each number of rows, in the driver's
+syntax, and goes directly to the driver. Columns and types still come from the schema.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ Processor = Callable[[Any], Any]
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Values], on_conflict: str) -> Sequence[Any]:
-    """`INSERT INTO table VALUES …, … on_conflict`: all rows, each a value for each column; what it returns."""
+    """Execute `INSERT INTO table VALUES …, … on_conflict` with a value for each column of each row; return its
+    result."""
     processors = _processors(table, connection.dialect)
     values: list[Any] = []
     for row in rows:
@@ -35,7 +36,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Values], on
 
 
 def returned_id(stored: UUID | str) -> UUID:
-    """SQLite's driver gives the text that it keeps."""
+    """Convert a returned id to a UUID, since SQLite's driver returns the stored text."""
     return stored if isinstance(stored, UUID) else UUID(stored)
 
 
@@ -47,26 +48,27 @@ def _execute(connection: Connection, statement: str, values: Sequence[Any]) -> S
     with closing(new_cursor()) as cursor:
         try:
             cursor.execute(statement, values)
-            found: Sequence[Any] = cursor.fetchall()
+            result: Sequence[Any] = cursor.fetchall()
         except errors as error:
             raise exc.DBAPIError.instance(statement, None, error, errors, dialect=connection.dialect) from error
-    return found
+    return result
 
 
 @lru_cache(maxsize=1024)
 def _statement(table: Table, rows: int, on_conflict: str, dialect: str) -> str:
     width = len(table.c)
-    marks = [f"${at + 1}" if dialect == "postgresql" else "?" for at in range(width * rows)]
-    values = ", ".join(f"({', '.join(marks[at : at + width])})" for at in range(0, len(marks), width))
+    placeholders = [f"${at + 1}" if dialect == "postgresql" else "?" for at in range(width * rows)]
+    values = ", ".join(f"({', '.join(placeholders[at : at + width])})" for at in range(0, len(placeholders), width))
     columns = ", ".join(column.name for column in table.c)
-    # A failure undoes the whole transaction anyway. Without OR FAIL SQLite prepares to undo this statement alone, and
-    # copies each page that it changes into a file for that.
+    # A failure rolls back the whole transaction anyway. Without OR FAIL SQLite prepares to roll back this statement
+    # alone, and copies each page that it changes into a file.
     or_fail = "OR FAIL " if dialect == "sqlite" else ""
     return f"INSERT {or_fail}INTO {table.name} ({columns}) VALUES {values} {on_conflict}"  # noqa: S608
 
 
 @lru_cache(maxsize=16)
 def _processors(table: Table, dialect: Dialect) -> list[tuple[int, Processor]]:
-    """Of the columns whose values the driver does not take as they are."""
-    found = [column.type.dialect_impl(dialect).bind_processor(dialect) for column in table.c]
-    return [(at, process) for at, process in enumerate(found) if process]
+    """Return the bind processors of those columns whose values the driver does not accept unchanged, with their
+    positions."""
+    processors = [column.type.dialect_impl(dialect).bind_processor(dialect) for column in table.c]
+    return [(at, process) for at, process in enumerate(processors) if process]

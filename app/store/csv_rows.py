@@ -1,6 +1,6 @@
-"""Outcomes as rows of CSV, formatted by the database: the quick way into another engine.
+"""Outcomes as CSV rows that the database formats: the fastest way into another engine.
 
-Every text stands in quotes, null is an empty cell without them.
+Every text is quoted; null is an empty cell without quotes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from app.store.query.question import Records
 from app.store.schema import outcomes
 from app.store.types import UtcDateTime
 
-# What the copy holds of an outcome: all that is shown, and the delivery that told of it first.
+# The columns of the copy: all that records show, and the first delivery.
 COLUMNS = [*Records.OUTCOMES.columns, outcomes.c.first_delivery_id]
 SECONDS = 60.0  # for one batch
-MAX_CHARACTERS = 1 << 24  # of a batch, which is in memory
+MAX_CHARACTERS = 1 << 24  # of a batch, which is held in memory
 ROWS_AT_ONCE = 100
 
 _QUOTED = "coalesce('\"' || replace({0}, '\"', '\"\"') || '\"', '')"
@@ -33,7 +33,7 @@ _PLAIN = (Integer, Boolean, Uuid)
 
 
 class CsvRow(NamedTuple):
-    """`extra`, `problems` and `metadata` are None where they are empty, which they are of most calls."""
+    """One outcome. `extra`, `problems` and `metadata` are None if they are empty, as they are for most calls."""
 
     id: UUID
     ended_at: datetime
@@ -44,14 +44,14 @@ class CsvRow(NamedTuple):
 
 
 def csv_rows(database: Database, ids: Collection[UUID]) -> list[CsvRow]:
-    """Those of these outcomes that there are."""
+    """Return the rows of these outcomes; ids without an outcome are ignored."""
     return _fetched(database, _select(database).where(outcomes.c.id.in_(ids)))
 
 
 def csv_rows_behind(database: Database, edge: tuple[datetime, UUID] | None, limit: int) -> tuple[list[CsvRow], bool]:
-    """The next so many by the time they ended, or fewer that are large, and whether there are no more.
+    """Return the next `limit` rows by end time, fewer if they are large, and whether they are the last ones.
 
-    They stand behind the one that ended then and has this id.
+    `edge` is the end time and the id of the outcome before them.
     """
     moment, key = outcomes.c.ended_at, outcomes.c.id
     statement = _select(database).order_by(moment, key.desc()).limit(limit)
@@ -67,17 +67,17 @@ def _size(rows: list[CsvRow]) -> int:
 
 
 def _fetched(database: Database, statement: Select[Any], most: float = math.inf) -> list[CsvRow]:
-    """All, or as many as together have no more characters, and one."""
+    """Return all rows, or stop after the row that brings the total above `most` characters."""
     rows: list[CsvRow] = []
-    held = 0
+    characters = 0
     with (
         database.reading(SECONDS, alone=True) as connection,
-        connection.execution_options(yield_per=ROWS_AT_ONCE).execute(statement) as found,
+        connection.execution_options(yield_per=ROWS_AT_ONCE).execute(statement) as result,
     ):
-        for row in found:
+        for row in result:
             rows.append(CsvRow(*row))
-            held += len(rows[-1].text)
-            if held > most:
+            characters += len(rows[-1].text)
+            if characters > most:
                 break
     return rows
 

@@ -1,4 +1,4 @@
-"""One engine, opened for what this product needs of it: durable commits, short time-outs, plain errors."""
+"""The database engine, configured for this product: durable commits, short timeouts, its own errors."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ MIN_FREE_BYTES = 1 << 20
 _FORMS = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 _SQLITE, _POSTGRESQL = "sqlite", "postgresql+psycopg"
 
-Begin = Callable[..., None]  # what a transaction sets first
+Begin = Callable[..., None]  # applies the settings at the start of a transaction
 
 
 class Database:
-    """The store's engine. All SQL runs within `reading()` or `writing()`, whose errors are the store's own."""
+    """The store's engine. All SQL runs within `reading()` or `writing()`, which translate errors to the store's
+    own."""
 
     def __init__(self, url: str, setting: str = "PLUM_DATABASE_URL", connections: int = CONNECTIONS) -> None:
-        """`setting` is where the URL comes from, for the error that names it; of so many connections at most one
-        process opens, who needs another waits. Raises `ConfigError`."""
+        """Create the engine; `setting` names the URL's setting in errors. One process opens at most `connections`
+        connections, and further users wait. Raises `ConfigError`."""
         try:
             self.engine, self._begin = _engine(url, connections)
         except ConfigError as error:
@@ -41,15 +42,15 @@ class Database:
 
     @property
     def where(self) -> str:
-        """For the log and the command line; it holds no password."""
+        """The address for the log and the command line, without password."""
         return where(self.engine.url)
 
     @contextmanager
     def reading(self, seconds: float = STATEMENT_SECONDS, *, alone: bool = False) -> Iterator[Connection]:
-        """A connection for questions, each statement and each batch of rows within `seconds`.
+        """Yield a connection for queries; each statement and each batch of rows may take `seconds`.
 
-        `alone` keeps PostgreSQL from starting workers beside it, which an export is to leave to others.
-        Raises `TooSlow`, `StoreUnavailable` or `StoreRefused`.
+        `alone` disables PostgreSQL's parallel workers, which an export should leave to others. Raises `TooSlow`,
+        `StoreUnavailable` or `StoreRefused`.
         """
         with own_errors(self.engine.url), in_time(seconds), self.engine.connect() as connection:
             connection = connection.execution_options(step_seconds=seconds)
@@ -61,7 +62,7 @@ class Database:
 
     @contextmanager
     def writing(self, seconds: float = STATEMENT_SECONDS) -> Iterator[Connection]:
-        """One transaction, durable when the block is left. Raises `StoreUnavailable` or `StoreRefused`."""
+        """Run one transaction, which is durable when the block ends. Raises `StoreUnavailable` or `StoreRefused`."""
         with own_errors(self.engine.url), self.engine.connect() as connection:
             connection = connection.execution_options(writing=True)
             with connection.begin():
@@ -70,24 +71,25 @@ class Database:
                 yield connection
 
     def watch(self, taken: Callable[[], None], returned: Callable[[], None]) -> None:
-        """Tell of each connection that is taken into use, and of its return."""
+        """Call `taken` when a connection is checked out, and `returned` when it is returned."""
         event.listen(self.engine, "checkout", lambda *_: taken())
         event.listen(self.engine, "checkin", lambda *_: returned())
 
     def close(self) -> None:
-        """Give up all connections; those in use are closed by their users, new ones are opened when needed."""
+        """Close all idle connections; those in use are closed when they are returned. New ones are opened when
+        needed."""
         self.engine.dispose()
 
 
 def questions_database(settings: Settings, connections: int = CONNECTIONS) -> Database:
-    """Where questions go: the replica, if there is one. Raises `ConfigError`."""
+    """Return the database for queries: the replica, if there is one. Raises `ConfigError`."""
     if settings.read_database_url:
         return Database(settings.read_database_url, "PLUM_READ_DATABASE_URL", connections)
     return Database(settings.database_url, connections=connections)
 
 
 def _engine(url: str, connections: int) -> tuple[Engine, Begin | None]:
-    """What is wrong with the URL is told without quoting it: its password may be what is wrong."""
+    """Create the engine. Errors do not quote the URL, since the mistake may be in its password."""
     before, at, _ = url.rpartition("@")
     if not url.startswith("sqlite:") and at and ("@" in before or re.search(r"\?\w+=", before)):
         raise ConfigError("@ : / ? # and % within the password have to be escaped, @ as %40")
@@ -96,7 +98,7 @@ def _engine(url: str, connections: int) -> tuple[Engine, Begin | None]:
         if parsed.drivername == _SQLITE:
             return sqlite.engine(parsed, connections), None
         if parsed.drivername == _POSTGRESQL:
-            from app.store import postgresql  # with its driver, which SQLite does not need
+            from app.store import postgresql  # imports its driver, which SQLite does not need
 
             return postgresql.engine(parsed, connections), postgresql.begin
     except (exc.ArgumentError, ValueError, TypeError):
@@ -105,39 +107,39 @@ def _engine(url: str, connections: int) -> tuple[Engine, Begin | None]:
 
 
 def wal_bytes(database: Database) -> int:
-    """Of SQLite's log of changes; PostgreSQL looks after its own."""
+    """Return the size of SQLite's WAL; 0 on PostgreSQL, which manages its own."""
     return sqlite.wal_bytes(database.engine.url.database or "") if database.is_sqlite else 0
 
 
 def truncate_wal(database: Database, above: int = sqlite.MAX_WAL_BYTES) -> bool:
-    """Keep SQLite's log of changes from filling the disk: empty it where it has more bytes. Whether that was done, or
-    need not be."""
+    """Truncate SQLite's WAL if it is larger than `above`, so that it does not fill the disk. True if that succeeded
+    or was unnecessary."""
     return not database.is_sqlite or sqlite.truncate_wal(database.engine.url.database or "", above)
 
 
 def release_space(database: Database) -> None:
-    """Give back some room of what was deleted; PostgreSQL uses its own again."""
+    """Return some space of deleted rows to the file system; PostgreSQL reuses its own."""
     if database.is_sqlite:
         sqlite.release_space(database.engine.url.database or "")
 
 
 def free_bytes(database: Database) -> int | None:
-    """On the disk of SQLite's file; PostgreSQL looks after its own."""
+    """Return the free bytes on the disk of SQLite's file; None on PostgreSQL."""
     if not database.is_sqlite:
         return None
-    found = os.statvfs(Path(database.engine.url.database or "").parent)
-    return found.f_bavail * found.f_frsize
+    status = os.statvfs(Path(database.engine.url.database or "").parent)
+    return status.f_bavail * status.f_frsize
 
 
 def check_space(database: Database) -> None:
-    """Raises `StoreUnavailable` where the disk of SQLite's file is full."""
+    """Raises `StoreUnavailable` if the disk of SQLite's file is full."""
     if (free := free_bytes(database)) is not None and free < MIN_FREE_BYTES:
         directory = Path(database.engine.url.database or "").parent
         raise StoreUnavailable(DISK_FULL, f"{directory}: {DISK_FULL}")
 
 
 def writable(database: Database) -> None:
-    """Raises `StoreUnavailable` where a transaction cannot even be begun; on SQLite that takes lock and space."""
+    """Raises `StoreUnavailable` if no transaction can begin; on SQLite that needs the lock and free space."""
     check_space(database)
     with database.writing() as connection:
         connection.execute(text("SELECT 1"))

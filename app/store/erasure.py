@@ -1,6 +1,6 @@
-"""Finds what holds one phone number, wherever it stands, and removes it.
+"""Finds the records that contain one phone number in any field, and removes them.
 
-A call goes as a whole: its outcome, all that was received about it, and the call that expected it.
+A call is removed as a whole: its outcome, all its deliveries, and its expected call.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from app.store.rows import delivery_from_row
 from app.store.scan import ROWS, all_rows
 from app.store.types import to_json
 
-# Gives the texts of a delivery in which a number may stand.
+# Returns the texts of a delivery in which a number may occur.
 Texts = Callable[[Delivery], Iterable[str]]
 
 
 @dataclass(slots=True)
 class Found:
-    """What holds the number, by id: of deliveries those that tell of no outcome."""
+    """The ids of the records that contain the number. `deliveries` has only those without an outcome."""
 
     outcomes: set[UUID] = field(default_factory=set)
     deliveries: set[UUID] = field(default_factory=set)
     expected_calls: set[UUID] = field(default_factory=set)
-    held: set[UUID] = field(default_factory=set)  # of any of these: what a legal hold keeps
+    held: set[UUID] = field(default_factory=set)  # those of any kind that a legal hold protects
 
 
 def find(database: Database, has_number: Callable[[str], bool], texts: Texts) -> Found:
-    """By a look at every row. Raises `StoreUnavailable`."""
+    """Read every row and return the matches. Raises `StoreUnavailable`."""
     with database.reading() as connection:
         holding = held(connection)
     found = Found()
@@ -45,9 +45,9 @@ def find(database: Database, has_number: Callable[[str], bool], texts: Texts) ->
             (found.held if holding.has(row.integration, row.id) else found.outcomes).add(row.id)
     for row in _rows(database, Records.DELIVERIES):
         if any(map(has_number, texts(delivery_from_row(row._mapping)))):
-            mine = found.outcomes if row.outcome_id else found.deliveries
+            target = found.outcomes if row.outcome_id else found.deliveries
             is_held = holding.has(row.integration, row.outcome_id, row.start_of)
-            (found.held if is_held else mine).add(row.outcome_id or row.id)
+            (found.held if is_held else target).add(row.outcome_id or row.id)
     for row in _rows(database, Records.EXPECTED_CALLS):
         if any(map(has_number, _texts(row))):
             (found.held if holding.has(row.integration, row.outcome_id) else found.expected_calls).add(row.id)
@@ -55,20 +55,26 @@ def find(database: Database, has_number: Callable[[str], bool], texts: Texts) ->
 
 
 def remove(database: Database, found: Found) -> Removed:
-    """All but what is held by now, which `found` is told, some a transaction. Raises `StoreUnavailable`."""
+    """Remove the records in batches, one transaction each. Records that are held by now stay, and are added to
+    `found.held`.
+
+    Raises `StoreUnavailable`.
+    """
     removed = Removed()
     for records, ids in (
         (Records.OUTCOMES, found.outcomes),
         (Records.DELIVERIES, found.deliveries),
         (Records.EXPECTED_CALLS, found.expected_calls),
     ):
-        for some in _some_at_a_time(ids):
+        for batch in _batches(ids):
             with database.writing() as connection:
-                kept = held_among(connection, records.table, some)
-                free = set(some) - kept
-                found.held |= kept
+                held_ids = held_among(connection, records.table, batch)
+                removable = set(batch) - held_ids
+                found.held |= held_ids
                 is_call = records is Records.OUTCOMES
-                removed += remove_outcomes(connection, free) if is_call else remove_rows(connection, records, free)
+                removed += (
+                    remove_outcomes(connection, removable) if is_call else remove_rows(connection, records, removable)
+                )
             release_space(database)
     return removed
 
@@ -85,6 +91,6 @@ def _texts(row: Row[Any]) -> Iterator[str]:
             yield to_json(value)
 
 
-def _some_at_a_time(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
     ordered = sorted(ids)
     return (ordered[at : at + ROWS] for at in range(0, len(ordered), ROWS))

@@ -1,4 +1,5 @@
-"""What drivers say, in this product's own errors: without values for everybody, and without places for strangers."""
+"""Translates the drivers' errors into this product's errors. Neither message has values of rows; only `detail`, which
+is not public, says where the store is."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ from sqlalchemy import URL, exc
 
 from app.errors import StoreRefused, StoreUnavailable, TooSlow
 
-_STOPPED = "57014"  # PostgreSQL's code for a statement that took too long
+_STOPPED = "57014"  # PostgreSQL's code for a statement that was cancelled by its timeout
 _NO_TABLE = "42P01"
 _NO_STORE = "SQLITE_NOTADB"
-# ProgrammingError: a table is missing, which a migration mends; our statements themselves are tested.
-# NotSupportedError: of a distributed database, which takes the same statement at other times.
+# These errors may pass. ProgrammingError: a table is missing until a migration runs; our statements are tested.
+# NotSupportedError: a distributed database may accept the same statement at another time.
 _MAY_PASS = (
     exc.OperationalError,
     exc.InterfaceError,
@@ -23,15 +24,16 @@ _MAY_PASS = (
     exc.ProgrammingError,
     exc.NotSupportedError,
 )
-# The classes of PostgreSQL's codes whose texts name things of the server's, never values: connections, transactions,
-# names, resources, states, operators, the system.
+# Classes of PostgreSQL's codes whose messages name objects of the server, never values of rows: connections,
+# transactions, names, resources, states, operators, the system.
 _PLAIN = ("08", "25", "28", "3D", "3F", "42", "53", "55", "57", "58")
 _SECRET = ("pass", "secret", "token")
 
 
 @contextmanager
 def own_errors(url: URL) -> Iterator[None]:
-    """Raises `StoreUnavailable` or `StoreRefused`, whose `detail` says where, without the password."""
+    """Translate errors: raises `StoreUnavailable` or `StoreRefused`, whose `detail` has the store's address without
+    password."""
     try:
         yield
     except _MAY_PASS as error:
@@ -39,23 +41,24 @@ def own_errors(url: URL) -> Iterator[None]:
         raise StoreUnavailable(public, _without_secrets(url, detail)) from error
     except exc.SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
-        named = f"{type(cause).__name__} {getattr(cause, 'sqlstate', None) or ''}".rstrip()
-        said = str(cause) if getattr(cause, "sqlite_errorname", None) == _NO_STORE else named
-        raise StoreRefused("the store refuses this", f"the store at {where(url)} refuses this: {said}") from error
+        label = f"{type(cause).__name__} {getattr(cause, 'sqlstate', None) or ''}".rstrip()
+        message = str(cause) if getattr(cause, "sqlite_errorname", None) == _NO_STORE else label
+        raise StoreRefused("the store refuses this", f"the store at {where(url)} refuses this: {message}") from error
     except (OverflowError, UnicodeError) as error:  # SQLite's driver does not wrap these
         raise StoreRefused(f"a value that SQLite does not hold: {type(error).__name__}") from error
 
 
 @contextmanager
 def in_time(seconds: float) -> Iterator[None]:
-    """Raises `TooSlow`."""
+    """Translate the error of an exceeded time limit: raises `TooSlow`."""
     try:
         yield
     except exc.OperationalError as error:
-        stopped = getattr(error.orig, "sqlstate", None) == _STOPPED or str(error.orig) == "interrupted"
-        if not stopped:
+        is_timeout = getattr(error.orig, "sqlstate", None) == _STOPPED or str(error.orig) == "interrupted"
+        if not is_timeout:
             raise
-        # SQLAlchemy's frames hold the error that holds them, and would keep all that their callers have.
+        # SQLAlchemy's frames refer to the error that refers to them, and would keep the variables of all callers
+        # alive.
         clear_frames(error.__traceback__)
         raise TooSlow(
             f"this took longer than {seconds:g} s and was stopped; narrow it: less time between since and until, "
@@ -64,7 +67,7 @@ def in_time(seconds: float) -> Iterator[None]:
 
 
 def where(url: URL) -> str:
-    """A store's place, for the log and the command line."""
+    """Return a store's address without secrets, for the log and the command line."""
     if url.get_backend_name() == "sqlite":
         return f"sqlite:///{url.database}"
     host = url.host or url.query.get("host") or "localhost"
@@ -72,27 +75,27 @@ def where(url: URL) -> str:
 
 
 def _in_words(url: URL, error: exc.SQLAlchemyError) -> tuple[str, str]:
-    """One line for strangers, and one that says where and why."""
+    """Return a public message, and a detailed one with the address and the cause."""
     cause = getattr(error, "orig", None) or error
     code = getattr(cause, "sqlstate", None)
-    said = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-    if "unable to open database file" in said:
+    message = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+    if "unable to open database file" in message:
         place = f"SQLite cannot open or make {url.database}"
         return "the store cannot be opened", f"{place}; make its directory writable or set PLUM_DATABASE_URL"
-    if "no such table" in said or code == _NO_TABLE:
-        told = "has no schema; set PLUM_DATABASE_URL, or run: plum-outcomes migrate"
-        return "it has no schema; run: plum-outcomes migrate", f"the store at {where(url)} {told}"
+    if "no such table" in message or code == _NO_TABLE:
+        advice = "has no schema; set PLUM_DATABASE_URL, or run: plum-outcomes migrate"
+        return "it has no schema; run: plum-outcomes migrate", f"the store at {where(url)} {advice}"
     if isinstance(error, exc.TimeoutError):
         busy = "all connections to the store are in use; try again"
         return busy, f"{busy}, or set PLUM_DATABASE_CONNECTIONS"
     if code is not None and not code.startswith(_PLAIN):
-        said = f"{type(cause).__name__} {code}"
+        message = f"{type(cause).__name__} {code}"
     hint = "see that it runs and that PLUM_DATABASE_URL is right"
-    return "the store does not answer", f"the store at {where(url)} says: {said}; {hint}"
+    return "the store does not answer", f"the store at {where(url)} says: {message}; {hint}"
 
 
 def _without_secrets(url: URL, text: str) -> str:
-    queried = [value for name, value in url.query.items() if any(word in name.lower() for word in _SECRET)]
-    for secret in filter(None, (url.password, *queried)):
+    query_secrets = [value for name, value in url.query.items() if any(word in name.lower() for word in _SECRET)]
+    for secret in filter(None, (url.password, *query_secrets)):
         text = text.replace(str(secret), "***")
     return text

@@ -1,4 +1,4 @@
-"""Integrations and their keys. Only a key's SHA-256 is stored: 128 random bits need no slow hash."""
+"""Integrations and their keys. Only the SHA-256 of a key is stored: its 128 random bits need no slow hash."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.store.types import UtcDateTime
 
 
 def add_integration(database: Database, name: str, product: Product | None, now: datetime) -> str:
-    """A new sender; its key, shown this once. Raises `Exists`."""
+    """Create an integration and return its key, which cannot be shown again. Raises `Exists`."""
     with database.writing() as connection:
         if connection.execute(select(integrations.c.name).where(integrations.c.name == name)).first():
             raise Exists(f"an integration named {name} is there already; for a new key: integration rotate {name}")
@@ -31,8 +31,10 @@ def add_integration(database: Database, name: str, product: Product | None, now:
 def rotate_integration(
     database: Database, name: str, grace: timedelta, now: datetime, unless_since: datetime | None = None
 ) -> tuple[Integration, str]:
-    """A new key; the old ones hold until the grace is over. Raises `NotFound`, `Disabled`, and `Exists` where another
-    was made `unless_since` then."""
+    """Create a new key and return it; the old ones stay valid until the grace period ends.
+
+    Raises `NotFound`, `Disabled`, and `Exists` if another key was created after `unless_since`.
+    """
     with database.writing() as connection:
         row = connection.execute(select(integrations).where(integrations.c.name == name)).first()
         if row is None:
@@ -55,23 +57,24 @@ def rotate_integration(
 
 
 def disable_integration(database: Database, name: str, now: datetime) -> None:
-    """Its URLs answer 404 from now on, or as before where it is disabled; what it sent stays. Raises `NotFound`."""
+    """Disable an integration: its URLs answer 404 from now on; what it sent stays. If it is disabled already, it
+    keeps that time. Raises `NotFound`."""
     _set(database, name, disabled_at=func.coalesce(integrations.c.disabled_at, literal(now, UtcDateTime)))
 
 
 def enable_integration(database: Database, name: str) -> None:
-    """Its URLs that have not expired open again. Raises `NotFound`."""
+    """Enable an integration: its unexpired URLs are valid again. Raises `NotFound`."""
     _set(database, name, disabled_at=None)
 
 
 def set_script(database: Database, name: str, script: str | None) -> None:
-    """What its calls hear from now on; None: the default. Raises `NotFound`."""
+    """Set the script that the integration's calls get from now on; None for the default. Raises `NotFound`."""
     digest = None if script is None else hashlib.sha256(script.encode()).digest()
     _set(database, name, script=script, script_sha256=digest)
 
 
 def get_script(database: Database, name: str) -> str | None:
-    """What its calls hear, None where that is the default. Raises `NotFound`."""
+    """Return the script that the integration's calls get; None if it is the default. Raises `NotFound`."""
     with database.reading() as connection:
         row = connection.execute(select(integrations.c.script).where(integrations.c.name == name)).first()
     if row is None:
@@ -81,12 +84,14 @@ def get_script(database: Database, name: str) -> str | None:
 
 
 def set_allowed_from(database: Database, name: str, allowed: Sequence[Network]) -> None:
-    """Only these may post under its keys from now on; none: anybody. Raises `NotFound`."""
+    """Restrict the networks that may post with the integration's keys; an empty list allows all. Raises
+    `NotFound`."""
     _set(database, name, allowed_from=",".join(map(str, allowed)) or None)
 
 
 def set_password(database: Database, name: str, *, wanted: bool) -> str | None:
-    """A new password, shown this once, which posts have to bring together with the integration's name; or none.
+    """Set a new password and return it, or remove the password. Posts must send it with the integration's name as the
+    user name; it cannot be shown again.
 
     Raises `NotFound`.
     """
@@ -107,32 +112,32 @@ def _unknown(name: str) -> NotFound:
 
 
 def list_integrations(database: Database) -> list[dict[str, object]]:
-    shown = [column for column in integrations.c if not column.name.startswith(("script", "password"))]
+    columns = [column for column in integrations.c if not column.name.startswith(("script", "password"))]
     script = case((integrations.c.script_sha256.is_(None), "default"), else_="own").label("script")
     password = case((integrations.c.password_hash.is_(None), "none"), else_="needed").label("password")
     with database.reading() as connection:
-        rows = connection.execute(select(*shown, script, password).order_by(integrations.c.name)).mappings()
+        rows = connection.execute(select(*columns, script, password).order_by(integrations.c.name)).mappings()
         return [dict(row) | {"product": row["product"] or "auto"} for row in rows]
 
 
 def integrations_by_name(database: Database) -> dict[str, Integration]:
-    """All of them, disabled ones too."""
+    """Return all integrations by name, including disabled ones."""
     with database.reading() as connection:
         return {row.name: _integration(row, row.script) for row in connection.execute(select(integrations))}
 
 
 class ActiveKeys:
-    """All keys that open something. Who looks often reads each script only once, however many are kept."""
+    """Reads all valid keys. Repeated calls read each script only once, however many integrations there are."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._scripts: dict[bytes, str] = {}  # by digest, of the last look
+        self._scripts: dict[bytes, str] = {}  # by digest, from the last call
 
     def look(self, now: datetime) -> dict[str, KnownKey]:
-        """Those that open something now, by the hex of their hash."""
+        """Return the keys that are valid now, by the hex of their hash."""
         known = self._scripts
         with self._database.reading() as connection:
-            rows = connection.execute(_active(now, known)).all()
+            rows = connection.execute(_select_valid(now, known)).all()
         known = known | {row.script_sha256: row.script for row in rows if row.script is not None}
         self._scripts = {row.script_sha256: known[row.script_sha256] for row in rows if row.script_sha256}
         return {
@@ -141,9 +146,9 @@ class ActiveKeys:
         }
 
 
-def _active(now: datetime, known: Collection[bytes]) -> Select[Any]:
-    """Without the scripts of these digests."""
-    unread = case((integrations.c.script_sha256.in_(known), null()), else_=integrations.c.script).label("script")
+def _select_valid(now: datetime, known: Collection[bytes]) -> Select[Any]:
+    """Select the valid keys, with null instead of scripts whose digests are in `known`."""
+    script = case((integrations.c.script_sha256.in_(known), null()), else_=integrations.c.script).label("script")
     return (
         select(
             integration_keys.c.key_hash,
@@ -153,7 +158,7 @@ def _active(now: datetime, known: Collection[bytes]) -> Select[Any]:
             integrations.c.script_sha256,
             integrations.c.allowed_from,
             integrations.c.password_hash,
-            unread,
+            script,
         )
         .select_from(integration_keys.join(integrations))
         .where(integrations.c.disabled_at.is_(None))

@@ -1,9 +1,9 @@
-"""Which outcomes are new or have changed, in an order that misses none.
+"""The journal: which outcomes are new or changed, in an order that misses none.
 
-Each transaction that changes outcomes leaves one row: on PostgreSQL under its transaction's number, on SQLite, where
-writers queue, under the next free one. Numbers are given when a transaction begins, not when it commits, so "all
-above the last one seen" would miss a slow one. A `Horizon` therefore also names those that were still running; what
-lies between two horizons is always the same, and waits for no transaction that somebody holds open.
+Each transaction that changes outcomes adds one row. On PostgreSQL its number is the transaction's number; on SQLite,
+where writers queue, it is the next free number. Numbers are assigned when a transaction begins, so reading "all above
+the last one seen" would miss a slow transaction. A `Horizon` therefore also names the running transactions; the
+changes between two horizons are fixed, and reading them waits for no open transaction.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEPT = timedelta(days=7)
 PATIENCE_SECONDS = 2.0
 LOOK_SECONDS = 0.01
 PAGE_ROWS = 32
-PAGE_OUTCOMES = 20  # each of which may be large; or one row, however many it has
+PAGE_OUTCOMES = 20  # outcomes may be large; a row with more outcomes is a page of its own
 
 _RENEWED = "renewed"
 _NOTE_SQLITE = "INSERT INTO changes (changed_at, outcome_ids) VALUES (strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?)"
@@ -34,14 +34,15 @@ _NOTE_POSTGRESQL = (
 
 
 class Horizon(NamedTuple):
-    """All numbers below `end` are seen, but for those of transactions that were still running."""
+    """The end of the journal at one moment: all numbers below `end` are visible, except those of running
+    transactions."""
 
     end: int
     running: tuple[int, ...] = ()
 
 
 class Span(NamedTuple):
-    """What came between two horizons, from the outcome `sent` of the change `id` on."""
+    """The changes between two horizons, starting after the first `sent` outcomes of the change `id`."""
 
     seen: Horizon
     upto: Horizon
@@ -56,32 +57,32 @@ class Change(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """One change, by what tells it from that of the same number in another journal."""
+    """A change's number and time, which distinguish it from the change with this number in another journal."""
 
     id: int
     changed_at: datetime
 
 
 def note(connection: Connection, outcome_ids: Iterable[UUID]) -> None:
-    """Say within a transaction which outcomes it makes, changes or removes."""
-    packed = b"".join(one.bytes for one in outcome_ids)
+    """Record, within a transaction, the outcomes that it creates, changes or removes."""
+    packed = b"".join(key.bytes for key in outcome_ids)
     if packed:
         sqlite = connection.dialect.name == "sqlite"
         connection.exec_driver_sql(_NOTE_SQLITE if sqlite else _NOTE_POSTGRESQL, (packed,))
 
 
 def horizon(database: Database) -> Horizon:
-    """How far it is now."""
+    """Return the journal's current horizon."""
     with database.reading() as connection:
         if database.is_sqlite:
             return Horizon((connection.execute(select(func.max(changes.c.id))).scalar() or 0) + 1)
-        return _parsed(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
+        return _parse_horizon(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
 
 
 def wait_for_running(database: Database) -> None:
-    """Until the transactions that write now have ended, some seconds at most: who asks then sees what they wrote."""
-    running, ends = set(horizon(database).running), time.monotonic() + PATIENCE_SECONDS
-    while running and time.monotonic() < ends:
+    """Wait up to some seconds until the running transactions have ended, so that later queries see their changes."""
+    running, deadline = set(horizon(database).running), time.monotonic() + PATIENCE_SECONDS
+    while running and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
         running &= set(horizon(database).running)
 
@@ -89,7 +90,7 @@ def wait_for_running(database: Database) -> None:
 def page(
     database: Database, span: Span, most_rows: int = PAGE_ROWS, most_outcomes: int = PAGE_OUTCOMES
 ) -> list[Change]:
-    """The first changes of the span, at most so many rows with so many outcomes; none where it is at its end."""
+    """Return the first changes of the span, limited in rows and outcomes; an empty list at the span's end."""
     numbers = changes.c.id
     is_new = or_(numbers >= span.seen.end, numbers.in_(span.seen.running))
     statement = (
@@ -100,14 +101,14 @@ def page(
     )
     with database.reading() as connection:
         rows = connection.execute(statement).all()
-    found = [Change(row.id, row.changed_at, _unpacked(row.outcome_ids)) for row in rows]
-    if found and found[0].id == span.id:
-        found[0].outcome_ids[: span.sent] = []
-    return list(_first([change for change in found if change.outcome_ids], most_outcomes))
+    page_changes = [Change(row.id, row.changed_at, _unpack(row.outcome_ids)) for row in rows]
+    if page_changes and page_changes[0].id == span.id:
+        page_changes[0].outcome_ids[: span.sent] = []
+    return list(_limited([change for change in page_changes if change.outcome_ids], most_outcomes))
 
 
 def last(database: Database, seen: Horizon) -> Mark | None:
-    """The newest change that was seen at this horizon; None where none is left."""
+    """Return the newest change that was visible at this horizon; None if none is left."""
     numbers = changes.c.id
     statement = select(numbers, changes.c.changed_at).where(numbers < seen.end, numbers.not_in(seen.running))
     with database.reading() as connection:
@@ -116,14 +117,15 @@ def last(database: Database, seen: Horizon) -> Mark | None:
 
 
 def has(database: Database, mark: Mark) -> bool:
-    """Whether the journal still holds this change: all that came after it is there then."""
+    """True if the journal still holds this change, and so all changes after it."""
     with database.reading() as connection:
         stored = select(changes.c.changed_at).where(changes.c.id == mark.id)
         return connection.execute(stored).scalar() == mark.changed_at
 
 
 def prune(database: Database, before: datetime) -> int:
-    """Forget older changes; how many. The newest stays: SQLite numbers on from it, and followers know it again."""
+    """Delete older changes; return their number. The newest stays: SQLite continues its numbering from it, and
+    followers recognise it."""
     statement = delete(changes).where(
         changes.c.changed_at < before, changes.c.id < select(func.max(changes.c.id)).scalar_subquery()
     )
@@ -132,9 +134,10 @@ def prune(database: Database, before: datetime) -> int:
 
 
 def renew(database: Database, now: datetime) -> bool:
-    """Whether the journal is another server's: its numbers are ahead of this one's. It and its followers begin anew.
+    """Restart the journal if its numbers are ahead of the server's, and return True; followers then start again.
 
-    So it is where a dump was loaded into a new server. Followers would wait until its numbers have come so far.
+    This happens after a dump was loaded into a new server. Followers would otherwise wait until the server's numbers
+    have caught up.
     """
     if database.is_sqlite:
         return False
@@ -150,7 +153,7 @@ def renew(database: Database, now: datetime) -> bool:
 
 
 def renewed_at(database: Database) -> float:
-    """When the journal has begun anew, so what is known of it from before does not hold; 0 where it never has."""
+    """Return when the journal was last restarted, which invalidates older knowledge of it; 0 if never."""
     if database.is_sqlite:
         return 0.0
     with database.reading() as connection:
@@ -158,20 +161,20 @@ def renewed_at(database: Database) -> float:
         return float(connection.execute(stored).scalar() or 0.0)
 
 
-def _first(found: list[Change], most_outcomes: int) -> Iterator[Change]:
+def _limited(changes_found: list[Change], most_outcomes: int) -> Iterator[Change]:
     size = 0
-    for change in found:
+    for change in changes_found:
         size += len(change.outcome_ids)
         if size > most_outcomes and size > len(change.outcome_ids):
             return
         yield change
 
 
-def _parsed(snapshot: str) -> Horizon:
-    """PostgreSQL's `xmin:xmax:xip,…`."""
+def _parse_horizon(snapshot: str) -> Horizon:
+    """Parse PostgreSQL's `xmin:xmax:xip,…`."""
     _, end, running = snapshot.split(":")
-    return Horizon(int(end), tuple(int(one) for one in running.split(",") if one))
+    return Horizon(int(end), tuple(int(number) for number in running.split(",") if number))
 
 
-def _unpacked(packed: bytes) -> list[UUID]:
+def _unpack(packed: bytes) -> list[UUID]:
     return [UUID(bytes=packed[at : at + 16]) for at in range(0, len(packed), 16)]

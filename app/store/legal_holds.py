@@ -1,4 +1,4 @@
-"""Legal holds: what must not be pruned or erased while they stand."""
+"""Legal holds, which protect records from being pruned or erased."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Held:
 def held(connection: Connection) -> Held:
     rows = connection.execute(select(holds.c.kind, holds.c.subject)).all()
     calls = {UUID(row.subject) for row in rows if row.kind == HoldKind.CALL}
-    named = connection.execute(select(outcomes).where(outcomes.c.id.in_(calls))).all() if calls else []
-    return Held({row.subject for row in rows if row.kind == HoldKind.INTEGRATION}, calls, starts_of(named))
+    held_outcomes = connection.execute(select(outcomes).where(outcomes.c.id.in_(calls))).all() if calls else []
+    return Held({row.subject for row in rows if row.kind == HoldKind.INTEGRATION}, calls, starts_of(held_outcomes))
 
 
 def held_among(connection: Connection, table: Table, ids: Collection[UUID]) -> set[UUID]:
-    """Those of these rows that something holds now."""
+    """Return the ids of those rows that a hold protects now."""
     holding = held(connection)
     columns = [column for column in table.c if column.name in ("id", "integration", "outcome_id", "start_of")]
     rows = connection.execute(select(*columns).where(table.c.id.in_(ids))).mappings()
@@ -49,7 +49,7 @@ def held_among(connection: Connection, table: Table, ids: Collection[UUID]) -> s
 
 
 def starts_of(rows: Iterable[Row[Any]]) -> set[UUID]:
-    """What names the starts of these outcomes' calls."""
+    """Return the start ids of these outcomes' calls."""
     starts = (
         start_id(row.integration, row.call_id, row.message_reference, row.phone_number or row.phone_number_raw)
         for row in rows
@@ -58,25 +58,27 @@ def starts_of(rows: Iterable[Row[Any]]) -> set[UUID]:
 
 
 def add_hold(database: Database, kind: HoldKind, subject: str, reason: str, now: datetime) -> None:
-    """One that stands already takes this reason. Raises `NotFound` where there is no such thing."""
+    """Add a hold, or replace the reason of an existing one. Raises `NotFound` if the subject does not exist."""
     with database.writing() as connection:
-        known = integrations.c.name == subject if kind is HoldKind.INTEGRATION else outcomes.c.id == UUID(subject)
-        if connection.execute(select(known).where(known)).first() is None:
+        is_subject = (
+            integrations.c.name == subject if kind is HoldKind.INTEGRATION else outcomes.c.id == UUID(subject)
+        )
+        if connection.execute(select(is_subject).where(is_subject)).first() is None:
             raise NotFound(f"there is no {kind} {subject}")
-        mine = (holds.c.kind == kind) & (holds.c.subject == subject)
-        if connection.execute(update(holds).where(mine).values(reason=reason)).rowcount == 0:
+        is_hold = (holds.c.kind == kind) & (holds.c.subject == subject)
+        if connection.execute(update(holds).where(is_hold).values(reason=reason)).rowcount == 0:
             connection.execute(insert(holds).values(kind=kind, subject=subject, reason=reason, made_at=now))
 
 
 def remove_hold(database: Database, kind: HoldKind, subject: str) -> None:
-    """Raises `NotFound`."""
+    """Remove a hold. Raises `NotFound`."""
     with database.writing() as connection:
-        mine = (holds.c.kind == kind) & (holds.c.subject == subject)
-        if connection.execute(delete(holds).where(mine)).rowcount == 0:
+        is_hold = (holds.c.kind == kind) & (holds.c.subject == subject)
+        if connection.execute(delete(holds).where(is_hold)).rowcount == 0:
             raise NotFound(f"nothing holds {kind} {subject}; see: hold list")
 
 
 def list_holds(database: Database) -> list[dict[str, object]]:
-    """The oldest first."""
+    """Return all holds, the oldest first."""
     with database.reading() as connection:
         return [dict(row) for row in connection.execute(select(holds).order_by(holds.c.made_at)).mappings()]

@@ -1,4 +1,4 @@
-"""Bringing the store's schema to the one that this program needs."""
+"""Migrates the store's schema to the one that this program needs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from app.errors import SchemaOutdated
 from app.store.database import Database
 from app.store.schema_version import current, refuse_newer
 
-MIGRATING_SECONDS = 86_400.0  # each statement, of however many rows
+MIGRATING_SECONDS = 86_400.0  # for each statement, however many rows it changes
 
-_LOCK = 0x506C756D  # any number that no one else locks
+_LOCK = 0x506C756D  # any number that nothing else uses as an advisory lock
 
 
 def migrate(database: Database, revision: str = "head") -> None:
-    """Bring the schema to `revision`; down where it lies behind. Two at once wait for one another."""
+    """Migrate the schema to `revision`, downwards if it is an earlier one. Concurrent migrations wait for each
+    other."""
     with database.writing(MIGRATING_SECONDS) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        here = current(connection)
-        refuse_newer(here)
+        version = current(connection)
+        refuse_newer(version)
         config = _config(connection)
         script = ScriptDirectory.from_config(config)
-        if here is not None and here not in {one.revision for one in script.walk_revisions()}:
-            raise SchemaOutdated(f"the store's schema {here} is of another program; restore a backup")
-        earlier = {one.revision for one in script.iterate_revisions(here, "base")} - {here} if here else set()
+        if version is not None and version not in {known.revision for known in script.walk_revisions()}:
+            raise SchemaOutdated(f"the store's schema {version} is of another program; restore a backup")
+        earlier = (
+            {older.revision for older in script.iterate_revisions(version, "base")} - {version} if version else set()
+        )
         (command.downgrade if revision == "base" or revision in earlier else command.upgrade)(config, revision)
 
 

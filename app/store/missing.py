@@ -1,4 +1,4 @@
-"""Results that did not come: which calls are due, what looking for them came to, and how many are missing."""
+"""Missing results: which calls are due, the outcome of looking for their results, and counts of missing calls."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from app.store.schema import expected_calls, outcomes
 def claim_due(
     database: Database, question: Question, before: datetime, until: datetime, limit: int
 ) -> list[ExpectedCall]:
-    """The calls of the question whose results were due `before`; nobody else gets them until `until`.
+    """Return the question's calls whose results were due `before`; no other caller gets them until `until`.
 
-    Each is locked by itself, so that neither callbacks nor others who claim can be in each other's way.
+    Each call is locked in its own transaction, so that neither callbacks nor other claims have to wait or deadlock.
     """
     is_due = expected_calls.c.due_at <= before
     first = select(expected_calls.c.id).where(is_due, *where(question)).order_by(expected_calls.c.due_at).limit(limit)
@@ -30,7 +30,7 @@ def claim_due(
         with database.reading() as connection:
             ids = connection.execute(first).scalars().all()
         claimed = [key for key in ids if _claim(database, key, before, until)]
-        if claimed or not ids:  # others have claimed all of these meanwhile
+        if claimed or not ids:  # otherwise other callers have claimed all of these meanwhile
             with database.reading() as connection:
                 return calls_where(connection, expected_calls.c.id.in_(claimed)) if claimed else []
 
@@ -42,7 +42,7 @@ def _claim(database: Database, key: UUID, before: datetime, until: datetime) -> 
 
 
 def make_due(database: Database, question: Question, before: datetime) -> int:
-    """Let those that are missing, or refused where these are asked for, be looked for now; how many these are."""
+    """Make missing calls due now, and refused calls if the question filters by state; return their number."""
     own = expected_calls.c
     late = [own.outcome_id.is_(None), func.coalesce(own.ends_at, own.registered_at) <= before]
     if not any(condition.field == "state" for condition in question.conditions):
@@ -50,51 +50,60 @@ def make_due(database: Database, question: Question, before: datetime) -> int:
     with database.reading() as connection:
         ids = connection.execute(select(own.id).where(*late, *where(question)).order_by(own.id)).scalars().all()
     statement = update(expected_calls).where(own.id == bindparam("key"), own.outcome_id.is_(None))
-    for some in _some(ids):
-        with database.writing() as connection:  # in the order of the ids, as all lock them
+    for batch in _batches(ids):
+        with database.writing() as connection:  # sorted by id, as every transaction locks calls
             values = {"due_at": func.coalesce(own.ends_at, own.registered_at)}
-            connection.execute(statement.values(values), [{"key": key} for key in some])
+            connection.execute(statement.values(values), [{"key": key} for key in batch])
     return len(ids)
 
 
-def _some(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
+def _batches(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
     return (ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE))
 
 
 def settle(
     database: Database, call: ExpectedCall, state: CallState, polled_at: datetime | None, due_at: datetime | None
 ) -> None:
-    """Say what looking for the result came to, unless that has come meanwhile; the next look is `due_at`, if any."""
+    """Store the new state unless the result has arrived meanwhile; `due_at` is when to look next, None for never."""
     values: dict[str, Any] = {"state": state, "due_at": due_at}
     if polled_at:
         values |= {"polled_at": polled_at, "polls": expected_calls.c.polls + 1}
-    still = [expected_calls.c.id == call.id, expected_calls.c.state.not_in([CallState.RECEIVED, CallState.POLLED])]
+    conditions = [
+        expected_calls.c.id == call.id,
+        expected_calls.c.state.not_in([CallState.RECEIVED, CallState.POLLED]),
+    ]
     with database.writing() as connection:
-        connection.execute(update(expected_calls).where(*still).values(values))
+        connection.execute(update(expected_calls).where(*conditions).values(values))
 
 
 def link(database: Database, call: ExpectedCall, outcome_id: UUID, state: CallState, polled_at: datetime) -> None:
-    """This outcome, which may not name its call, is what Plum told of it, unless its result has come meanwhile."""
+    """Link the call to the outcome of Plum's answer, which may lack the call's id, unless its result has arrived
+    meanwhile."""
     own = expected_calls.c
     values = {"outcome_id": outcome_id, "polled_at": polled_at, "due_at": None, "polls": own.polls + 1}
-    kept = case((own.state == CallState.RECEIVED, own.state), else_=state.value)
+    new_state = case((own.state == CallState.RECEIVED, own.state), else_=state.value)
     with database.writing() as connection:
-        connection.execute(update(expected_calls).where(own.id == call.id).values(**values, state=kept))
+        connection.execute(update(expected_calls).where(own.id == call.id).values(**values, state=new_state))
     find_results(database, [call.id])
 
 
 def find_twin(database: Database, told: Outcome) -> UUID | None:
-    """The outcome of a callback that names no call and says just this, and that no call has taken yet."""
-    taken = select(expected_calls.c.id).where(expected_calls.c.outcome_id == outcomes.c.id).exists()
-    alike = [outcomes.c.ended_at == told.ended_at, outcomes.c.integration == told.integration]
-    same = [outcomes.c.identity == Identity.NONE, outcomes.c.digest == told.digest, outcomes.c.id != told.id, ~taken]
+    """Return the id of an outcome with the same content as `told` that identifies no call and is linked to none."""
+    is_linked = select(expected_calls.c.id).where(expected_calls.c.outcome_id == outcomes.c.id).exists()
+    indexed = [outcomes.c.ended_at == told.ended_at, outcomes.c.integration == told.integration]
+    equal = [
+        outcomes.c.identity == Identity.NONE,
+        outcomes.c.digest == told.digest,
+        outcomes.c.id != told.id,
+        ~is_linked,
+    ]
     with database.reading() as connection:
-        statement = select(outcomes.c.id).where(*alike, *same).order_by(outcomes.c.id).limit(1)
+        statement = select(outcomes.c.id).where(*indexed, *equal).order_by(outcomes.c.id).limit(1)
         return connection.execute(statement).scalar()
 
 
 def count_states(database: Database, question: Question, before: datetime) -> list[dict[str, Any]]:
-    """How many calls are in each state, by integration and batch; those that were due `before` are missing."""
+    """Count the calls by integration, batch and state; calls that were due `before` count as missing."""
     own = expected_calls.c
     is_late = (own.state == CallState.WAITING) & (func.coalesce(own.ends_at, own.registered_at) <= before)
     state = case((is_late, CallState.MISSING.value), else_=own.state).label("state")
@@ -106,14 +115,14 @@ def count_states(database: Database, question: Question, before: datetime) -> li
 
 
 def count_missing(database: Database) -> int:
-    """All that are past their window without a result; by an index."""
+    """Count all calls past their window without a result; uses an index."""
     statement = select(func.count()).where(expected_calls.c.state == CallState.MISSING)
     with database.reading() as connection:
         return connection.execute(statement).scalar_one()
 
 
 def count_by_state(database: Database) -> dict[CallState, int]:
-    """All calls, by what was known of them when they were last looked for; this reads all of them."""
+    """Count all calls by their state when they were last looked for; reads all of them."""
     statement = select(expected_calls.c.state, func.count()).group_by(expected_calls.c.state)
     with database.reading() as connection:
         return {CallState(state): count for state, count in connection.execute(statement)}

@@ -1,4 +1,5 @@
-"""Pages of records: rows in order, as many as fit into memory, and what the pages beside them begin with."""
+"""Pages of records: sorted rows, limited to the memory of a page, and the edges at which the neighbouring pages
+begin."""
 
 from __future__ import annotations
 
@@ -19,14 +20,17 @@ from app.store.row_sizes import LARGE_BYTES, WEIGHT, light
 
 Row = dict[str, Any]
 
-# Of a page, but for its last row: the worker holds it several times over, as rows, records and text.
+# Bytes of a page without its last row. The worker holds a page several times: as rows, as records and as text.
 PAGE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in the question's order; whether more lie on either side, and the values of the rows at the edges, in the
-    order's fields, for cursors. A long text among these may be a `Digest`."""
+    """A page's rows in the question's order, and whether there are more before and after it.
+
+    `first` and `last` are the sort field values of the rows at its edges, for cursors; a `Digest` may replace a long
+    text.
+    """
 
     rows: list[Row]
     more_before: bool
@@ -36,22 +40,22 @@ class Page:
 
 
 def page(database: Database, question: Question, fields: Sequence[str] | None = None) -> Page:
-    """One page, with these fields and those of the order, or all; fewer rows than asked for where these are large.
+    """Return one page with these fields and the sort fields, or with all fields; fewer rows than the limit if rows
+    are large.
 
-    They are looked for without what is large in them, and only those that fit are asked for whole.
-    Raises `TooSlow`, `EdgeLost`.
+    The first query omits large texts; a second one then fetches only the rows that fit. Raises `TooSlow`, `EdgeLost`.
     """
-    question = with_long_texts(question, partial(_look, database))
+    question = with_long_texts(question, partial(_fetch_row, database))
     columns = _columns(question, fields)
-    kept = [order.field for order in question.whole_order]
-    # One row more than asked tells whether another page follows.
-    found = _found(database, page_of(question, _light(database, columns, kept), question.limit + 1))
-    rows, weights = _fitting(found[: question.limit])
-    more = len(found) > len(rows)
+    sort_fields = [order.field for order in question.whole_order]
+    # One additional row tells whether another page follows.
+    light_rows = _fetch_rows(database, page_of(question, _light(database, columns, sort_fields), question.limit + 1))
+    rows, weights = _fitting(light_rows[: question.limit])
+    more = len(light_rows) > len(rows)
     if any(weight > LARGE_BYTES for weight in weights):
-        rows = _found(database, page_of(question, columns, len(rows)))
-    edges = [[row[name] for name in kept] for row in rows]
-    return _turned(question, rows, edges, more)
+        rows = _fetch_rows(database, page_of(question, columns, len(rows)))
+    edges = [[row[name] for name in sort_fields] for row in rows]
+    return _oriented_page(question, rows, edges, more)
 
 
 def page_of_ids(
@@ -60,27 +64,33 @@ def page_of_ids(
     found: Sequence[tuple[UUID, Sequence[Any]]],
     fields: Sequence[str] | None = None,
 ) -> Page:
-    """The same of rows that are known already, in the order walked: ids, and values of the order's fields.
+    """Return the page of rows whose ids and sort field values are known, in the direction of paging.
 
-    There is one more of them than asked for where another page follows. A row that is gone or no longer fulfils the
-    question is left out.
+    `found` has one entry more than the limit if another page follows. Rows that were removed or no longer match the
+    question are omitted.
     """
     columns = _columns(question, fields)
-    wanted = [key for key, _ in found[: question.limit]]
-    by_id = {row["id"]: row for row in _found(database, _among(question, _light(database, columns, ["id"]), wanted))}
-    present = [by_id[key] for key in wanted if key in by_id]
-    rows, weights = _fitting(present)
-    if len(rows) < len(present):
-        wanted = wanted[: wanted.index(rows[-1]["id"]) + 1]
+    ids = [key for key, _ in found[: question.limit]]
+    by_id = {
+        row["id"]: row
+        for row in _fetch_rows(database, _select_by_ids(question, _light(database, columns, ["id"]), ids))
+    }
+    light_rows = [by_id[key] for key in ids if key in by_id]
+    rows, weights = _fitting(light_rows)
+    if len(rows) < len(light_rows):
+        ids = ids[: ids.index(rows[-1]["id"]) + 1]
     if any(weight > LARGE_BYTES for weight in weights):
-        whole = {row["id"]: row for row in _found(database, _among(question, columns, [row["id"] for row in rows]))}
-        rows = [whole[row["id"]] for row in rows if row["id"] in whole]
-    edges = [values for _, values in found[: len(wanted)]]
-    return _turned(question, rows, edges, len(found) > len(wanted))
+        complete_rows = {
+            row["id"]: row
+            for row in _fetch_rows(database, _select_by_ids(question, columns, [row["id"] for row in rows]))
+        }
+        rows = [complete_rows[row["id"]] for row in rows if row["id"] in complete_rows]
+    edges = [values for _, values in found[: len(ids)]]
+    return _oriented_page(question, rows, edges, len(found) > len(ids))
 
 
-def _turned(question: Question, rows: list[Row], edges: Sequence[Sequence[Any]], more: bool) -> Page:
-    """A page from rows in the order walked; `more` lie in that direction."""
+def _oriented_page(question: Question, rows: list[Row], edges: Sequence[Sequence[Any]], more: bool) -> Page:
+    """Make a page of rows in the direction of paging; `more` refers to that direction."""
     first, last = (edges[0], edges[-1]) if edges else ((), ())
     if question.edge and question.edge.backwards:
         return Page(rows[::-1], more, True, last, first)
@@ -88,39 +98,39 @@ def _turned(question: Question, rows: list[Row], edges: Sequence[Sequence[Any]],
 
 
 def count(database: Database, question: Question) -> int:
-    """All records of the question, whichever the page. Raises `TooSlow`."""
+    """Count all records that match the question, regardless of its page. Raises `TooSlow`."""
     statement = select(func.count()).select_from(question.records.table).where(*where(question))
     with database.reading() as connection:
         return connection.execute(statement).scalar_one()
 
 
-def _look(database: Database, statement: Select[Any]) -> Sequence[Any] | None:
+def _fetch_row(database: Database, statement: Select[Any]) -> Sequence[Any] | None:
     with database.reading() as connection:
         return connection.execute(statement).one_or_none()
 
 
-def _found(database: Database, statement: Select[Any]) -> list[Row]:
+def _fetch_rows(database: Database, statement: Select[Any]) -> list[Row]:
     with database.reading() as connection:
         return [dict(row) for row in connection.execute(statement).mappings()]
 
 
-def _among(question: Question, columns: Sequence[ColumnElement[Any]], ids: Sequence[UUID]) -> Select[Any]:
+def _select_by_ids(question: Question, columns: Sequence[ColumnElement[Any]], ids: Sequence[UUID]) -> Select[Any]:
     return select(*columns).where(question.records.table.c.id.in_(ids), *where(question))
 
 
 def _columns(question: Question, fields: Sequence[str] | None) -> list[Column[Any]]:
-    """Those of the order are always there, for the edges of the page, and the id."""
-    wanted = None if fields is None else {"id", *fields, *(order.field for order in question.whole_order)}
-    return [column for column in question.records.columns if wanted is None or column.name in wanted]
+    """Return the columns of these fields, plus the id and the sort fields, which the page's edges need."""
+    names = None if fields is None else {"id", *fields, *(order.field for order in question.whole_order)}
+    return [column for column in question.records.columns if names is None or column.name in names]
 
 
-def _light(database: Database, columns: Sequence[Column[Any]], kept: Sequence[str]) -> list[ColumnElement[Any]]:
-    return light(columns, kept, database.engine.dialect.name)
+def _light(database: Database, columns: Sequence[Column[Any]], complete: Sequence[str]) -> list[ColumnElement[Any]]:
+    return light(columns, complete, database.engine.dialect.name)
 
 
-def _fitting(found: list[Row]) -> tuple[list[Row], list[int]]:
-    """Those rows that make a page, and their weights; the one that fills it is its last."""
-    weights = [row.pop(WEIGHT) for row in found]
-    full = (number for number, held in enumerate(accumulate(weights), start=1) if held > PAGE_BYTES)
-    fitting = next(full, len(weights))
-    return found[:fitting], weights[:fitting]
+def _fitting(rows: list[Row]) -> tuple[list[Row], list[int]]:
+    """Return the rows that fit on a page, and their weights; the row that exceeds the limit is the last one."""
+    weights = [row.pop(WEIGHT) for row in rows]
+    lengths = (number for number, total in enumerate(accumulate(weights), start=1) if total > PAGE_BYTES)
+    length = next(lengths, len(weights))
+    return rows[:length], weights[:length]

@@ -1,7 +1,7 @@
-"""PostgreSQL as this product needs it, whatever the server, the database or the role have set.
+"""PostgreSQL with the settings of this product, regardless of those of the server, the database or the role.
 
-A pooler such as PgBouncer gives each transaction another session, so behind one there are no prepared statements, and
-the settings go with each transaction.
+A pooler such as PgBouncer may give each transaction another session. Behind a pooler there are therefore no prepared
+statements, and each transaction sets the settings again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from app.store.timeouts import STATEMENT_SECONDS
 
 CONNECT_SECONDS = 3
 LOCK_SECONDS = 2
-GRACE_SECONDS = 2.0  # for a server that keeps its own limits to say so
+GRACE_SECONDS = 2.0  # for a server that enforces its own limits to report that
 KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 _ENCODING = "UTF8"
@@ -26,7 +26,7 @@ _SETTINGS = {
     "extra_float_digits": "1",
     "idle_in_transaction_session_timeout": "0",
     "intervalstyle": "postgres",
-    "jit": "off",  # compiling a statement takes some hundred milliseconds, which no time limit cuts short
+    "jit": "off",  # compilation takes some hundred milliseconds, and no timeout interrupts it
     "lock_timeout": f"{LOCK_SECONDS}s",
     "row_security": "on",
     "standard_conforming_strings": "on",
@@ -35,7 +35,7 @@ _SETTINGS = {
     "timezone": "UTC",
 }
 _SINCE = {140_000: {"idle_session_timeout": "0"}, 170_000: {"transaction_timeout": "0"}}
-# These a transaction has of its own, and a pooler's is told when it begins.
+# Defaults of a session; behind a pooler `SET TRANSACTION` replaces them.
 _OF_SESSIONS = {
     "default_transaction_deferrable": "off",
     "default_transaction_isolation": "read committed",
@@ -44,22 +44,23 @@ _OF_SESSIONS = {
 
 
 class Session(psycopg.Connection[Any]):
-    """Gives up a server that does not answer: one that is frozen keeps no limit of its own."""
+    """A connection that is closed if the server does not answer: a frozen server does not enforce its own
+    timeouts."""
 
-    patience = STATEMENT_SECONDS + GRACE_SECONDS  # with each statement
-    at_begin: tuple[str, ...] = ()  # what each transaction has to set, behind a pooler
+    patience = STATEMENT_SECONDS + GRACE_SECONDS  # seconds for each statement
+    at_begin: tuple[str, ...] = ()  # the settings of each transaction behind a pooler
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         try:
             return super().wait(gen, interval, self.patience if timeout is None else timeout)
         except psycopg.OperationalError as error:
-            if error.sqlstate is None:  # not the server's word: the answer may still come, and nobody waits for it
+            if error.sqlstate is None:  # the server did not answer; its late response would be left unread
                 self.pgconn.finish()
             raise
 
 
 def engine(url: URL, connections: int) -> Engine:
-    made = create_engine(
+    new_engine = create_engine(
         url,
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
@@ -73,25 +74,25 @@ def engine(url: URL, connections: int) -> Engine:
         hide_parameters=True,
         use_native_hstore=False,
     )
-    event.listen(made, "do_connect", _connect)
-    event.listen(made, "checkout", _refuse_ended)
-    return made
+    event.listen(new_engine, "do_connect", _connect)
+    event.listen(new_engine, "checkout", _refuse_ended)
+    return new_engine
 
 
 def begin(connection: Connection, seconds: float, *settings: str) -> None:
-    """What a transaction sets first; each of its statements has so many seconds."""
+    """Apply the settings at the start of a transaction; each of its statements may take `seconds`."""
     session: Any = connection.connection.driver_connection
     session.patience = seconds + GRACE_SECONDS
-    limit = [f"SET LOCAL statement_timeout = {int(seconds * 1000)}"] if seconds != STATEMENT_SECONDS else []
-    if wanted := [*session.at_begin, *limit, *settings]:
-        connection.exec_driver_sql("; ".join(wanted))
+    timeout = [f"SET LOCAL statement_timeout = {int(seconds * 1000)}"] if seconds != STATEMENT_SECONDS else []
+    if statements := [*session.at_begin, *timeout, *settings]:
+        connection.exec_driver_sql("; ".join(statements))
 
 
 def _connect(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Session:
     session = Session.connect(*arguments, **options)
     try:
         session.autocommit = True
-        _settle(session)
+        _configure(session)
         session.autocommit = False
     except BaseException:
         session.close()
@@ -100,36 +101,39 @@ def _connect(_dialect: Any, _record: Any, arguments: list[Any], options: dict[st
 
 
 def _refuse_ended(session: Session, _record: Any, _proxy: Any) -> None:
-    """A server that was started again has ended its connections. Nothing else is to be read from one that rests.
+    """Refuse a connection that the server has closed, for example by a restart. An idle connection has nothing else
+    to read.
 
-    Raises `DisconnectionError`, for which the pool opens another.
+    Raises `DisconnectionError`; the pool then opens another connection.
     """
-    waiting = poll()  # `select` knows no file beyond the first thousand
-    waiting.register(session.fileno(), POLLIN)
-    if waiting.poll(0):
+    poller = poll()  # `select` cannot handle descriptors above 1023
+    poller.register(session.fileno(), POLLIN)
+    if poller.poll(0):
         raise exc.DisconnectionError
 
 
-def _settle(session: Session) -> None:
-    """Raises `OperationalError` for a database that cannot hold what is sent."""
-    asked = "SELECT pg_backend_pid(), current_setting('server_encoding'), current_schema() IS NOT NULL"
-    [(pid, encoding, has_schema)] = session.execute(asked).fetchall()
+def _configure(session: Session) -> None:
+    """Configure a new session. Raises `OperationalError` if the database's encoding is not UTF-8."""
+    query = "SELECT pg_backend_pid(), current_setting('server_encoding'), current_schema() IS NOT NULL"
+    [(pid, encoding, has_schema)] = session.execute(query).fetchall()
     if encoding != _ENCODING:
         raise psycopg.OperationalError(
             f"the database's encoding is {encoding}; make one with ENCODING 'UTF8': "
             "createdb --encoding=UTF8 --template=template0 NAME"
         )
-    wanted = dict(_SETTINGS)
+    session_settings = dict(_SETTINGS)
     for version, settings in _SINCE.items():
         if session.info.server_version >= version:
-            wanted |= settings
+            session_settings |= settings
     if not has_schema:
-        wanted |= {"search_path": "public"}
+        session_settings |= {"search_path": "public"}
     if session.info.backend_pid == pid:
-        session.execute("; ".join(f"SET {name} = '{value}'" for name, value in (wanted | _OF_SESSIONS).items()))
+        session.execute(
+            "; ".join(f"SET {name} = '{value}'" for name, value in (session_settings | _OF_SESSIONS).items())
+        )
     else:
         session.prepare_threshold = None
         session.at_begin = (
             "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
-            *(f"SET LOCAL {name} = '{value}'" for name, value in wanted.items()),
+            *(f"SET LOCAL {name} = '{value}'" for name, value in session_settings.items()),
         )

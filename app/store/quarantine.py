@@ -1,4 +1,4 @@
-"""Deliveries that could not be understood, by their reason; an index has them apart from all others."""
+"""Quarantined deliveries, which could not be parsed, by their reason; they have an index of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.store.schema import deliveries, is_quarantined
 
 
 def count_by_reason(database: Database, since: datetime) -> dict[str, int]:
-    """Those received since then, the most frequent reason first."""
+    """Count quarantined deliveries received since `since`, the most frequent reason first."""
     reason, count = deliveries.c.reason, func.count()
     statement = select(reason, count).where(is_quarantined, deliveries.c.received_at >= since)
     with database.reading() as connection:
@@ -23,7 +23,7 @@ def count_by_reason(database: Database, since: datetime) -> dict[str, int]:
 
 
 def newest(database: Database, reason: str, limit: int) -> list[dict[str, Any]]:
-    """Some of this reason, the newest first."""
+    """Return some deliveries quarantined for this reason, the newest first."""
     own = deliveries.c
     statement = (
         select(own.id, own.integration, own.received_at, own.size, own.content_type)
@@ -36,7 +36,7 @@ def newest(database: Database, reason: str, limit: int) -> list[dict[str, Any]]:
 
 
 def count_among(database: Database, ids: Sequence[UUID]) -> int:
-    """How many of these are quarantined now."""
+    """Count those of these deliveries that are quarantined now."""
     statement = select(func.count()).select_from(deliveries).where(deliveries.c.id.in_(ids), is_quarantined)
     with database.reading() as connection:
         return connection.execute(statement).scalar_one()

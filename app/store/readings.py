@@ -1,7 +1,7 @@
-"""Readings become deliveries and outcomes: the one way in.
+"""Stores readings as deliveries and outcomes; there is no other way in.
 
-Live, spooled, imported, polled and reprocessed deliveries all pass through `save`. A delivery counts once by its
-id, an outcome is the fold of its deliveries, and both hold whatever else is written at the same time.
+Live, spooled, imported and polled deliveries all pass through `save`. A delivery counts once, by its id, and an
+outcome is the fold of its deliveries; concurrent writes cannot break either rule.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from app.store.database import Database
 from app.store.rows import delivery_row, outcome_from_row, outcome_row, outcome_values
 from app.store.schema import deliveries, is_later, outcomes
 
-# A delivery with the outcome that it gives by itself, and those of a group by the call they are about.
+# A delivery with the outcome that it yields alone; and a group's deliveries by outcome.
 OutcomeReading = tuple[Delivery, Outcome]
 ReadingsByOutcome = dict[UUID, list[OutcomeReading]]
 
 
 def save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
-    """Make the readings durable; a receipt for each, in their order.
+    """Make the readings durable; return a receipt for each, in their order.
 
-    A delivery whose id is there already adds nothing and gets the receipt of its first time. What the store
-    refuses does not cost the others: the group is split, and the culprit quarantined. Raises `StoreUnavailable`.
+    A delivery that is stored already changes nothing and gets its first receipt. If the store refuses a delivery, the
+    others are still stored: the group is split until the refused one is found, which is then quarantined. Raises
+    `StoreUnavailable`.
     """
     try:
         return _save(database, readings)
@@ -45,43 +46,46 @@ def save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
 
 
 def rehearse(database: Database, reading: Reading) -> None:
-    """Raises `StoreUnavailable` where it cannot be stored now. It is not: its transaction is undone."""
+    """Raises `StoreUnavailable` if the reading cannot be stored now. The transaction is rolled back, so nothing is
+    stored."""
     try:
         with database.writing() as connection:
             _insert_deliveries(connection, [reading])
-            at = connection.execute(select(deliveries.c.received_at).where(deliveries.c.id == reading.delivery.id))
-            if at.scalar_one() != reading.delivery.received_at:
-                raise StoreUnavailable("the store does not keep what it is given")
-            raise _Rehearsed
-    except _Rehearsed:
+            stored_at = connection.execute(
+                select(deliveries.c.received_at).where(deliveries.c.id == reading.delivery.id)
+            )
+            if stored_at.scalar_one() != reading.delivery.received_at:
+                raise StoreUnavailable("the store does not return what was stored")
+            raise _RollBack
+    except _RollBack:
         return
     except StoreUnavailable:
         raise
     except Exception as error:
-        what = type(error).__name__
-        raise StoreUnavailable("the store fails in an unforeseen way", f"the store fails: {what}") from error
+        name = type(error).__name__
+        raise StoreUnavailable("the store fails in an unforeseen way", f"the store fails: {name}") from error
 
 
-class _Rehearsed(Exception):
-    """Ends the transaction of a rehearsal."""
+class _RollBack(Exception):
+    """Rolls the transaction of a rehearsal back."""
 
 
 def _save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
-    first = {reading.delivery.id: reading for reading in reversed(readings)}  # an id may be there twice
+    by_id = {reading.delivery.id: reading for reading in reversed(readings)}  # an id may occur twice
     with database.writing() as connection:
-        fresh = _insert_deliveries(connection, list(reversed(first.values())))
+        new_ids = _insert_deliveries(connection, list(reversed(by_id.values())))
         by_outcome: ReadingsByOutcome = defaultdict(list)
-        for reading in reversed(first.values()):
-            if reading.outcome and reading.delivery.id in fresh:
+        for reading in reversed(by_id.values()):
+            if reading.outcome and reading.delivery.id in new_ids:
                 by_outcome[reading.outcome.id].append((reading.delivery, reading.outcome))
         receipts = _save_outcomes(connection, by_outcome) if by_outcome else {}
         _correct_verdicts(connection, receipts)
-        receipts |= _stored_receipts(connection, [r.delivery.id for r in readings if r.delivery.id not in fresh])
+        receipts |= _stored_receipts(connection, [r.delivery.id for r in readings if r.delivery.id not in new_ids])
         return [receipts.get(reading.delivery.id) or _without_outcome(reading) for reading in readings]
 
 
 def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> set[UUID]:
-    """The ids of those that were not there before."""
+    """Insert the deliveries; return the ids of those that are new."""
     rows = [delivery_row(reading) for reading in readings]
     inserted = insert_rows(connection, deliveries, rows, "ON CONFLICT (id) DO NOTHING RETURNING id")
     if len(inserted) == len(rows):
@@ -106,29 +110,29 @@ def _save_outcomes(connection: Connection, by_outcome: ReadingsByOutcome) -> dic
 
 
 def polled(by_outcome: ReadingsByOutcome) -> set[UUID]:
-    """The outcomes about which nothing came but what Plum was asked for."""
-    return {key for key, group in by_outcome.items() if all(one.via is Via.POLL for one, _ in group)}
+    """Return the outcomes that only have deliveries polled from Plum."""
+    return {key for key, group in by_outcome.items() if all(delivery.via is Via.POLL for delivery, _ in group)}
 
 
 def _upsert(
     connection: Connection, candidates: dict[UUID, Outcome], by_outcome: ReadingsByOutcome
 ) -> dict[UUID, Outcome]:
-    """Insert or fold into what is there; the outcomes that were there before, as they were.
+    """Insert the outcomes, or fold them into stored ones; return the stored ones as they were before.
 
-    The upsert itself takes the rows' locks, in the order of their ids, so that two groups cannot deadlock.
+    The upsert takes the rows' locks in the order of their ids, so that two groups cannot deadlock.
     """
     rows = [
         (*outcome_row(candidates[key]), *first_columns(by_outcome[key][0])) for key in sorted(candidates, key=_number)
     ]
     add_up = "ON CONFLICT (id) DO UPDATE SET deliveries = outcomes.deliveries + excluded.deliveries"
     counts = insert_rows(connection, outcomes, rows, f"{add_up} RETURNING id, deliveries")
-    several = {returned_id(row[0]): row[1] for row in counts if row[1] > 1}
-    met = [key for key, total in several.items() if total > candidates[key].deliveries]
-    if not met:
+    counts_above_one = {returned_id(row[0]): row[1] for row in counts if row[1] > 1}
+    existing_ids = [key for key, total in counts_above_one.items() if total > candidates[key].deliveries]
+    if not existing_ids:
         return {}
-    rows_met = connection.execute(select(outcomes).where(outcomes.c.id.in_(met))).mappings()
+    existing_rows = connection.execute(select(outcomes).where(outcomes.c.id.in_(existing_ids))).mappings()
     existing: dict[UUID, Outcome] = {}
-    for row in rows_met:
+    for row in existing_rows:
         stored = outcome_from_row(row)
         candidate = candidates[stored.id]
         before = stored._replace(deliveries=stored.deliveries - candidate.deliveries)
@@ -139,34 +143,39 @@ def _upsert(
     return existing
 
 
-_number = attrgetter("int")  # comparing UUIDs themselves takes longer
+_number = attrgetter("int")  # comparing UUIDs directly is slower
 
 
 def _seen_digests(
     connection: Connection, existing: dict[UUID, Outcome], by_outcome: ReadingsByOutcome
 ) -> dict[UUID, list[str]]:
-    """For each outcome, the digests of readings that came before this group."""
+    """Return, for each outcome, the digests of readings that were stored before this group."""
     seen: dict[UUID, list[str]] = defaultdict(list)
     unclear = []
     for outcome_id, outcome in existing.items():
         seen[outcome_id].append(outcome.digest)
-        if not all(same_reading(outcome.digest, told.digest) for _, told in by_outcome[outcome_id]):
+        if not all(
+            same_reading(outcome.digest, reading_outcome.digest) for _, reading_outcome in by_outcome[outcome_id]
+        ):
             unclear.append(outcome_id)
     if unclear:
-        ours = [delivery.id for group in by_outcome.values() for delivery, _ in group]
+        group_ids = [delivery.id for group in by_outcome.values() for delivery, _ in group]
         later = select(deliveries.c.outcome_id, deliveries.c.digest).where(
-            deliveries.c.outcome_id.in_(unclear), is_later, deliveries.c.id.not_in(ours)
+            deliveries.c.outcome_id.in_(unclear), is_later, deliveries.c.id.not_in(group_ids)
         )
         firsts = connection.execute(select(outcomes.c.first_delivery_id).where(outcomes.c.id.in_(unclear))).scalars()
         first = select(deliveries.c.outcome_id, deliveries.c.digest).where(deliveries.c.id.in_(firsts.all()))
-        for statement in (first, later):  # a distributed database joins neither the two tables nor these two
+        for statement in (
+            first,
+            later,
+        ):  # separate queries, since a distributed database allows neither their join nor their union
             for outcome_id, digest in connection.execute(statement):
                 seen[outcome_id].append(digest)
     return seen
 
 
 def _mark_later(connection: Connection, existing: dict[UUID, Outcome], by_outcome: ReadingsByOutcome) -> None:
-    """Deliveries were inserted as the first of their outcomes; say so of the others."""
+    """Mark the later deliveries of outcomes, since all were inserted as first ones."""
     later = [
         {"key": delivery.id}
         for key, group in by_outcome.items()
@@ -177,7 +186,7 @@ def _mark_later(connection: Connection, existing: dict[UUID, Outcome], by_outcom
 
 
 def judge(group: Iterable[OutcomeReading], newest: Outcome | None, seen: list[str]) -> dict[UUID, Receipt]:
-    """What each of these did to their outcome, taken in turn."""
+    """Return a receipt with the verdict of each delivery on its outcome, in their order."""
     receipts: dict[UUID, Receipt] = {}
     for delivery, outcome in group:
         verdict, disposition = Verdict.SUPERSEDED, None
@@ -193,7 +202,7 @@ def judge(group: Iterable[OutcomeReading], newest: Outcome | None, seen: list[st
 
 
 def _correct_verdicts(connection: Connection, receipts: dict[UUID, Receipt]) -> None:
-    """Deliveries were inserted as applied; say so of the others."""
+    """Correct the verdicts that differ from `applied`, with which deliveries with outcomes are inserted."""
     others = [
         {"key": key, "is": receipt.verdict.value}
         for key, receipt in receipts.items()
@@ -204,16 +213,16 @@ def _correct_verdicts(connection: Connection, receipts: dict[UUID, Receipt]) -> 
         connection.execute(statement, others)
 
 
-# --- possible duplicates: bodies of one integration that nothing tells apart
+# --- possible duplicates: equal bodies of one integration, without an identity
 
 
 def first_columns(first: OutcomeReading) -> tuple[bytes | None, UUID]:
-    """What an outcome's row holds of the delivery that makes it."""
+    """Return the columns of an outcome's row that come from its first delivery."""
     return _body_sha256(first), first[0].id
 
 
 def _body_sha256(reading: OutcomeReading) -> bytes | None:
-    """The digest by which an outcome that nothing identifies is told to be possibly the same as another."""
+    """Return the digest that detects possible duplicates; None if the outcome has an identity."""
     delivery, outcome = reading
     return delivery.sha256 if outcome.identity is Identity.NONE else None
 
@@ -223,7 +232,8 @@ def _bodies(groups: Iterable[list[OutcomeReading]]) -> set[bytes]:
 
 
 def _lock_bodies(connection: Connection, groups: Iterable[list[OutcomeReading]]) -> None:
-    """Two transactions with the same body must see one another. SQLite has one writer anyway."""
+    """Lock the bodies, so that of two transactions with the same body the second sees the first. SQLite has one
+    writer anyway."""
     if connection.dialect.name != "postgresql":
         return
     locks = sorted({int.from_bytes(sha256[:8], signed=True) for sha256 in _bodies(groups)})
@@ -235,12 +245,12 @@ def _lock_bodies(connection: Connection, groups: Iterable[list[OutcomeReading]])
 
 
 def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[OutcomeReading]]) -> set[UUID]:
-    """Those that were not marked before."""
+    """Mark possible duplicates; return the ids of those that were not marked before."""
     bodies = _bodies(groups)
     if not bodies:
         return set()
     body = tuple_(outcomes.c.integration, outcomes.c.body_sha256)
-    several = (
+    repeated = (
         select(outcomes.c.integration, outcomes.c.body_sha256)
         .where(outcomes.c.body_sha256.in_(bodies))
         .group_by(outcomes.c.integration, outcomes.c.body_sha256)
@@ -248,7 +258,7 @@ def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[Outc
     )
     statement = (
         update(outcomes)
-        .where(outcomes.c.body_sha256.in_(bodies), body.in_(several), ~outcomes.c.possible_duplicate)
+        .where(outcomes.c.body_sha256.in_(bodies), body.in_(repeated), ~outcomes.c.possible_duplicate)
         .values(possible_duplicate=True)
         .returning(outcomes.c.id)
     )

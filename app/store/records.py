@@ -17,20 +17,20 @@ from app.store.query.order import ordering
 from app.store.query.question import Question, Records
 from app.store.rows import delivery_from_row
 
-ROWS_AT_ONCE = 25  # which may be large, and are made objects of
+ROWS_AT_ONCE = 25  # rows may be large, and become Python objects
 
 
 def get_record(database: Database, records: Records, key: UUID) -> dict[str, Any]:
-    """One record's row. Raises `NotFound`."""
-    return _one(database, records, key, records.columns)
+    """Return one record's row. Raises `NotFound`."""
+    return _row(database, records, key, records.columns)
 
 
 def get_delivery(database: Database, key: UUID) -> Delivery:
-    """The delivery itself, body and all. Raises `NotFound`."""
-    return delivery_from_row(_one(database, Records.DELIVERIES, key, Records.DELIVERIES.table.c))
+    """Return the delivery with its body. Raises `NotFound`."""
+    return delivery_from_row(_row(database, Records.DELIVERIES, key, Records.DELIVERIES.table.c))
 
 
-def _one(database: Database, records: Records, key: UUID, columns: Any) -> dict[str, Any]:
+def _row(database: Database, records: Records, key: UUID, columns: Any) -> dict[str, Any]:
     with database.reading() as connection:
         row = connection.execute(select(*columns).where(records.table.c.id == key)).mappings().first()
     if row is None:
@@ -39,28 +39,28 @@ def _one(database: Database, records: Records, key: UUID, columns: Any) -> dict[
 
 
 def stored_deliveries(database: Database, ids: Collection[UUID]) -> set[UUID]:
-    """The ids of those deliveries that the store has."""
+    """Return those of the ids that belong to stored deliveries."""
     column = Records.DELIVERIES.table.c.id
     with database.reading() as connection:
         return set(connection.execute(select(column).where(column.in_(ids))).scalars())
 
 
 def among(database: Database, question: Question, ids: Collection[UUID]) -> dict[UUID, dict[str, Any]]:
-    """Of these records those that the question asks for, by id; its order and limit do not matter."""
+    """Return those of these records that match the question, by id; its order and limit are ignored."""
     table = question.records.table
     statement = select(*question.records.columns).where(table.c.id.in_(ids), *where(question))
     with database.reading() as connection:
-        found = cooperatively(connection.execute(statement).mappings().partitions(ROWS_AT_ONCE))
-        return {row["id"]: dict(row) for rows in found for row in rows}
+        batches = cooperatively(connection.execute(statement).mappings().partitions(ROWS_AT_ONCE))
+        return {row["id"]: dict(row) for rows in batches for row in rows}
 
 
 def each(database: Database, question: Question, fields: Sequence[str], seconds: float) -> Iterator[dict[str, Any]]:
-    """All rows in the question's order, as they are at one moment; some at a time are in memory."""
+    """Yield all rows in the question's order, from one snapshot; only a batch of rows is in memory."""
     columns = [question.records.table.c[name] for name in fields]
     statement = select(*columns).where(*where(question)).order_by(*ordering(question))
     with (
         database.reading(seconds, alone=True) as connection,
-        connection.execution_options(yield_per=ROWS_AT_ONCE).execute(statement) as found,
+        connection.execution_options(yield_per=ROWS_AT_ONCE).execute(statement) as result,
     ):
-        for row in found.mappings():
+        for row in result.mappings():
             yield dict(row)

@@ -1,6 +1,6 @@
-"""Removes calls and deliveries with all that is kept of them.
+"""Removes calls and deliveries with all records that belong to them.
 
-Whoever follows the journal hears of each outcome that is gone.
+The journal reports each removed outcome to its followers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Removed = Counter[Records]
 
 
 def remove_outcomes(connection: Connection, ids: Collection[UUID], *only: ColumnElement[bool]) -> Removed:
-    """Those of them for which `only` holds, with their deliveries, their starts, and the calls that expected them.
+    """Remove those outcomes that fulfil `only`, with their deliveries, their starts and their expected calls.
 
-    A row is locked before `only` is asked, in the order of ids, as every group of callbacks does it: a callback about
-    it comes before, and keeps it, or after, and makes it anew.
+    Each row is locked before `only` is evaluated, in the order of ids, like every group of callbacks does. A
+    concurrent callback is therefore stored either before, and may keep the outcome, or after, and creates it again.
     """
     rows: list[Row[Any]] = []
     for key in sorted(ids):
@@ -32,26 +32,29 @@ def remove_outcomes(connection: Connection, ids: Collection[UUID], *only: Column
         rows += [row] if row else []
     if not rows:
         return Removed()
-    gone = [row.id for row in rows]
-    firsts = {row.first_delivery_id for row in rows} - {None}
-    later = deliveries.c.outcome_id.in_(gone) & is_later
-    received = or_(deliveries.c.id.in_(firsts), later, deliveries.c.start_of.in_(_starts_left(connection, rows)))
-    removed = Removed({Records.OUTCOMES: len(gone)})
-    removed[Records.DELIVERIES] = connection.execute(delete(deliveries).where(received)).rowcount
-    waiting = delete(expected_calls).where(expected_calls.c.outcome_id.in_(gone))
-    removed[Records.EXPECTED_CALLS] = connection.execute(waiting).rowcount
-    journal.note(connection, gone)
+    removed_ids = [row.id for row in rows]
+    first_ids = {row.first_delivery_id for row in rows} - {None}
+    later = deliveries.c.outcome_id.in_(removed_ids) & is_later
+    belonging = or_(
+        deliveries.c.id.in_(first_ids), later, deliveries.c.start_of.in_(_orphaned_starts(connection, rows))
+    )
+    removed = Removed({Records.OUTCOMES: len(removed_ids)})
+    removed[Records.DELIVERIES] = connection.execute(delete(deliveries).where(belonging)).rowcount
+    expected = delete(expected_calls).where(expected_calls.c.outcome_id.in_(removed_ids))
+    removed[Records.EXPECTED_CALLS] = connection.execute(expected).rowcount
+    journal.note(connection, removed_ids)
     return removed
 
 
-def _starts_left(connection: Connection, gone: Sequence[Row[Any]]) -> set[UUID]:
-    """Those of the calls that are gone which no other outcome has: several may tell of one call."""
-    calls = {row.call_id for row in gone} - {None}
+def _orphaned_starts(connection: Connection, removed: Sequence[Row[Any]]) -> set[UUID]:
+    """Return the starts of removed calls that no other outcome shares, since several outcomes may have one call
+    id."""
+    calls = {row.call_id for row in removed} - {None}
     others = connection.execute(select(outcomes).where(outcomes.c.call_id.in_(calls))).all() if calls else []
-    return starts_of(gone) - starts_of(others)
+    return starts_of(removed) - starts_of(others)
 
 
 def remove_rows(connection: Connection, records: Records, ids: Collection[UUID]) -> Removed:
-    """Rows of which nothing else is made; of deliveries, their outcome stays as it is."""
+    """Remove rows on which no other record depends; the outcomes of removed deliveries stay unchanged."""
     statement = delete(records.table).where(records.table.c.id.in_(ids))
     return Removed({records: connection.execute(statement).rowcount})

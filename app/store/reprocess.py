@@ -1,8 +1,8 @@
-"""Stored deliveries through today's normaliser: outcomes are made again from all their deliveries.
+"""Reprocesses stored deliveries: parses them with today's normaliser and folds their outcomes again.
 
-One transaction takes a batch of deliveries. A reading may name another call than it did, so both outcomes, the one it
-leaves and the one it comes to, are folded anew, each from everything received about it. An outcome some of whose
-deliveries were pruned stays as it is.
+Each transaction processes one batch. A new reading may belong to another outcome than before; both outcomes, the old
+and the new one, are then folded again from all their deliveries. An outcome some of whose deliveries were pruned
+stays unchanged.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ BATCH = 200
 
 Interpret = Callable[[Delivery], Reading]
 
-# What a reading makes of a delivery's row; the rest is the callback as it came.
-_UNDERSTOOD = ("product", "verdict", "reason", "outcome_id", "problems", "normaliser", "digest", "later", "start_of")
-_COMPARED = [column.name for column in Records.OUTCOMES.columns if column.name not in ("id", "normaliser")]
+# Columns of a delivery that depend on its reading; the others hold the callback as it arrived.
+_DERIVED = ("product", "verdict", "reason", "outcome_id", "problems", "normaliser", "digest", "later", "start_of")
+_COMPARED_COLUMNS = [column.name for column in Records.OUTCOMES.columns if column.name not in ("id", "normaliser")]
 
 
 @dataclass(slots=True)
 class Report:
-    """What reading again came to: how many outcomes differ, and in how many of them each field does."""
+    """The result of reprocessing: the number of outcomes that differ, in total and by field."""
 
-    last: UUID | None = None  # the delivery behind which to go on
+    last: UUID | None = None  # the last delivery processed; continue after it
     deliveries: int = 0
     outcomes: int = 0
     changed: int = 0
@@ -48,57 +48,58 @@ class Report:
     removed: int = 0
     fields: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
-    left: set[UUID] = field(default_factory=set)  # outcomes as they were, since not all their deliveries are kept
-    told: set[UUID] = field(default_factory=set)  # what a dry run's later batches find as it was
+    left: set[UUID] = field(default_factory=set)  # outcomes that stay unchanged: some of their deliveries were pruned
+    told: set[UUID] = field(default_factory=set)  # records counted already, which a dry run finds unchanged again
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Everything received about some calls, read again, and their outcomes as they were."""
+    """All deliveries of some calls with their new readings, and the outcomes as stored."""
 
     old: dict[UUID, Outcome] = field(default_factory=dict)
-    rows: dict[UUID, dict[str, Any]] = field(default_factory=dict)  # the deliveries', by id
+    rows: dict[UUID, dict[str, Any]] = field(default_factory=dict)  # the rows of the deliveries, by id
     readings: dict[UUID, Reading] = field(default_factory=dict)
-    made: set[UUID] = field(default_factory=set)  # outcomes that were not there
+    made: set[UUID] = field(default_factory=set)  # outcomes that did not exist before
 
     def leave_pruned(self) -> set[UUID]:
-        """Pass over outcomes that have fewer deliveries than they had, and all that these would come from or go to;
-        the ids of all outcomes that are passed over."""
-        kept = Counter(row["outcome_id"] for row in self.rows.values())
-        left = {key for key, outcome in self.old.items() if kept[key] < outcome.deliveries}
-        between = {key: self._calls_of(key) for key in self.rows} if left else {}
-        while more := {call for calls in between.values() if calls & left for call in calls} - left:
-            left |= more
-        for key in [key for key, calls in between.items() if calls & left]:
+        """Exclude outcomes with pruned deliveries, and all outcomes connected with them by a delivery that moves;
+        return their ids."""
+        counts = Counter(row["outcome_id"] for row in self.rows.values())
+        excluded = {key for key, outcome in self.old.items() if counts[key] < outcome.deliveries}
+        moves = {key: self._calls_of(key) for key in self.rows} if excluded else {}
+        while added := {call for calls in moves.values() if calls & excluded for call in calls} - excluded:
+            excluded |= added
+        for key in [key for key, calls in moves.items() if calls & excluded]:
             del self.rows[key], self.readings[key]
-        for key in left & self.old.keys():
+        for key in excluded & self.old.keys():
             del self.old[key]
-        return left
+        return excluded
 
     def _calls_of(self, delivery_id: UUID) -> set[UUID]:
-        """The outcome that it told of, and the one that it tells of now."""
+        """Return the delivery's outcomes, before and now."""
         outcome = self.readings[delivery_id].outcome
         return {self.rows[delivery_id]["outcome_id"], outcome.id if outcome else None} - {None}
 
     def by_outcome(self) -> dict[UUID, list[OutcomeReading]]:
-        """By outcome, in the order received."""
-        told: dict[UUID, list[OutcomeReading]] = defaultdict(list)
-        for reading in sorted(self.readings.values(), key=lambda one: (one.delivery.received_at, one.delivery.id)):
+        """Return the readings by outcome, in the order in which they were received."""
+        groups: dict[UUID, list[OutcomeReading]] = defaultdict(list)
+        for reading in sorted(self.readings.values(), key=lambda item: (item.delivery.received_at, item.delivery.id)):
             if reading.outcome:
-                told[reading.outcome.id].append((reading.delivery, reading.outcome))
-        return told
+                groups[reading.outcome.id].append((reading.delivery, reading.outcome))
+        return groups
 
     def is_settled(self, outcome_id: UUID, group: list[OutcomeReading]) -> bool:
-        """Whether its deliveries are those that it had, and each still says the same."""
-        had = {key for key, row in self.rows.items() if row["outcome_id"] == outcome_id}
-        return had == {delivery.id for delivery, _ in group} and all(
+        """True if the outcome's deliveries are the same as before, each with the same content."""
+        previous_ids = {key for key, row in self.rows.items() if row["outcome_id"] == outcome_id}
+        return previous_ids == {delivery.id for delivery, _ in group} and all(
             self.rows[delivery.id]["digest"] == outcome.digest for delivery, outcome in group
         )
 
     def first(self, outcome_id: UUID, group: list[OutcomeReading]) -> OutcomeReading:
-        """The delivery that its row names: the one that it named before, if that still tells of it."""
-        named = (one for one in group if self._is_first(outcome_id, self.rows[one[0].id]))
-        return next(named, group[0])
+        """Return the delivery that the outcome's row should name: the same as before if it still belongs to the
+        outcome."""
+        candidates = (entry for entry in group if self._is_first(outcome_id, self.rows[entry[0].id]))
+        return next(candidates, group[0])
 
     def _is_first(self, outcome_id: UUID, row: dict[str, Any]) -> bool:
         return row["outcome_id"] == outcome_id and not row["later"]
@@ -107,9 +108,9 @@ class _Batch:
 def reprocess(
     database: Database, interpret: Interpret, question: Question, *, after: UUID | None = None, dry_run: bool = False
 ) -> Iterator[Report]:
-    """Read the deliveries asked for again, in the order of their ids, a batch a transaction.
+    """Reprocess the deliveries of the question in the order of their ids, one transaction for each batch.
 
-    Gives after each batch what all came to so far. Raises `StoreUnavailable`.
+    Yields the running totals after each batch. Raises `StoreUnavailable`.
     """
     report = Report(last=after)
     while ids := _next_ids(database, question, report.last):
@@ -120,7 +121,7 @@ def reprocess(
 
 
 def reprocess_one(database: Database, interpret: Interpret, delivery_id: UUID) -> None:
-    """Read this one again. Nothing happens if there is none."""
+    """Reprocess one delivery; do nothing if it does not exist."""
     with database.writing() as connection:
         _reprocess(connection, interpret, [delivery_id], Report(), dry_run=False)
 
@@ -136,17 +137,17 @@ def _next_ids(database: Database, question: Question, after: UUID | None) -> lis
 def _reprocess(
     connection: Connection, interpret: Interpret, ids: Sequence[UUID], report: Report, *, dry_run: bool
 ) -> None:
-    batch = _closed(connection, interpret, ids, lock=not dry_run)
-    left = batch.leave_pruned()
-    if left & batch.made:
-        connection.execute(delete(outcomes).where(outcomes.c.id.in_(left & batch.made)))
-    report.left |= left - batch.made
-    new, verdicts = _understood(batch)
+    batch = _load_batch(connection, interpret, ids, lock=not dry_run)
+    excluded = batch.leave_pruned()
+    if excluded & batch.made:
+        connection.execute(delete(outcomes).where(outcomes.c.id.in_(excluded & batch.made)))
+    report.left |= excluded - batch.made
+    new, verdicts = _fold(batch)
     if not dry_run:
         expected.release(connection, batch.old.keys() - new.keys())
     calls = expected.calls_of(connection, new)
-    new |= {key: completed(new[key], mine[0]) for key, mine in calls.items()}
-    _tell(report, len(ids), batch, new, verdicts)
+    new |= {key: completed(new[key], matching_calls[0]) for key, matching_calls in calls.items()}
+    _count(report, len(ids), batch, new, verdicts)
     if not dry_run:
         _write_outcomes(connection, batch, new)
         _write_deliveries(connection, batch, verdicts)
@@ -158,41 +159,42 @@ def _reprocess(
 # --- reading
 
 
-def _closed(connection: Connection, interpret: Interpret, ids: Iterable[UUID], *, lock: bool) -> _Batch:
-    """The deliveries, and all others of every outcome that they leave or come to; those outcomes are locked.
+def _load_batch(connection: Connection, interpret: Interpret, ids: Iterable[UUID], *, lock: bool) -> _Batch:
+    """Read the deliveries, and all other deliveries of every outcome that they leave or join; lock those outcomes.
 
-    An outcome that is to be made is made at once, which locks it too: a callback about it has to wait.
+    A new outcome is inserted at once, which locks it too, so that a callback about it has to wait.
     """
     batch = _Batch()
-    wanted, known = set(ids), set[UUID]()
-    while wanted:
-        _read(connection, interpret, deliveries.c.id.in_(wanted), batch)
-        named = {row["outcome_id"] for row in batch.rows.values()} | set(batch.by_outcome())
-        fresh = named - known - {None}
+    delivery_ids, known = set(ids), set[UUID]()
+    while delivery_ids:
+        _read(connection, interpret, deliveries.c.id.in_(delivery_ids), batch)
+        outcome_ids = {row["outcome_id"] for row in batch.rows.values()} | set(batch.by_outcome())
+        new_ids = outcome_ids - known - {None}
         if lock:
-            batch.made |= _lock(connection, batch, sorted(fresh))
-        rows = connection.execute(select(outcomes).where(outcomes.c.id.in_(fresh - batch.made))).mappings()
+            batch.made |= _lock(connection, batch, sorted(new_ids))
+        rows = connection.execute(select(outcomes).where(outcomes.c.id.in_(new_ids - batch.made))).mappings()
         batch.old |= {row["id"]: outcome_from_row(row) for row in rows}
-        known |= fresh
-        wanted = set(connection.execute(_all_of(fresh)).scalars()) - batch.rows.keys()
+        known |= new_ids
+        delivery_ids = set(connection.execute(_select_delivery_ids(new_ids)).scalars()) - batch.rows.keys()
     return batch
 
 
-def _read(connection: Connection, interpret: Interpret, which: Any, batch: _Batch) -> None:
-    for row in connection.execute(select(deliveries).where(which)).mappings():
+def _read(connection: Connection, interpret: Interpret, condition: Any, batch: _Batch) -> None:
+    for row in connection.execute(select(deliveries).where(condition)).mappings():
         batch.rows[row["id"]] = dict(row)
-        batch.readings[row["id"]] = _same_reference(interpret(delivery_from_row(row)), row["outcome_id"])
+        batch.readings[row["id"]] = _with_stored_id(interpret(delivery_from_row(row)), row["outcome_id"])
 
 
-def _same_reference(reading: Reading, outcome_id: UUID | None) -> Reading:
-    """A reference with characters that no store holds is kept in part; its outcome's id was made of the whole."""
+def _with_stored_id(reading: Reading, outcome_id: UUID | None) -> Reading:
+    """Keep the outcome's id if its reference has characters that the store cannot hold: the id was derived from the
+    original text, of which the store has only a part."""
     outcome = reading.outcome
     if outcome_id and outcome and outcome.identity is Identity.REFERENCE and "\ufffd" in (outcome.reference or ""):
         return reading._replace(outcome=outcome._replace(id=outcome_id))
     return reading
 
 
-def _all_of(outcome_ids: Iterable[UUID]) -> Select[Any]:
+def _select_delivery_ids(outcome_ids: Iterable[UUID]) -> Select[Any]:
     ids = list(outcome_ids)
     first = select(outcomes.c.first_delivery_id.label("id")).where(
         outcomes.c.id.in_(ids), outcomes.c.first_delivery_id.is_not(None)
@@ -202,29 +204,30 @@ def _all_of(outcome_ids: Iterable[UUID]) -> Select[Any]:
 
 
 def _lock(connection: Connection, batch: _Batch, ids: list[UUID]) -> set[UUID]:
-    """In the order of the ids, as every group of callbacks does it; the ids of those that had to be made."""
-    told, made = batch.by_outcome(), set()
-    change_nothing = update(outcomes).values(deliveries=outcomes.c.deliveries)
+    """Lock the outcomes in the order of their ids, like every group of callbacks; return the ids of those inserted
+    here."""
+    groups, inserted = batch.by_outcome(), set()
+    no_change = update(outcomes).values(deliveries=outcomes.c.deliveries)
     for key in ids:
-        if connection.execute(change_nothing.where(outcomes.c.id == key)).rowcount == 0 and key in told:
-            row = (*outcome_row(fold(outcome for _, outcome in told[key])), *first_columns(told[key][0]))
+        if connection.execute(no_change.where(outcomes.c.id == key)).rowcount == 0 and key in groups:
+            row = (*outcome_row(fold(outcome for _, outcome in groups[key])), *first_columns(groups[key][0]))
             if insert_rows(connection, outcomes, [row], "ON CONFLICT (id) DO NOTHING RETURNING id"):
-                made.add(key)
-    return made
+                inserted.add(key)
+    return inserted
 
 
-# --- what it comes to
+# --- new outcomes and verdicts
 
 
-def _understood(batch: _Batch) -> tuple[dict[UUID, Outcome], dict[UUID, Verdict]]:
-    """The outcomes anew, and what each delivery did to its own."""
+def _fold(batch: _Batch) -> tuple[dict[UUID, Outcome], dict[UUID, Verdict]]:
+    """Return the folded outcomes, and the verdict of each delivery."""
     new: dict[UUID, Outcome] = {}
     verdicts = {key: reading.verdict for key, reading in batch.readings.items() if not reading.outcome}
     for outcome_id, group in batch.by_outcome().items():
         new[outcome_id] = fold(outcome for _, outcome in group)
         if batch.old.get(outcome_id) and batch.old[outcome_id].identity is new[outcome_id].identity:
-            marked = batch.old[outcome_id].possible_duplicate
-            new[outcome_id] = new[outcome_id]._replace(possible_duplicate=marked)
+            was_marked = batch.old[outcome_id].possible_duplicate
+            new[outcome_id] = new[outcome_id]._replace(possible_duplicate=was_marked)
         if batch.is_settled(outcome_id, group):
             verdicts |= {delivery.id: Verdict(batch.rows[delivery.id]["verdict"]) for delivery, _ in group}
         else:
@@ -232,15 +235,17 @@ def _understood(batch: _Batch) -> tuple[dict[UUID, Outcome], dict[UUID, Verdict]
     return new, verdicts
 
 
-def _tell(report: Report, count: int, batch: _Batch, new: dict[UUID, Outcome], verdicts: dict[UUID, Verdict]) -> None:
+def _count(
+    report: Report, count: int, batch: _Batch, new: dict[UUID, Outcome], verdicts: dict[UUID, Verdict]
+) -> None:
     report.deliveries += count
-    old, fresh = batch.old.keys() - report.told, new.keys() - report.told
-    report.outcomes += len(old | fresh)
-    report.made += len(fresh - old)
-    report.removed += len(old - fresh)
-    report.told |= (old ^ fresh) | {key for key in old & fresh if new[key].deliveries > 1}
-    for key in old & fresh:
-        differing = [name for name in _COMPARED if getattr(batch.old[key], name) != getattr(new[key], name)]
+    old_ids, new_ids = batch.old.keys() - report.told, new.keys() - report.told
+    report.outcomes += len(old_ids | new_ids)
+    report.made += len(new_ids - old_ids)
+    report.removed += len(old_ids - new_ids)
+    report.told |= (old_ids ^ new_ids) | {key for key in old_ids & new_ids if new[key].deliveries > 1}
+    for key in old_ids & new_ids:
+        differing = [name for name in _COMPARED_COLUMNS if getattr(batch.old[key], name) != getattr(new[key], name)]
         report.changed += bool(differing)
         report.fields.update(differing)
     changed = {key: verdict for key, verdict in verdicts.items() if batch.rows[key]["verdict"] != verdict}
@@ -252,48 +257,55 @@ def _tell(report: Report, count: int, batch: _Batch, new: dict[UUID, Outcome], v
 
 
 def _write_outcomes(connection: Connection, batch: _Batch, new: dict[UUID, Outcome]) -> None:
-    told = batch.by_outcome()
+    groups = batch.by_outcome()
     for key in sorted(new):
         values = outcome_values(new[key])
-        first = batch.first(key, told[key])
-        if batch.old.get(key) == new[key] and batch.is_settled(key, told[key]):
+        first = batch.first(key, groups[key])
+        if batch.old.get(key) == new[key] and batch.is_settled(key, groups[key]):
             continue
         body_sha256, delivery_id = first_columns(first)
         statement = update(outcomes).where(outcomes.c.id == key)
         connection.execute(statement.values(**values, body_sha256=body_sha256, first_delivery_id=delivery_id))
-    gone = batch.old.keys() - new.keys()
-    if gone:
-        connection.execute(delete(outcomes).where(outcomes.c.id.in_(gone)))
+    removed = batch.old.keys() - new.keys()
+    if removed:
+        connection.execute(delete(outcomes).where(outcomes.c.id.in_(removed)))
 
 
 def _write_deliveries(connection: Connection, batch: _Batch, verdicts: dict[UUID, Verdict]) -> None:
     firsts = {batch.first(key, group)[0].id for key, group in batch.by_outcome().items()}
     for key, reading in batch.readings.items():
-        made = dict(zip(deliveries.c.keys(), delivery_row(reading), strict=True))
-        made |= {"verdict": verdicts[key], "later": bool(reading.outcome) and key not in firsts}
-        values = {name: made[name] for name in _UNDERSTOOD}
+        row = dict(zip(deliveries.c.keys(), delivery_row(reading), strict=True))
+        row |= {"verdict": verdicts[key], "later": bool(reading.outcome) and key not in firsts}
+        values = {name: row[name] for name in _DERIVED}
         if any(batch.rows[key][name] != value for name, value in values.items()):
             connection.execute(update(deliveries).where(deliveries.c.id == key).values(values))
 
 
 def _recount_bodies(connection: Connection, batch: _Batch, new: dict[UUID, Outcome]) -> set[UUID]:
-    """Of identity none, those with a body that another has too are possible duplicates; the others are not."""
-    nameless = {key for known in (batch.old, new) for key, one in known.items() if one.identity is Identity.NONE}
-    told = {key: reading.outcome and reading.outcome.id for key, reading in batch.readings.items()}
-    bodies = {row["sha256"] for key, row in batch.rows.items() if nameless & {row["outcome_id"], told[key]}}
+    """Among outcomes of identity none, mark those that share a body as possible duplicates, and unmark the others."""
+    nameless = {
+        key
+        for outcomes_by_id in (batch.old, new)
+        for key, outcome in outcomes_by_id.items()
+        if outcome.identity is Identity.NONE
+    }
+    new_outcome_ids = {key: reading.outcome and reading.outcome.id for key, reading in batch.readings.items()}
+    bodies = {
+        row["sha256"] for key, row in batch.rows.items() if nameless & {row["outcome_id"], new_outcome_ids[key]}
+    }
     if not bodies:
         return set()
     body = tuple_(outcomes.c.integration, outcomes.c.body_sha256)
-    counted = (
+    repeated = (
         select(outcomes.c.integration, outcomes.c.body_sha256)
         .where(outcomes.c.body_sha256.in_(bodies))
         .group_by(outcomes.c.integration, outcomes.c.body_sha256)
         .having(func.count() > 1)
     )
-    several = body.in_(counted)
-    among = outcomes.c.body_sha256.in_(bodies)
+    has_duplicates = body.in_(repeated)
+    is_affected = outcomes.c.body_sha256.in_(bodies)
     changed: set[UUID] = set()
-    for which, flag in ((several, True), (~several, False)):
-        marking = update(outcomes).where(among, which, outcomes.c.possible_duplicate.is_not(flag))
+    for condition, flag in ((has_duplicates, True), (~has_duplicates, False)):
+        marking = update(outcomes).where(is_affected, condition, outcomes.c.possible_duplicate.is_not(flag))
         changed |= set(connection.execute(marking.values(possible_duplicate=flag).returning(outcomes.c.id)).scalars())
     return changed

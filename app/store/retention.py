@@ -1,7 +1,7 @@
-"""Forgets what is older than it may be kept, some rows a transaction, so that no callback waits long for one.
+"""Prunes records that exceed their retention time, a few rows a transaction, so that callbacks do not wait long.
 
-Age is told by this service's clock alone: of an outcome since the last that was heard of it, so that no time that a
-sender wrote makes a result disappear. One that ended in the future, by its sender's clock, stays until then.
+Only this service's clock determines age; an outcome's age counts from its last update. No time that a sender wrote
+can therefore remove a result early. An outcome that ended in the future, by its sender's clock, stays until then.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from app.store.removal import Removed, remove_outcomes, remove_rows
 from app.store.scan import next_rows
 from app.store.schema import outcomes
 
-LOOKED_AT = 1000  # rows at a time
-AT_ONCE = 50  # that are removed in a transaction, during which others that write have to wait
+LOOKED_AT = 1000  # rows that are read at a time
+AT_ONCE = 50  # rows that are removed in one transaction, during which other writers have to wait
 
-# By what a row is judged, besides its time.
-_JUDGED = ("integration", "updated_at", "outcome_id", "start_of", "ends_at")
+# Columns that decide if a row is kept, besides its time.
+_DECIDING = ("integration", "updated_at", "outcome_id", "start_of", "ends_at")
 
 
 class Step(NamedTuple):
-    """What a transaction removed, and for how many seconds others had to wait for it."""
+    """What a transaction removed, and for how many seconds it held the lock."""
 
     removed: Removed
     seconds: float
@@ -37,19 +37,19 @@ class Step(NamedTuple):
 def find(
     database: Database, records: Records, before: datetime, edge: Edge | None
 ) -> tuple[list[Row[Any]], Edge | None]:
-    """Those of the next rows, the oldest first, that are older than `before` and that nothing holds; and the edge
-    behind which there may be more. Raises `StoreUnavailable`."""
-    columns = [column for column in records.table.c if column.name in _JUDGED]
+    """Return those of the next rows, the oldest first, that are older than `before` and not held, and the edge from
+    which to continue. Raises `StoreUnavailable`."""
+    columns = [column for column in records.table.c if column.name in _DECIDING]
     with database.reading() as connection:
         rows, edge = next_rows(connection, records, columns, edge, before, LOOKED_AT)
-        return _old(connection, records, rows, before), edge
+        return _removable(connection, records, rows, before), edge
 
 
 def remove(database: Database, records: Records, rows: Sequence[Row[Any]], before: datetime) -> Step:
-    """Forget these rows, but those that somebody holds by now, or was heard of. Raises `StoreUnavailable`."""
+    """Remove the rows, except those that are held or updated by now. Raises `StoreUnavailable`."""
     with database.writing() as connection:
-        began = time.monotonic()  # the wait for the lock does not count
-        ids = [row.id for row in _old(connection, records, rows, before)]
+        began = time.monotonic()  # the wait for the lock is not counted
+        ids = [row.id for row in _removable(connection, records, rows, before)]
         if records is Records.OUTCOMES:
             removed = remove_outcomes(connection, ids, outcomes.c.updated_at < before)
         else:
@@ -59,7 +59,9 @@ def remove(database: Database, records: Records, rows: Sequence[Row[Any]], befor
     return step
 
 
-def _old(connection: Connection, records: Records, rows: Sequence[Row[Any]], before: datetime) -> list[Row[Any]]:
+def _removable(
+    connection: Connection, records: Records, rows: Sequence[Row[Any]], before: datetime
+) -> list[Row[Any]]:
     is_kept, holding = _KEPT[records], held(connection)
     return [row for row in rows if not is_kept(row, before, holding)]
 

@@ -1,4 +1,4 @@
-"""Rows without what is large in them, and what they weigh: how much a page would hold is known before it is read."""
+"""Rows without their large texts, and with their weights, so that the size of a page is known before it is read."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from sqlalchemy import Column, ColumnElement, literal_column
 
 from app.store.types import CodePointText, JsonText
 
-# A text beyond it is left out. Ordinary ones are below, and a thousand rows full of them fit into memory.
+# Larger texts are omitted. Ordinary texts are smaller, and a thousand rows full of them fit into memory.
 LARGE_BYTES = 4096
 WEIGHT = "weight"
 
-# Of the stored bytes; PostgreSQL knows without reading them.
+# SQL for the size in bytes; PostgreSQL knows it without reading the value.
 _SIZE = {"sqlite": "length(CAST({0} AS BLOB))", "postgresql": "octet_length({0})"}
 
 
 def light(columns: Sequence[Column[Any]], kept: Collection[str], dialect: str) -> list[ColumnElement[Any]]:
-    """The columns, large texts being null but in those kept, and behind them the bytes of all texts of a row."""
-    shown = [column if column.name in kept else _shown(column, dialect) for column in columns]
-    return [*shown, _weight(tuple(columns), dialect)]
+    """Return the columns, with null for large texts except in `kept`, followed by the row's bytes of text."""
+    light_columns = [column if column.name in kept else _without_large(column, dialect) for column in columns]
+    return [*light_columns, _weight(tuple(columns), dialect)]
 
 
 @cache
-def _shown(column: Column[Any], dialect: str) -> ColumnElement[Any]:
+def _without_large(column: Column[Any], dialect: str) -> ColumnElement[Any]:
     if not _is_text(column):
         return column
     size = _SIZE[dialect].format(column)
-    shown = literal_column(f"CASE WHEN {size} <= {LARGE_BYTES} THEN {column} END", column.type)
-    return shown.label(column.name)
+    small_value = literal_column(f"CASE WHEN {size} <= {LARGE_BYTES} THEN {column} END", column.type)
+    return small_value.label(column.name)
 
 
 @cache
 def _weight(columns: tuple[Column[Any], ...], dialect: str) -> ColumnElement[int]:
     sizes = [f"coalesce({_SIZE[dialect].format(column)}, 0)" for column in columns if _is_text(column)]
-    found: ColumnElement[int] = literal_column(" + ".join(sizes) or "0")
-    return found.label(WEIGHT)
+    total: ColumnElement[int] = literal_column(" + ".join(sizes) or "0")
+    return total.label(WEIGHT)
 
 
 def _is_text(column: Column[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The nouns as rows and back."""
+"""Converts deliveries and outcomes to rows and back."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from app.model import (
 )
 from app.values import storable
 
-# A row of SQLAlchemy's by its columns' names, or one made here.
+# A row by its columns' names: from SQLAlchemy, or a dict.
 Row = RowMapping | dict[str, Any]
-# Values in the order of a table's columns, words and all; the column's type makes of each what the driver takes.
+# Values in the order of a table's columns, with enumeration members; the column's type converts each value for the
+# driver.
 Values = tuple[Any, ...]
 
 _WORDS = {
@@ -42,7 +43,7 @@ _PLAIN = [name for name in Outcome._fields if name not in {*_WORDS, "events", "p
 
 
 def delivery_row(reading: Reading) -> Values:
-    """The row of a delivery that is new; where it is applied, until the fold says otherwise."""
+    """Return the row of a new delivery. Its verdict is `applied` if it has an outcome; the fold may correct that."""
     delivery, outcome = reading.delivery, reading.outcome
     return (
         delivery.id,
@@ -92,7 +93,7 @@ def delivery_from_row(row: Row) -> Delivery:
 
 
 def outcome_row(outcome: Outcome) -> Values:
-    """The outcome's row, but for its last two columns, which are its first delivery's."""
+    """Return the outcome's row without its last two columns, which come from its first delivery."""
     events = [{"event": event.event, "at": _rfc3339(event.at)} for event in outcome.events]
     return (
         *outcome[:_EVENTS],
@@ -104,7 +105,7 @@ def outcome_row(outcome: Outcome) -> Values:
 
 
 def outcome_values(outcome: Outcome) -> dict[str, Any]:
-    """What an update sets: all but the id, by which a distributed database tells where a row is."""
+    """Return the values that an update sets: all but the id, by which a distributed database selects the shard."""
     return dict(zip(Outcome._fields[1:], outcome_row(outcome)[1:], strict=True))
 
 
@@ -117,7 +118,7 @@ def outcome_from_row(row: Row) -> Outcome:
 
 
 def problems_json(problems: tuple[Problem, ...]) -> list[dict[str, Any]]:
-    return [{"field": one.field, "value": one.value, "problem": one.problem} for one in problems]
+    return [{"field": problem.field, "value": problem.value, "problem": problem.problem} for problem in problems]
 
 
 def _rfc3339(moment: datetime | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Lists of calls that analysts have named, for all who may read."""
+"""Lists of calls that analysts have saved under a name, for all who may read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST = 50
 
 
 def add_view(database: Database, name: str, asked: str, made_by: str, now: datetime) -> None:
-    """`asked` is the list's query string. Raises `Exists`, `Contradicts`."""
+    """Save a view; `asked` is the list's query string. Raises `Exists`, `Contradicts`."""
     with database.writing() as connection:
         if connection.execute(select(saved_views.c.name).where(saved_views.c.name == name)).first():
             raise Exists(f"a view named {name} is there already; choose another name, or remove that one first")
@@ -24,17 +24,17 @@ def add_view(database: Database, name: str, asked: str, made_by: str, now: datet
 
 
 def remove_view(database: Database, name: str, made_by: str | None) -> None:
-    """One made by this token; by any where None is given. Raises `NotFound`."""
-    mine = saved_views.c.name == name
+    """Remove a view that this token created; if `made_by` is None, of any token. Raises `NotFound`."""
+    condition = saved_views.c.name == name
     if made_by is not None:
-        mine &= saved_views.c.made_by == made_by
+        condition &= saved_views.c.made_by == made_by
     with database.writing() as connection:
-        if connection.execute(delete(saved_views).where(mine)).rowcount == 0:
+        if connection.execute(delete(saved_views).where(condition)).rowcount == 0:
             raise NotFound(f"no view of yours is named {name}; others are removed by who made them, or by an admin")
 
 
 def list_views(database: Database) -> list[dict[str, str]]:
-    """By name."""
+    """Return all views, sorted by name."""
     with database.reading() as connection:
         rows = connection.execute(select(saved_views).order_by(saved_views.c.name)).mappings()
         return [dict(row) for row in rows]

@@ -1,4 +1,4 @@
-"""All rows of a kind, the oldest first, some at a time: none is held while somebody else wants it."""
+"""Reads all rows of a kind, the oldest first, in batches, so that no lock is held between batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.store.query.question import Condition, Edge, Operator, Order, Question,
 
 ROWS = 100
 
-# By which each kind has an index.
+# The indexed time of each kind.
 TIME = {
     Records.OUTCOMES: "ended_at",
     Records.DELIVERIES: "received_at",
@@ -31,7 +31,8 @@ def next_rows(
     before: datetime | None = None,
     limit: int = ROWS,
 ) -> tuple[Sequence[Row[Any]], Edge | None]:
-    """The next rows, with these columns, id and time, and the edge behind which there may be more."""
+    """Return the next rows with these columns, the id and the time, and the edge from which to continue; None at the
+    end."""
     time = TIME[records]
     question = Question(
         records=records,
@@ -39,14 +40,14 @@ def next_rows(
         order=[Order(time), Order("id", descending=True)],
         edge=edge,
     )
-    wanted = {column.name: column for column in (*columns, records.table.c[time], records.table.c.id)}
-    rows = connection.execute(page_of(question, list(wanted.values()), limit)).all()
+    selected = {column.name: column for column in (*columns, records.table.c[time], records.table.c.id)}
+    rows = connection.execute(page_of(question, list(selected.values()), limit)).all()
     is_last = len(rows) < limit
     return rows, None if is_last else Edge([getattr(rows[-1], time), rows[-1].id])
 
 
 def all_rows(database: Database, records: Records, columns: Sequence[Column[Any]]) -> Iterator[Row[Any]]:
-    """Each row that is there all the while. Raises `StoreUnavailable`."""
+    """Yield each row that exists during the whole scan. Raises `StoreUnavailable`."""
     edge, is_done = None, False
     while not is_done:
         with database.reading() as connection:

@@ -1,4 +1,4 @@
-"""The tables. Migrations make them; a test holds the two against each other."""
+"""The tables. Migrations create them; a test compares the two."""
 
 from sqlalchemy import (
     BigInteger,
@@ -19,10 +19,10 @@ from sqlalchemy import (
 
 from app.store.types import CodePointText, JsonText, UtcDateTime, Word
 
-# The fields of an outcome by which a call is looked up.
+# The fields by which an outcome is looked up.
 IDENTIFYING = ("phone_number", "call_id", "message_reference", "reference")
 
-# Of an expected call: its result can be known by its number and batch.
+# Expected calls whose results are identified by number and batch.
 WITHOUT_REFERENCE = "reference IS NULL AND phone_number IS NOT NULL"
 
 metadata = MetaData(
@@ -38,13 +38,13 @@ integrations = Table(
     "integrations",
     metadata,
     Column("name", CodePointText, primary_key=True),
-    Column("product", Word),  # null: told from each body
+    Column("product", Word),  # null: detected from each body
     Column("created_at", UtcDateTime, nullable=False),
     Column("disabled_at", UtcDateTime),
-    Column("script", CodePointText),  # null: the default one
-    Column("script_sha256", LargeBinary(32)),  # by which who has read it knows it again
-    Column("allowed_from", CodePointText),  # networks with commas between; null: any
-    Column("password_hash", LargeBinary(32)),  # null: none is asked for
+    Column("script", CodePointText),  # null: the default script
+    Column("script_sha256", LargeBinary(32)),  # lets readers skip a script that they already have
+    Column("allowed_from", CodePointText),  # networks, separated by commas; null: any
+    Column("password_hash", LargeBinary(32)),  # null: no password is required
 )
 
 integration_keys = Table(
@@ -53,7 +53,7 @@ integration_keys = Table(
     Column("key_hash", LargeBinary(32), primary_key=True),
     Column("integration", CodePointText, ForeignKey("integrations.name"), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    Column("expires_at", UtcDateTime),  # set by rotate: when the grace ends
+    Column("expires_at", UtcDateTime),  # set by rotate: the end of the grace period
 )
 
 tokens = Table(
@@ -64,7 +64,7 @@ tokens = Table(
     Column("scope", Word, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("revoked_at", UtcDateTime),
-    Column("last_used_at", UtcDateTime),  # about: it is written once a minute at most
+    Column("last_used_at", UtcDateTime),  # approximate: updated at most once a minute
 )
 
 deliveries = Table(
@@ -72,8 +72,8 @@ deliveries = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("integration", CodePointText, nullable=False),
-    Column("declared", Word),  # what the integration declared when it came
-    Column("product", Word),  # what it was read as, else what was declared
+    Column("declared", Word),  # the integration's product when the delivery arrived
+    Column("product", Word),  # the product as which it was parsed, else the declared one
     Column("received_at", UtcDateTime, nullable=False),
     Column("via", Word, nullable=False),
     Column("verdict", Word, nullable=False),
@@ -92,14 +92,14 @@ deliveries = Table(
     Column("digest", CodePointText),
     Column("cut_short", Boolean, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Column("later", Boolean, nullable=False, server_default=false()),  # than the first of its outcome
-    Column("start_of", Uuid),  # of a start that names its call
+    Column("later", Boolean, nullable=False, server_default=false()),  # not the first delivery of its outcome
+    Column("start_of", Uuid),  # set for a start that identifies its call
 )
 Index("ix_deliveries_newest", deliveries.c.received_at, deliveries.c.id.desc())
-# SQLite takes an index for the very words of its WHERE alone, and SQLAlchemy would write `later = 1`.
+# SQLite uses a partial index only if a query repeats its WHERE literally, and SQLAlchemy would write `later = 1`.
 is_later: ColumnElement[bool] = literal_column("deliveries.later")
-# Outcome ids are random, so an index of all deliveries by them would write a page for each. Nearly every outcome has
-# one delivery, which its row names; only the others are looked up here.
+# Outcome ids are random, so an index of all deliveries by outcome would write a page for each delivery. Nearly every
+# outcome has one delivery, which its row names; this index has only the others.
 Index(
     "ix_deliveries_later",
     deliveries.c.outcome_id,
@@ -112,7 +112,7 @@ Index(
     sqlite_where=deliveries.c.start_of.is_not(None),
     postgresql_where=deliveries.c.start_of.is_not(None),
 )
-# Few are quarantined, and a person looks at just these.
+# Few deliveries are quarantined, and people look at exactly these.
 is_quarantined: ColumnElement[bool] = literal_column("deliveries.verdict = 'quarantined'")
 Index(
     "ix_deliveries_quarantined",
@@ -161,14 +161,14 @@ outcomes = Table(
     Column("deliveries", Integer, nullable=False),
     Column("possible_duplicate", Boolean, nullable=False, server_default=false()),
     Column("normaliser", Word, nullable=False),
-    Column("metadata", JsonText, nullable=False, server_default="{}"),  # of its expected call
+    Column("metadata", JsonText, nullable=False, server_default="{}"),  # from its expected call
     Column("digest", CodePointText, nullable=False),
-    Column("body_sha256", LargeBinary(32)),  # of identity none only: what tells possible duplicates
+    Column("body_sha256", LargeBinary(32)),  # only for identity none: detects possible duplicates
     Column("first_delivery_id", Uuid),
 )
 Index("ix_outcomes_newest", outcomes.c.ended_at, outcomes.c.id.desc())
-# What identifies a call, newest first. Nothing else is looked up by a value here: other questions are for the
-# analytical copy, and an index of each word would cost every callback.
+# Indexes by the fields that identify a call, newest first. Other fields have no index here: the analytical copy
+# answers other questions, and each index would slow down every callback.
 for _identifying in IDENTIFYING:
     Index(
         f"ix_outcomes_{_identifying}",
@@ -186,8 +186,7 @@ Index(
     postgresql_where=outcomes.c.body_sha256.is_not(None),
 )
 
-# Calls that were queued. `outcome_id` names the result once it is there; `due_at` is when to look for it, null where
-# nothing is to be done any more.
+# Queued calls. `outcome_id` is the result, once it has arrived; `due_at` is when to look for it, null if never.
 expected_calls = Table(
     "expected_calls",
     metadata,
@@ -228,7 +227,7 @@ Index(
     postgresql_where=text("state = 'missing'"),
 )
 
-# Numbers that are not to be dialled again.
+# Numbers that must not be dialled again.
 do_not_call = Table(
     "do_not_call",
     metadata,
@@ -236,7 +235,7 @@ do_not_call = Table(
     Column("added_at", UtcDateTime, nullable=False),
 )
 
-# Which outcomes each transaction made or changed, for `store/journal.py`.
+# The journal: the outcomes that each transaction created or changed, for `store/journal.py`.
 changes = Table(
     "changes",
     metadata,
@@ -245,7 +244,7 @@ changes = Table(
     Column("outcome_ids", LargeBinary, nullable=False),  # 16 bytes each
 )
 
-# Who saw phone numbers or bodies, took data out, or changed something.
+# The audit log: who saw phone numbers or bodies, exported data, or changed something.
 audit = Table(
     "audit",
     metadata,
@@ -260,7 +259,7 @@ audit = Table(
 )
 Index("ix_audit_newest", audit.c.at, audit.c.id.desc())
 
-# What must not be pruned or erased: all that an integration sent, or one call.
+# Legal holds, which protect the records of an integration or of one call from pruning and erasing.
 holds = Table(
     "holds",
     metadata,
@@ -270,7 +269,7 @@ holds = Table(
     Column("made_at", UtcDateTime, nullable=False),
 )
 
-# Lists of calls that analysts have named; `asked` is the list's query string.
+# Lists of calls saved under a name by analysts; `asked` is the list's query string.
 saved_views = Table(
     "saved_views",
     metadata,
@@ -280,7 +279,7 @@ saved_views = Table(
     Column("made_at", UtcDateTime, nullable=False),
 )
 
-# What `store/journal.py` keeps of the journal itself.
+# State that `store/journal.py` keeps about the journal itself.
 positions = Table(
     "positions",
     metadata,

@@ -1,7 +1,7 @@
-"""Which schema the store has, and whether this program can work with it.
+"""Determines which schema the store has, and if this program can work with it.
 
-Every process asks that when it starts, so nothing here needs what migrates (`migrating.py`), which takes longer to
-load than most commands run.
+Every process checks that at its start, so this module does not import the migration code (`migrating.py`), which
+takes longer to load than most commands take to run.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ _VERSION = Table("alembic_version", MetaData(), Column("version_num", String(32)
 
 
 def check(database: Database) -> None:
-    """Raises `SchemaOutdated` where the store's schema is not this program's."""
+    """Raises `SchemaOutdated` if the store's schema is not this program's."""
     with database.reading() as connection:
-        here = current(connection)
-    refuse_newer(here)
-    if here != NEEDED:
+        version = current(connection)
+    refuse_newer(version)
+    if version != NEEDED:
         raise SchemaOutdated(
-            f"the store's schema is {here or 'missing'}, needed is {NEEDED}; run: plum-outcomes migrate"
+            f"the store's schema is {version or 'missing'}, needed is {NEEDED}; run: plum-outcomes migrate"
         )
 
 
-def refuse_newer(here: str | None) -> None:
-    """Raises `SchemaOutdated` for the schema of a newer program."""
-    if here is not None and here > NEEDED:
-        raise SchemaOutdated(f"the store's schema {here} is of a newer program; start that, or restore a backup")
+def refuse_newer(version: str | None) -> None:
+    """Raises `SchemaOutdated` if the schema belongs to a newer program."""
+    if version is not None and version > NEEDED:
+        raise SchemaOutdated(f"the store's schema {version} is of a newer program; start that, or restore a backup")
 
 
 def current(connection: Connection) -> str | None:
-    """The migration at which the store's schema is; None where it has none. Raises `SchemaOutdated` for several."""
+    """Return the store's newest migration; None without a schema. Raises `SchemaOutdated` if there are several."""
     if not inspect(connection).has_table(_VERSION.name):
         return None
-    found = list(connection.execute(select(_VERSION.c.version_num)).scalars())
-    if len(found) > 1:
-        raise SchemaOutdated(f"the store names several schemas, {', '.join(sorted(found))}; restore a backup")
-    return found[0] if found else None
+    versions = list(connection.execute(select(_VERSION.c.version_num)).scalars())
+    if len(versions) > 1:
+        raise SchemaOutdated(f"the store names several schemas, {', '.join(sorted(versions))}; restore a backup")
+    return versions[0] if versions else None

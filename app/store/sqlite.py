@@ -1,4 +1,4 @@
-"""SQLite as this product needs it: durable, few large commits, and never a wait that stops other requests."""
+"""SQLite with the settings of this product: durable, few large commits, and no wait that blocks other requests."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
 from app.errors import ConfigError
 from app.store.sqlite_threads import QuestionCursor, Threads
 
-WAIT_SECONDS = 2  # for the lock
+WAIT_SECONDS = 2  # for the write lock
 POOL_SECONDS = 3
-# Fewer, larger checkpoints: each copies the pages that changed and waits for the disk twice.
-PAGE_BYTES = 2048  # ids are random, so each new row changes a page of its own in their index: a small one costs less
+# Few large checkpoints: each copies the changed pages and waits for the disk twice.
+PAGE_BYTES = 2048  # ids are random, so each new row changes another page of their index: small pages cost less
 CHECKPOINT_PAGES = 8000
 MAX_WAL_BYTES = 64 << 20
-RELEASED_PAGES = 400  # at a time
+RELEASED_PAGES = 400  # pages at a time
 
 
 def engine(url: URL, connections: int) -> Engine:
-    """Raises `ConfigError`."""
+    """Create the engine. Raises `ConfigError`."""
     file = url.database
     if not file or file == ":memory:":
         raise ConfigError("SQLite needs a file that outlives the process; use sqlite:///FILE")
@@ -33,7 +33,7 @@ def engine(url: URL, connections: int) -> Engine:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{Path(file).parent} cannot be made: {error.strerror}") from None
-    made = create_engine(
+    new_engine = create_engine(
         url,
         connect_args={"factory": _CommitAside},
         pool_size=connections,
@@ -42,9 +42,9 @@ def engine(url: URL, connections: int) -> Engine:
         hide_parameters=True,
     )
     threads = Threads(connections)
-    event.listen(made, "connect", lambda connection, _record: _open(connection, threads))
-    event.listen(made, "begin", _begin)
-    return made
+    event.listen(new_engine, "connect", lambda connection, _record: _open(connection, threads))
+    event.listen(new_engine, "begin", _begin)
+    return new_engine
 
 
 def wal_bytes(file: str) -> int:
@@ -55,9 +55,10 @@ def wal_bytes(file: str) -> int:
 
 
 def truncate_wal(file: str, above: int) -> bool:
-    """Bring a WAL that has become larger than `above` into the file, and empty it; whether none that large is left.
+    """Checkpoint and truncate the WAL if it is larger than `above`; True if it is not larger afterwards.
 
-    Most is done without a lock. Where somebody reads or writes at the end, nothing waits: it is for another time.
+    The first checkpoint needs no lock. The second does not wait: while others use the WAL, it fails and is left for
+    later.
     """
     if wal_bytes(file) <= above:
         return True
@@ -69,20 +70,21 @@ def truncate_wal(file: str, above: int) -> bool:
 
 
 def release_space(file: str) -> None:
-    """Give some pages of what was deleted back to the file system; where somebody writes, another time.
+    """Return some free pages to the file system; do nothing while another process writes.
 
-    A file of releases before `auto_vacuum` has its pages used again, until somebody vacuums it.
+    Files of releases before `auto_vacuum` reuse their free pages until they are vacuumed.
     """
     with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file, timeout=WAIT_SECONDS)) as connection:
-        # As a script: by a mere statement Python's module would free one page of them.
+        # As a script: with a plain statement Python's module would free only one page.
         connection.executescript(f"PRAGMA incremental_vacuum({RELEASED_PAGES})")
 
 
 class _CommitAside(sqlite3.Connection):
-    """Under gevent waits for the disk in a thread of its own; else every request of the process would wait too."""
+    """A connection that commits in a thread under gevent; otherwise every request of the process would wait for the
+    disk."""
 
-    step_seconds: float | None = None  # the seconds that each step of a question has; None while it writes
-    threads: Threads  # in which questions wait
+    step_seconds: float | None = None  # time limit for each step of a query; None in write transactions
+    threads: Threads  # the threads in which queries run
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
         return super().cursor(QuestionCursor if self.step_seconds else factory)
@@ -93,7 +95,7 @@ class _CommitAside(sqlite3.Connection):
             raise failure
 
     def _try(self) -> sqlite3.Error | None:
-        """A failure is handed over: one raised in the thread would be printed there as well."""
+        """Return the failure instead of raising it, since gevent would also print an exception of the thread."""
         try:
             super().commit()
         except sqlite3.Error as error:
@@ -103,24 +105,25 @@ class _CommitAside(sqlite3.Connection):
 
 def _open(connection: _CommitAside, threads: Threads) -> None:
     connection.threads = threads
-    connection.isolation_level = None  # transactions begin in _begin
+    connection.isolation_level = None  # `_begin` begins transactions
     for pragma in (
         f"page_size={PAGE_BYTES}",
-        "auto_vacuum=INCREMENTAL",  # of a new file: what retention deletes can be given back
-        "secure_delete=ON",  # what is deleted holds phone numbers
+        "auto_vacuum=INCREMENTAL",  # only for a new file: allows returning the space of deleted rows
+        "secure_delete=ON",  # deleted rows contain phone numbers
         "busy_timeout=2000",
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
         f"wal_autocheckpoint={CHECKPOINT_PAGES}",
         f"journal_size_limit={MAX_WAL_BYTES}",
-        "busy_timeout=0",  # SQLite's own way of waiting would stop every greenlet of the process
+        "busy_timeout=0",  # SQLite's own wait would block every greenlet of the process
     ):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin(connection: Connection) -> None:
-    """BEGIN; for writing at once with the lock, waited for in sleeps shorter than the other workers hold it."""
+    """Begin a transaction. A write transaction takes the lock at once; it retries after sleeps that are shorter than
+    other workers hold the lock."""
     options = connection.get_execution_options()
     driver: Any = connection.connection.driver_connection
     driver.step_seconds = options.get("step_seconds")

@@ -1,7 +1,7 @@
-"""How SQLite answers questions: each step within a time limit, and under gevent in a thread of its own.
+"""Runs SQLite's queries: each step within a time limit, and under gevent in a thread pool.
 
-SQLite works in the thread that asks it, so under gevent a long question would keep every other request of the process
-waiting, callbacks too.
+SQLite works in the calling thread. Under gevent a long query would therefore block every other request of the
+process, including callbacks.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 from gevent import monkey
 from gevent.threadpool import ThreadPool
 
-_LOOKS_EVERY = 20_000  # of SQLite's operations, about a millisecond
+_CHECK_EVERY = 20_000  # SQLite operations between two checks of the time limit, about a millisecond
 
 
 class QuestionCursor(sqlite3.Cursor):
-    """A question's cursor. A step beyond the connection's `step_seconds` fails as interrupted."""
+    """A query's cursor. A step that takes longer than the connection's `step_seconds` is interrupted."""
 
     def execute(self, *args: Any) -> Any:
         return self._step(super().execute, *args)
@@ -35,7 +35,7 @@ class QuestionCursor(sqlite3.Cursor):
 
     def _step(self, act: Callable[..., Any], *args: Any) -> Any:
         deadline = time.monotonic() + self.connection.step_seconds  # type: ignore[attr-defined]
-        self.connection.set_progress_handler(lambda: time.monotonic() > deadline, _LOOKS_EVERY)
+        self.connection.set_progress_handler(lambda: time.monotonic() > deadline, _CHECK_EVERY)
         try:
             return aside(act, *args, threads=self.connection.threads)  # type: ignore[attr-defined]
         finally:
@@ -43,9 +43,10 @@ class QuestionCursor(sqlite3.Cursor):
 
 
 class Threads:
-    """So many at most, which begin when they are needed.
+    """A thread pool of limited size that is created when it is needed.
 
-    Each database has its own, apart from those that commits wait in: no question keeps a delivery or a key waiting.
+    Each database has its own pool, separate from the threads in which commits wait, so that no query delays a
+    delivery or the check of a key.
     """
 
     def __init__(self, count: int) -> None:
@@ -56,21 +57,21 @@ class Threads:
         return ThreadPool(self._count)
 
 
-_OTHERS = Threads(8)
+_SHARED = Threads(8)
 
 
-def aside(act: Callable[..., Any], *args: Any, threads: Threads = _OTHERS) -> Any:
-    """Do what may take long and touches no socket; under gevent other requests go on meanwhile."""
+def aside(act: Callable[..., Any], *args: Any, threads: Threads = _SHARED) -> Any:
+    """Run a slow function that uses no socket; under gevent other requests continue meanwhile."""
     if not monkey.is_module_patched("threading"):
         return act(*args)
-    result, failure = threads.pool.apply(_tried, (act, args))
+    result, failure = threads.pool.apply(_try, (act, args))
     if failure:
         raise failure
     return result
 
 
-def _tried(act: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
-    """A failure is handed over: one raised in the thread would be printed there as well."""
+def _try(act: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+    """Return the failure instead of raising it, since gevent would also print an exception of the thread."""
     try:
         return act(*args), None
     except Exception as error:  # noqa: BLE001

@@ -1,3 +1,3 @@
-"""How long the store may take."""
+"""Time limits of the store."""
 
-STATEMENT_SECONDS: float = 10  # for each statement of a question, unless it says otherwise
+STATEMENT_SECONDS: float = 10  # for each statement, unless the caller sets another limit

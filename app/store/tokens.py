@@ -1,4 +1,4 @@
-"""Analysts' API tokens, stored hashed and shown once."""
+"""Analysts' API tokens. Only their hashes are stored; a token is shown once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from app.store.database import Database
 from app.store.schema import tokens
 from app.store.types import UtcDateTime
 
-USES_EVERY = timedelta(minutes=1)  # is last use written
+USES_EVERY = timedelta(minutes=1)  # between two updates of last_used_at
 
 
 def add_token(database: Database, name: str, scope: Scope, now: datetime) -> str:
-    """A new token, shown this once. Raises `Exists`."""
+    """Create a token and return it; it cannot be shown again. Raises `Exists`."""
     token = secrets.token_urlsafe(32)
     with database.writing() as connection:
-        if there := connection.execute(select(tokens.c.revoked_at).where(tokens.c.name == name)).first():
-            how = "was revoked, and keeps its name for the audit log" if there.revoked_at else "is there already"
+        if token_row := connection.execute(select(tokens.c.revoked_at).where(tokens.c.name == name)).first():
+            how = "was revoked, and keeps its name for the audit log" if token_row.revoked_at else "is there already"
             raise Exists(f"a token named {name} {how}; choose another name, or see: token list")
         connection.execute(
             insert(tokens).values(name=name, token_hash=hashed(token), scope=scope.value, created_at=now)
@@ -30,8 +30,10 @@ def add_token(database: Database, name: str, scope: Scope, now: datetime) -> str
 
 
 def rotate_token(database: Database, name: str, now: datetime, unless_since: datetime) -> tuple[Scope, str]:
-    """Another secret in the place of the token's, shown this once, and its scope. Raises `NotFound`, also for a token
-    that was revoked, and `Exists` where another was made `unless_since` then."""
+    """Replace the token's secret; return its scope and the secret, which cannot be shown again.
+
+    Raises `NotFound`, also if the token is revoked, and `Exists` if its secret was created after `unless_since`.
+    """
     secret = secrets.token_urlsafe(32)
     with database.writing() as connection:
         is_valid = (tokens.c.name == name) & tokens.c.revoked_at.is_(None)
@@ -52,7 +54,7 @@ def list_tokens(database: Database) -> list[dict[str, object]]:
 
 
 def revoke_token(database: Database, name: str, now: datetime) -> None:
-    """It opens nothing from now on, or as before where it is revoked. Raises `NotFound`."""
+    """Revoke the token; a revoked one keeps its time. Raises `NotFound`."""
     revoked_at = func.coalesce(tokens.c.revoked_at, literal(now, UtcDateTime))
     with database.writing() as connection:
         statement = update(tokens).where(tokens.c.name == name).values(revoked_at=revoked_at)
@@ -61,14 +63,14 @@ def revoke_token(database: Database, name: str, now: datetime) -> None:
 
 
 def active_tokens(database: Database) -> dict[str, Token]:
-    """All tokens that open something, by the hex of their hash."""
+    """Return all valid tokens, by the hex of their hash."""
     statement = select(tokens.c.token_hash, tokens.c.name, tokens.c.scope).where(tokens.c.revoked_at.is_(None))
     with database.reading() as connection:
         return {row.token_hash.hex(): Token(row.name, Scope(row.scope)) for row in connection.execute(statement)}
 
 
 def note_use(database: Database, name: str, now: datetime) -> None:
-    """Say that the token is in use; of all workers the first in each minute writes it."""
+    """Store when the token was last used; in each minute only the first worker to do so writes."""
     last = tokens.c.last_used_at
     is_old = or_(last.is_(None), last < now - USES_EVERY)
     with database.writing() as connection:

@@ -1,4 +1,4 @@
-"""Column types that mean the same on every engine."""
+"""Column types with the same meaning on every engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CodePointText = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 class Word(TypeDecorator[str]):
-    """A word of an enumeration."""
+    """A member of an enumeration."""
 
     impl = String(20)
     cache_ok = True
@@ -28,12 +28,12 @@ class Word(TypeDecorator[str]):
 
 
 def _plain(word: str | None) -> str | None:
-    """Drivers look for a way to write an enumeration's member each time."""
+    """Convert to a plain string, since drivers would look up an adapter for each enumeration member."""
     return None if word is None else str.__str__(word)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware moment: timestamptz on PostgreSQL, sortable UTC text on SQLite (`2026-03-08 14:30:00.000000`)."""
+    """An aware time: timestamptz on PostgreSQL, sortable UTC text on SQLite (`2026-03-08 14:30:00.000000`)."""
 
     impl = DateTime
     cache_ok = True
@@ -62,12 +62,12 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def to_json(value: Any) -> str:
-    """Most are empty."""
+    """Serialise a value. Empty values, which are most, skip the encoder."""
     return _encode(value) if value or not isinstance(value, dict | list | tuple) else _EMPTY[type(value)]
 
 
 class JsonText(TypeDecorator[Any]):
-    """JSON as text: keeps the order of keys and integers of any length, and reads the same on every engine."""
+    """JSON stored as text: preserves the order of keys and integers of any size, and is the same on every engine."""
 
     impl = Text
     cache_ok = True

@@ -41,7 +41,7 @@ def test_buckets_of_local_time_hold_what_the_oracle_says(filled, database) -> No
             assert [row[bucket].isoformat() for row in found] == [row[bucket].isoformat() for row in wanted], zone
 
 
-def test_hours_of_the_week_are_what_the_clock_shows_on_the_copy_and_on_the_store(filled, database) -> None:
+def test_hours_of_the_week_are_local_on_copy_and_store(filled, database) -> None:
     random, rows = Random(5), all_rows(database)
     some_years = [
         Condition("ended_at", Operator.GTE, [datetime(2010, 3, 14, tzinfo=UTC)]),
@@ -124,13 +124,13 @@ def test_nothing_is_tallied_as_nothing(filled) -> None:
     assert filled.group_counts(nobody, [[], ["day"], ["batch"]], UTC) == [[], [], []]
 
 
-def test_more_groups_than_anybody_tallies_are_refused_in_words(filled, monkeypatch) -> None:
+def test_too_many_counted_groups_are_refused_with_a_message(filled, monkeypatch) -> None:
     monkeypatch.setattr(counts, "MAX_GROUPS", 3)
     with pytest.raises(TooBroad, match="since and until"):
         filled.group_counts(QUESTION, [["hour"]], UTC)
 
 
-def test_more_groups_than_anybody_reads_are_refused_in_words(filled, monkeypatch) -> None:
+def test_too_many_groups_are_refused_with_a_message(filled, monkeypatch) -> None:
     monkeypatch.setattr(answers, "MAX_GROUPS", 3)
     with pytest.raises(TooBroad, match="since and until"):
         filled.summarise(QUESTION, ["hour"], UTC)

@@ -39,7 +39,7 @@ def pieces(random: Random, values: list[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("records", list(Records))
-def test_every_operator_on_every_field_gives_what_the_oracle_gives(database, router, records) -> None:
+def test_every_operator_on_every_field_agrees_with_the_oracle(database, router, records) -> None:
     add_odd_texts(database)
     rows, random = all_rows(database, records), Random(1)
     by_id = [Order("id")]

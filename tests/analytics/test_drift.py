@@ -136,14 +136,14 @@ def test_drift_is_what_the_oracle_finds(database, router, seed) -> None:
         ({"result": "Completed", "duration": "3 s"}, [("problem", "duration", "not_a_number")]),
     ],
 )
-def test_what_is_new_in_a_body_is_told(database, router, fields, new) -> None:
+def test_new_words_and_fields_of_a_body_are_found(database, router, fields, new) -> None:
     body = json.dumps({"call_id": "1", **fields}).encode()
     save(database, [interpret(delivery(body, "alone"))])
     rows = found(router, None, {"integration": ["alone"]})
     assert sorted((kind, field, value) for kind, _, _, field, value in rows) == sorted(new)
 
 
-def test_more_than_anybody_reads_is_told_as_others(database, router, monkeypatch) -> None:
+def test_items_beyond_the_limit_are_counted_as_others(database, router, monkeypatch) -> None:
     monkeypatch.setattr(analytics_drift, "_DRIFT", analytics_drift._DRIFT.replace("> 1000", "> 3"))
     for number in range(10):
         body = json.dumps({"call_id": str(number), "result": "Completed", f"field-{number}": "x"}).encode()

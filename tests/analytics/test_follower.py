@@ -87,7 +87,7 @@ def test_the_copy_holds_every_column_of_every_outcome(database, engine) -> None:
     assert_same(database, engine)
 
 
-def test_what_is_changed_removed_or_said_again_is_so_in_the_copy(database, engine) -> None:
+def test_changes_removals_and_repetitions_reach_the_copy(database, engine) -> None:
     for round_ in range(3):
         write(database, 60, seed=round_)
         assert_same(database, engine)
@@ -104,7 +104,7 @@ def test_what_is_changed_removed_or_said_again_is_so_in_the_copy(database, engin
     assert_same(database, engine)
 
 
-def test_masked_texts_stand_beside_those_that_hold_numbers(database, engine) -> None:
+def test_masked_texts_are_stored_beside_the_plain_ones(database, engine) -> None:
     save(database, [interpret(call(1, note="617-555-1234", attempts="6175551234"))])
     copied(database, engine)
     mask = masks()
@@ -139,7 +139,7 @@ def test_any_text_is_copied_as_it_is(database, engine, texts) -> None:
 
 
 @pytest.mark.parametrize("pages", [1, 3])
-def test_a_filling_that_is_cut_off_goes_on_where_it_was(database, tmp_path, monkeypatch, pages) -> None:
+def test_an_interrupted_fill_continues_where_it_stopped(database, tmp_path, monkeypatch, pages) -> None:
     monkeypatch.setattr(follower, "FILL_ROWS", 20)
     write(database, 100)
     engine = opened(database, tmp_path)
@@ -237,7 +237,7 @@ def test_a_copy_of_another_store_is_filled_again(database, tmp_path, cluster, mi
     engine.close()
 
 
-def test_a_journal_whose_numbers_begin_anew_under_a_running_copy_is_noticed(database, engine) -> None:
+def test_a_journal_that_restarts_its_numbers_under_a_running_copy_is_noticed(database, engine) -> None:
     write(database, 30)
     assert_same(database, engine)
     position = engine._copy.position
@@ -260,7 +260,7 @@ def test_a_slow_transaction_is_not_missed(crowded, tmp_path) -> None:
     engine.close()
 
 
-def test_what_was_written_before_a_question_is_in_its_answer(database, tmp_path) -> None:
+def test_an_answer_includes_everything_written_before_the_question(database, tmp_path) -> None:
     """Under writers that never rest: no count falls below what was acknowledged before it was asked for."""
     engine, stop = opened(database, tmp_path), threading.Event()
     following = threading.Thread(target=engine.run, args=(stop,))
@@ -295,7 +295,7 @@ def test_what_was_written_before_a_question_is_in_its_answer(database, tmp_path)
     engine.close()
 
 
-def test_a_clock_that_jumps_changes_nothing(database, engine, monkeypatch) -> None:
+def test_a_clock_jump_changes_nothing(database, engine, monkeypatch) -> None:
     write(database, 20)
     assert_same(database, engine)
     real = time.time
@@ -318,7 +318,7 @@ engine.run(threading.Event())
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_process_that_is_killed_anywhere_leaves_a_copy_that_goes_on(database, tmp_path, seed) -> None:
+def test_a_process_that_is_killed_anywhere_leaves_a_usable_copy(database, tmp_path, seed) -> None:
     random = Random(seed)
     file = tmp_path / "analytics.duckdb"
     for _ in range(4):
@@ -337,7 +337,7 @@ def test_a_process_that_is_killed_anywhere_leaves_a_copy_that_goes_on(database, 
 
 
 @pytest.mark.parametrize("damage", ["gone", "no database", "cut", "zeros", "other version"])
-def test_a_file_that_is_of_no_use_is_made_again(database, tmp_path, damage) -> None:
+def test_an_unusable_file_is_created_again(database, tmp_path, damage) -> None:
     write(database, 200)
     engine = opened(database, tmp_path)
     assert_same(database, engine)

@@ -90,8 +90,8 @@ def test_pages_hold_each_row_once_and_in_order_forward_and_back(database, ask, s
 def test_a_page_of_large_rows_ends_early_and_none_is_lost(database, ask, monkeypatch) -> None:
     monkeypatch.setattr(pagination, "PAGE_BYTES", 20_000)
     save(database, [interpret(late(number, "é" * size)) for number, size in enumerate([10, 3000, 15_000, 70] * 10)])
-    fetch, fetched = pagination._found, []
-    monkeypatch.setattr(pagination, "_found", lambda *asked: fetched.append(fetch(*asked)) or fetched[-1])
+    fetch, fetched = pagination._fetch_rows, []
+    monkeypatch.setattr(pagination, "_fetch_rows", lambda *asked: fetched.append(fetch(*asked)) or fetched[-1])
     orders = [[Order("ended_at", True)], [Order("batch"), Order("call_id", True)]]
     filters = [[], [Condition("status", Operator.EQUAL, ["completed"])]]
     rows = all_rows(database)
@@ -178,13 +178,13 @@ def test_an_edge_whose_row_is_gone_or_has_changed_is_said_to_be_lost(database, a
         ask(replace(question, edge=short))
 
 
-def test_asked_for_some_fields_a_page_has_these_and_what_its_edges_need(database, ask) -> None:
+def test_a_page_of_some_fields_also_has_what_its_edges_need(database, ask) -> None:
     add_odd_texts(database)
     question = Question(records=Records.OUTCOMES, order=[Order("batch")])
     assert set(ask(question, ["status"]).rows[0]) == {"status", "batch", "id"}
 
 
-def test_all_deliveries_come_in_order_whatever_is_written_meanwhile(database) -> None:
+def test_all_deliveries_are_exported_in_order_during_writes(database) -> None:
     add_odd_texts(database)
     question = Question(records=Records.DELIVERIES, order=[Order("batch", True)])
     wanted = ids(chosen(all_rows(database, Records.DELIVERIES), question))
@@ -221,12 +221,12 @@ def test_hours_of_the_week_are_found_by_the_copy() -> None:
 
 
 @pytest.mark.parametrize("conditions, order, by_store", ASKED.values(), ids=ASKED)
-def test_the_store_answers_what_its_indexes_name(conditions, order, by_store) -> None:
+def test_the_store_answers_what_its_indexes_serve(conditions, order, by_store) -> None:
     assert is_answered_by_store(Question(records=Records.OUTCOMES, conditions=conditions, order=order)) == by_store
     assert is_answered_by_store(Question(records=Records.DELIVERIES, conditions=[], order=order))
 
 
-def test_while_the_copy_is_away_the_store_looks_up_what_identifies_a_call(database) -> None:
+def test_while_the_copy_is_away_the_store_serves_look_ups(database) -> None:
     add_odd_texts(database)
 
     class Away:
@@ -242,6 +242,6 @@ def test_while_the_copy_is_away_the_store_looks_up_what_identifies_a_call(databa
         router.page(replace(known, conditions=[]))
 
 
-def test_what_is_not_there_is_not_found(database) -> None:
+def test_an_unknown_page_is_not_found(database) -> None:
     with pytest.raises(NotFound, match="there is no delivery"):
         records.get_record(database, Records.DELIVERIES, uuid4())

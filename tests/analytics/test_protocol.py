@@ -10,7 +10,7 @@ from app import errors
 from app.analytics.protocol import Failed
 
 
-def test_no_failure_that_passes_brings_the_copys_engine_into_the_process_that_asks() -> None:
+def test_no_error_that_a_client_receives_loads_duckdb() -> None:
     failures = [Failed(kind("it failed")) for kind in (errors.Damaged, errors.TooSlow, errors.StoreUnavailable)]
     program = (
         "import pickle, sys; import app.analytics.protocol; "

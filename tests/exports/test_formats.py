@@ -110,7 +110,7 @@ def test_each_character_that_starts_a_formula_is_guarded_and_no_number_is() -> N
     assert list(csv_file.lines([["-1"]], [Column("n", Kind.NUMBER)])) == [b"-1\n"]
 
 
-def test_csv_quotes_stand_only_where_needed_and_tell_an_empty_text_from_null() -> None:
+def test_csv_has_quotes_only_where_needed_and_distinguishes_empty_text_from_null() -> None:
     record = {"text": 'say "a, b"', "number": 0, "flag": False, "at": None, "json": []}
     assert made("csv", [record]) == b'text,number,flag,at,json\n"say ""a, b""",0,false,,[]\n'
     assert list(csv_file.lines([["", None]], COLUMNS[:2])) == [b'"",\n']
@@ -164,7 +164,7 @@ def as_spreadsheets_read(text: str | None) -> str | None:
     return text and re.sub("_x([0-9A-F]{4})_", lambda match: chr(int(match[1], 16)), text)
 
 
-def test_what_a_sheet_does_not_hold_goes_on_in_a_further_one(monkeypatch) -> None:
+def test_rows_beyond_a_sheet_continue_in_the_next_one(monkeypatch) -> None:
     monkeypatch.setattr(xlsx, "MAX_ROWS", 4)
     some = [{"text": str(n), "number": n, "flag": True, "at": None, "json": []} for n in range(6)]
     for count, sizes in [(0, [1]), (3, [4]), (4, [4, 2]), (6, [4, 4])]:
@@ -176,7 +176,7 @@ def test_what_a_sheet_does_not_hold_goes_on_in_a_further_one(monkeypatch) -> Non
 
 
 @pytest.mark.parametrize("text", ["a" * 32_767, "a" * 32_768, "😀" * 16_383, "😀" * 16_384])
-def test_a_text_longer_than_a_cell_is_cut_and_says_so(text) -> None:
+def test_a_text_longer_than_a_cell_is_cut_and_marked(text) -> None:
     record = {"text": text, "number": None, "flag": True, "at": None, "json": []}
     found = openpyxl.load_workbook(io.BytesIO(made("xlsx", [record]))).active["A2"].value
     assert len(found.encode("utf-16-le")) // 2 <= 32_767

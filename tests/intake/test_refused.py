@@ -26,7 +26,7 @@ def refused(tmp_path: Path) -> Refused:
     return Refused(tmp_path)
 
 
-def test_what_is_kept_reads_as_the_delivery_that_it_would_have_been(refused: Refused) -> None:
+def test_a_refused_post_is_kept_as_an_importable_delivery(refused: Refused) -> None:
     sent = delivery(
         b"\x00\xff odd \n bytes",
         content_type="text/plain",
@@ -83,7 +83,7 @@ def test_a_disk_that_does_not_take_it_costs_nothing(tmp_path: Path, caplog) -> N
     assert "cannot be kept" in caplog.text
 
 
-def test_what_is_removed_is_gone_from_both_files_and_the_rest_stays(refused: Refused, monkeypatch) -> None:
+def test_removed_entries_are_gone_from_both_files_and_others_stay(refused: Refused, monkeypatch) -> None:
     monkeypatch.setattr(ring, "FILE_BYTES", 3_000)
     for number in range(8):
         refused.keep(delivery(b"body %d" % number), "unknown_key", b"")
@@ -96,7 +96,7 @@ def test_what_is_removed_is_gone_from_both_files_and_the_rest_stays(refused: Ref
     assert refused.remove(lambda entry: False) == 0
 
 
-def test_what_is_added_while_others_are_removed_is_not_kept_and_nothing_breaks(refused: Refused) -> None:
+def test_adding_during_a_removal_breaks_nothing(refused: Refused) -> None:
     refused.keep(delivery(b"meant"), "unknown_key", b"")
 
     def meant(entry: dict) -> bool:

@@ -81,7 +81,7 @@ def of_the_last_release(spool: Spool, group: list[Delivery], suffix: str = ".spo
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(deliveries, min_size=1, max_size=3), min_size=1, max_size=3))
-def test_what_goes_in_comes_out_once_and_in_order(tmp_path, groups) -> None:
+def test_appended_deliveries_are_drained_once_in_order(tmp_path, groups) -> None:
     spool = Spool(tmp_path / str(uuid4()))
     for group in groups:
         spool.append(group)
@@ -118,7 +118,7 @@ def test_a_record_behind_damage_is_found_though_lengths_are_lost() -> None:
         assert found[0].end == found[1].start == len(first)
 
 
-def test_what_a_body_says_is_never_taken_for_a_record_of_its_own() -> None:
+def test_a_body_never_parses_as_a_record() -> None:
     forged = packed(delivery(b"forged"))
     content = bytearray(packed(delivery(forged)) + packed(delivery(b"next")))
     content[20] ^= 0xFF
@@ -178,7 +178,7 @@ def test_two_hundred_thousand_deliveries_are_a_few_files(tmp_path, monkeypatch) 
     assert max(file.stat().st_size for file in files(spool)) <= spool_segments.MAX_BYTES
 
 
-def test_draining_goes_on_where_it_ended(tmp_path) -> None:
+def test_draining_continues_where_it_stopped(tmp_path) -> None:
     spool = Spool(tmp_path)
     sent = [delivery() for _ in range(500)]
     spool.append(sent)
@@ -186,7 +186,7 @@ def test_draining_goes_on_where_it_ended(tmp_path) -> None:
     assert waiting(Spool(tmp_path)) == sent[200:]
 
 
-def test_what_was_not_stored_is_found_again_though_the_progress_is_damaged(tmp_path) -> None:
+def test_undrained_deliveries_are_found_in_spite_of_a_damaged_header(tmp_path) -> None:
     spool = Spool(tmp_path)
     sent = [delivery() for _ in range(500)]
     spool.append(sent)
@@ -198,7 +198,7 @@ def test_what_was_not_stored_is_found_again_though_the_progress_is_damaged(tmp_p
     assert waiting(spool) == sent
 
 
-def test_what_is_appended_while_its_segment_is_drained_is_kept(tmp_path) -> None:
+def test_deliveries_appended_while_their_segment_is_drained_are_kept(tmp_path) -> None:
     spool = Spool(tmp_path)
     sent = [delivery() for _ in range(3)]
     spool.append(sent[:1])
@@ -211,7 +211,7 @@ def test_what_is_appended_while_its_segment_is_drained_is_kept(tmp_path) -> None
     assert drain(spool) == sent[2:]
 
 
-def test_neither_who_appends_nor_who_drains_waits_for_a_process_that_is_frozen(tmp_path) -> None:
+def test_neither_appending_nor_draining_waits_for_a_frozen_process(tmp_path) -> None:
     spool = Spool(tmp_path)
     spool.append([first := delivery()])
     [file] = files(spool)
@@ -279,7 +279,7 @@ def test_files_of_the_last_release_are_drained_and_counted(tmp_path) -> None:
     assert files(spool) == []
 
 
-def test_what_is_set_aside_is_tried_again_when_that_is_asked(tmp_path) -> None:
+def test_files_set_aside_are_retried_by_the_command(tmp_path) -> None:
     spool = Spool(tmp_path)
     refused, old = delivery(), delivery()
     spool.append([refused])
@@ -305,7 +305,7 @@ def test_garbage_alarms_until_it_was_tried_again_and_an_empty_file_never(tmp_pat
     assert caplog.text.count("is empty") == 1
 
 
-def test_a_file_that_cannot_be_read_blocks_no_other_and_is_told_of_once(tmp_path, caplog) -> None:
+def test_an_unreadable_file_blocks_no_other_and_is_logged_once(tmp_path, caplog) -> None:
     spool = Spool(tmp_path)
     (tmp_path / "0.segment").mkdir()
     spool.append([one := delivery()])

@@ -112,7 +112,7 @@ def test_a_group_is_bounded_in_count_and_bytes(writer, store, monkeypatch, size,
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("away"), StoreRefused("not this")])
-def test_what_the_store_does_not_take_is_spooled_and_acknowledged(writer, store, spool, failure) -> None:
+def test_posts_while_the_store_is_away_are_spooled_and_acknowledged(writer, store, spool, failure) -> None:
     store.failure = failure
     sent = [delivery() for _ in range(10)]
     receipts = submit_all(writer, sent)
@@ -133,13 +133,13 @@ def test_where_neither_takes_it_it_is_refused(writer, store, spool, monkeypatch)
     assert submit_all(writer, [delivery()])[0].verdict is Verdict.SPOOLED
 
 
-def test_an_unforeseen_failure_of_the_store_leaves_nobody_waiting(writer, store) -> None:
+def test_an_unforeseen_failure_of_the_store_leaves_no_caller_waiting(writer, store) -> None:
     store.failure = ZeroDivisionError()
     results = submit_all(writer, [delivery() for _ in range(10)])
     assert {getattr(result, "verdict", None) for result in results} == {Verdict.SPOOLED}
 
 
-def test_a_leader_that_is_ended_leaves_nobody_waiting(writer, store) -> None:
+def test_a_leader_that_is_killed_leaves_no_caller_waiting(writer, store) -> None:
     class Ended(BaseException):
         """Like what ends a greenlet."""
 
@@ -174,15 +174,13 @@ def test_a_store_that_hangs_delays_only_those_under_way(writer, store, breaker) 
 IMPATIENT_SECONDS = 0.05
 
 
-def test_who_is_impatient_is_in_time_for_the_store_where_it_answers(writer, store, spool) -> None:
+def test_impatient_deliveries_are_stored_if_the_store_responds_in_time(writer, store, spool) -> None:
     assert writer.submit(delivery(), patience=10).verdict is Verdict.APPLIED
     assert len(store.groups) == 1
     assert list(spool.pieces()) == []
 
 
-def test_who_is_impatient_goes_to_the_spool_and_the_others_wait_for_the_store(
-    writer, store, spool, monkeypatch
-) -> None:
+def test_impatient_deliveries_are_spooled_and_others_wait_for_the_store(writer, store, spool, monkeypatch) -> None:
     monkeypatch.setattr(breaker_module, "HANG_SECONDS", 10)
     store.works.clear()
     sent = [delivery() for _ in range(4)]
@@ -199,7 +197,7 @@ def test_who_is_impatient_goes_to_the_spool_and_the_others_wait_for_the_store(
     assert {one.id for piece in spool.pieces() for one in piece.deliveries} == {one.id for one in sent[1:]}
 
 
-def test_those_who_are_impatient_together_cost_the_spool_one_sync(writer, store, spool, monkeypatch) -> None:
+def test_impatient_deliveries_of_a_group_share_one_sync(writer, store, spool, monkeypatch) -> None:
     appended: list[int] = []
     append = spool.append
     monkeypatch.setattr(spool, "append", lambda group: (appended.append(len(group)), append(group)))
@@ -213,7 +211,7 @@ def test_those_who_are_impatient_together_cost_the_spool_one_sync(writer, store,
     store.works.set()
 
 
-def test_a_delivery_that_comes_both_ways_is_counted_once(writer, store) -> None:
+def test_a_delivery_that_is_spooled_and_committed_is_counted_once(writer, store) -> None:
     before = counted()
     store.works.clear()
     assert writer.submit(delivery(), IMPATIENT_SECONDS).verdict is Verdict.SPOOLED
@@ -234,7 +232,7 @@ def counted() -> Counter[str]:
     )
 
 
-def test_where_neither_takes_it_in_time_who_is_impatient_hears_so_at_once(writer, store, spool, monkeypatch) -> None:
+def test_an_impatient_delivery_that_nothing_stores_in_time_fails_at_once(writer, store, spool, monkeypatch) -> None:
     def full(_):
         raise StoreUnavailable("full")
 

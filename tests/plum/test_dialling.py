@@ -50,7 +50,7 @@ def test_attempts_wait_for_one_another() -> None:
         assert len(dialled) == course.story.attempts
 
 
-def test_a_window_that_closes_cuts_attempts_off_and_tells_when_it_closes() -> None:
+def test_a_closing_window_ends_the_attempts_and_posts_then() -> None:
     made = courses(replace(ORDER, end=NOW + 200))
     cut = [course for course in made if course.ended_at == NOW + 200]
     assert all(course.story.attempts <= 1 for course in made)
@@ -77,7 +77,7 @@ def test_a_call_goes_through_plums_states() -> None:
     assert course.details(course.ended_at)["status"] == "completed"
 
 
-def test_a_canceled_call_forgets_what_would_have_come() -> None:
+def test_a_canceled_call_drops_its_future_events() -> None:
     for course in courses(replace(ORDER, start=NOW + 3600)):
         canceled = course.canceled(NOW + 1)
         assert (canceled.state(NOW + 1), canceled.story.attempts) == ("canceled", 1)

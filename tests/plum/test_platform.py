@@ -189,7 +189,7 @@ def test_a_queued_call_comes_back_as_a_result(product: str, plum: Simulated, our
 
 
 @pytest.mark.parametrize("product", NUMBERED)
-def test_the_status_api_tells_the_end_in_the_words_of_the_truth(
+def test_the_status_api_reports_the_end_with_the_expected_words(
     product: str, plum: Simulated, ours: Receiver
 ) -> None:
     with plum.client(product) as client:
@@ -201,7 +201,7 @@ def test_the_status_api_tells_the_end_in_the_words_of_the_truth(
     assert json.loads(status.body)["call_details"]["status"] == status.word
 
 
-def test_dev_asks_for_its_script_when_a_call_connects(plum: Simulated, ours: Receiver) -> None:
+def test_dev_requests_its_script_when_a_call_connects(plum: Simulated, ours: Receiver) -> None:
     with plum.client("dev") as client:
         for phone in phones(20):
             client.queue(call("dev", ours, phone, reference=f"to {phone}", metadata={"name": "A&B"}))
@@ -245,7 +245,7 @@ def test_a_call_whose_window_is_too_short_to_be_dialled_in_is_uncalled(plum: Sim
     wait_until(ours.bodies)
 
 
-def test_the_same_seed_gives_the_same_ends_whatever_the_order(ours: Receiver) -> None:
+def test_the_same_seed_gives_the_same_results_in_any_order(ours: Receiver) -> None:
     def ends(seed: str, numbers: list[str]) -> dict[str, tuple[str, int]]:
         with simulated("--seed", seed, "--speed", "1000000") as plum, plum.client("insight") as client:
             for phone in numbers:
@@ -260,9 +260,7 @@ def test_the_same_seed_gives_the_same_ends_whatever_the_order(ours: Receiver) ->
 
 
 @pytest.mark.parametrize("product", NUMBERED)
-def test_canceling_tells_of_every_call_that_waits_and_of_no_other(
-    product: str, plum: Simulated, ours: Receiver
-) -> None:
+def test_canceling_posts_a_result_for_every_pending_call_only(product: str, plum: Simulated, ours: Receiver) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=30)
     with plum.client(product) as client:
         waiting = [client.queue(call(product, ours, phone, to="8/1", start=tomorrow)) for phone in phones(5)]
@@ -295,7 +293,7 @@ def test_a_doubled_result_is_posted_twice_in_the_same_bytes(ours: Receiver) -> N
     assert len(set(ours.bodies())) == 1
 
 
-def test_a_late_result_comes_an_hour_after_the_end(ours: Receiver) -> None:
+def test_a_late_result_is_posted_an_hour_after_the_end(ours: Receiver) -> None:
     with simulated("--speed", "1800", "--late", "1") as plum, plum.client("fuse") as client:
         call_id = client.queue(call("fuse", ours))
         wait_until(lambda: client.status(call_id).is_final)
@@ -317,7 +315,7 @@ def test_shares_of_mishaps_are_kept_and_change_no_end(ours: Receiver) -> None:
     assert [one["status"] for one in rough] == [one["status"] for one in smooth]
 
 
-def test_a_receiver_that_is_gone_is_told_of_in_the_truth(plum: Simulated) -> None:
+def test_an_unreachable_receiver_is_noted_in_the_expected_outcomes(plum: Simulated) -> None:
     with receiver() as server, plum.client("fuse") as client:
         url = server.url()
         client.queue(call("fuse", server, start=datetime.now(UTC) + timedelta(hours=2)))
@@ -347,7 +345,7 @@ def test_a_url_that_does_not_answer_200_to_get_refuses_calls_and_batches(
 @pytest.mark.parametrize(
     "url", ["nonsense", "http://[::1", "http://h:x/", "http://" + "a" * 70, "http://127.0.0.1:1/"]
 )
-def test_a_url_that_is_none_or_leads_nowhere_is_400(url: str, plum: Simulated) -> None:
+def test_an_invalid_url_is_400(url: str, plum: Simulated) -> None:
     form = {"phone_number": "16175550123", "result_url": url}
     answer = raw(plum, "/fuse/api/apps/1/2/queue", form)
     assert (answer.status, "result_url" in json.loads(answer.body)["error"]) == (400, True)
@@ -414,7 +412,7 @@ def raw(
         return Raw(answer.status, answer.headers["Content-Type"], answer.read(), answer.headers["Link"])
 
 
-def test_insight_and_fuse_answer_in_json_or_xml_as_asked(plum: Simulated, ours: Receiver) -> None:
+def test_insight_and_fuse_respond_in_json_or_xml_as_requested(plum: Simulated, ours: Receiver) -> None:
     form = {"phone_number": "16175550123", "result_url": ours.url()}
     queued = raw(plum, "/insight/api/surveys/1/2/queue", form, Accept="application/json")
     call_id = json.loads(queued.body)["call_id"]
@@ -509,7 +507,7 @@ def test_it_stops_at_once_while_a_receiver_gives_no_answer() -> None:
     assert time.monotonic() - began < 5
 
 
-def test_three_thousand_calls_end_and_are_told(ours: Receiver) -> None:
+def test_three_thousand_calls_end_and_are_reported(ours: Receiver) -> None:
     with simulated("--speed", "1000000") as plum, plum.client("insight") as client:
         client.bulk_queue(bulk("insight", ours, phones(3000, 12025550000)))
         wait_until(lambda: len(ours.posts) == 3000, 60)

@@ -232,7 +232,7 @@ def test_a_suffix_goes_before_the_query_of_the_result_url() -> None:
 @pytest.mark.parametrize(
     "text", ["", "calls.example/result/KEY", "ftp://calls.example/", "http:///result", "x=http://h/"]
 )
-def test_what_is_not_a_target_is_refused_with_what_to_give(text: str) -> None:
+def test_an_invalid_target_is_refused_with_the_expected_form(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape("[dev=|insight=|fuse=]http(s)://HOST/result/KEY")):
         Target.parse(text)
 
@@ -291,7 +291,7 @@ def test_json_comes_bare_or_wrapped(wrapper: str, names: set[str]) -> None:
 
 
 @pytest.mark.parametrize(("absent", "value"), [("empty", ""), ("null", None), ("missing", "gone")])
-def test_what_plum_does_not_have_is_empty_null_or_missing(absent: str, value: str | None) -> None:
+def test_absent_values_are_empty_null_or_missing(absent: str, value: str | None) -> None:
     _, body = encoded(Knobs(encoding="json", wrapper="bare", absent=absent, start_spelling="start_timestamp"))
     assert json.loads(body).get("start_timestamp", "gone") == value
 
@@ -311,7 +311,7 @@ def test_numbers_are_text_or_integers_or_both_in_one_object() -> None:
     assert (kinds("text"), kinds("int"), kinds("mixed")) == ({str}, {int}, {str, int})
 
 
-def test_the_odd_spelling_of_start_timestamp_can_be_asked_for() -> None:
+def test_the_odd_spelling_of_start_timestamp_can_be_requested() -> None:
     knobs = Knobs(encoding="json", start_spelling="start_Timestamp")
     _, body = encoded(knobs, {**CALL_DETAILS, "start_timestamp": 1475095925})
     assert b'"start_Timestamp"' in body
@@ -368,7 +368,7 @@ def test_an_unknown_form_is_refused_with_those_there_are() -> None:
 # Truth against what was sent
 
 
-def test_what_is_sent_agrees_with_the_truth() -> None:
+def test_sent_results_agree_with_the_expected_outcomes() -> None:
     for call in campaign([AUTO], 600, SEED, Knobs(content_type="right")):
         fields, truth = sent(call), call.truth
         assert truth["status_raw"] == fields[{"dev": "result"}.get(truth["product"], "status")]
@@ -407,7 +407,7 @@ def last_attempt(text: str | None) -> str | None:
     return utc(int(email.utils.parsedate_to_datetime(text.replace("-0000", "+0000")).timestamp()))
 
 
-def test_insights_duration_comes_from_its_events_and_others_as_sent() -> None:
+def test_insights_duration_is_derived_from_events_and_others_are_as_sent() -> None:
     for call in campaign([AUTO], 600, SEED, Knobs(content_type="right")):
         truth, duration = call.truth, sent(call).get("duration")
         if truth["product"] != "insight":
@@ -680,7 +680,7 @@ def test_a_failed_probe_says_in_one_line_what_to_do(answer: tuple[int | None, by
 VXML = b'<?xml version="1.0"?><vxml version="2.0" xmlns="http://www.w3.org/2001/vxml"><form/></vxml>'
 
 
-def test_each_dev_call_that_connects_asks_for_its_script() -> None:
+def test_each_dev_call_that_connects_requests_its_script() -> None:
     calls = campaign([Target(AUTO.url)], 60, SEED)
     with receiver(lambda _: (200, VXML)) as server:
         probe_start(server.url)
@@ -720,7 +720,7 @@ def test_a_start_url_that_fails_its_probe_stops_the_queue() -> None:
 
 
 @pytest.mark.parametrize(("text", "status"), [(VXML, 0), (b"no script", 1)])
-def test_the_command_tells_of_calls_that_got_no_script(text, status) -> None:
+def test_the_command_reports_calls_without_a_script(text, status) -> None:
     with receiver(acknowledging) as results, receiver(lambda _: (200, text)) as scripts:
         urls = ["--result-url", f"dev={results.url}", "--start-url", scripts.url]
         done = CliRunner().invoke(main, ["simulate", "--calls", "10", "--seed", "7", "--json", *urls])
@@ -735,7 +735,7 @@ def posted(calls: list[Call], concurrency: int = 4) -> simulator.Summary:
     return run(calls, [], concurrency, lambda _: None, 10)
 
 
-def test_a_run_posts_every_body_as_it_stands_and_counts_the_acknowledgements() -> None:
+def test_a_run_posts_every_body_unchanged_and_counts_the_acknowledgements() -> None:
     with receiver(acknowledging) as server:
         calls = campaign([Target(server.url)], 60, SEED, misbehave=True)
         garbage = noise([Target(server.url)], 60, SEED)
@@ -761,7 +761,7 @@ def test_headers_reach_the_receiver_as_the_campaign_gave_them() -> None:
         assert any("Expect" in headers for _, headers in got.values())
 
 
-def test_connections_are_kept_and_no_more_than_asked_for() -> None:
+def test_connections_are_reused_up_to_the_concurrency() -> None:
     with receiver(acknowledging) as server:
         posted(campaign([Target(server.url)], 60, SEED), concurrency=3)
         assert len(server.peers) <= 3
@@ -790,7 +790,7 @@ def test_a_connection_that_the_receiver_closed_meanwhile_loses_no_post() -> None
         assert len(server.peers) == 10
 
 
-def test_nobody_listening_is_an_error_for_each_post() -> None:
+def test_an_unreachable_url_is_an_error_for_each_post() -> None:
     with Server(acknowledging) as server:
         url = server.url
     summary = posted(campaign([Target(url)], 5, SEED))

@@ -61,18 +61,18 @@ def test_codings_may_stand_in_several_headers_of_any_case() -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, br", "zstd", "utf-8"])
-def test_a_body_that_is_not_compressed_is_read_as_it_is_whatever_its_header_says(coding) -> None:
+def test_a_body_that_is_not_compressed_is_read_in_spite_of_its_header(coding) -> None:
     assert read(BODY, coding).outcome.call_id == "1"
     assert read(b'{"status":"completed","attempts":1}', coding).outcome.attempts == 1
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "Deflate", "br", "gzip, br"])
-def test_what_does_not_inflate_whole_is_quarantined_as_such(coding) -> None:
+def test_a_body_that_does_not_inflate_is_quarantined_as_such(coding) -> None:
     assert read(CODINGS[coding](BODY)[:-3], coding).reason == "not_inflated"
     assert read(b"\x00\xff no such thing", coding).reason == "not_inflated"
 
 
-def test_what_inflates_to_something_that_cannot_be_read_has_its_own_reason() -> None:
+def test_an_inflated_body_that_does_not_parse_has_its_own_reason() -> None:
     assert read(gzip.compress(b'{"status":'), "gzip").reason == "not_json"
     assert read(gzip.compress(b""), "gzip").reason == "empty"
 
@@ -83,7 +83,7 @@ def test_gzip_of_many_members_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize("behind", [b"\x00" * 512, b"\r\n", b"garbage"])
-def test_what_stands_behind_a_whole_gzip_is_passed_over(behind) -> None:
+def test_bytes_behind_a_complete_gzip_are_ignored(behind) -> None:
     assert read(gzip.compress(BODY) + behind, "gzip").outcome.call_id == "1"
 
 
@@ -118,12 +118,12 @@ def test_any_bytes_under_any_coding_give_a_reading(body, coding) -> None:
 
 
 @pytest.mark.parametrize("value", [b"ab&", b"{},", b"<a/>", b"ab=%31&", b"a\n"])
-def test_what_inflates_to_millions_of_values_is_kept_and_not_read(value) -> None:
+def test_a_body_that_inflates_to_millions_of_values_is_kept_unread(value) -> None:
     """Reading it takes seconds of the event loop, for which a few kilobytes suffice."""
     reading = read(gzip.compress(value * 2_000_000), "gzip")
     assert (reading.outcome, reading.reason) == (None, "too_large")
 
 
 @pytest.mark.parametrize("coding", [zlib.compress, raw_deflate])
-def test_a_line_end_behind_what_is_deflated_is_passed_over(coding) -> None:
+def test_a_line_end_behind_deflated_data_is_ignored(coding) -> None:
     assert read(coding(b"result=Completed") + b"\r\n", "deflate").reason is None

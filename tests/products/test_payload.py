@@ -73,7 +73,7 @@ def test_an_object_is_read_through_as_many_as_three_wraps(first, second, third) 
     ids=lambda body: body[:30],
 )
 @pytest.mark.parametrize("content_type", [None, "application/x-www-form-urlencoded", "application/json"])
-def test_an_object_is_read_from_the_one_field_whoever_wrote_it(body, content_type) -> None:
+def test_an_object_is_read_from_a_forms_only_field(body, content_type) -> None:
     assert read(body, content_type).outcome.extra == {"note": FIELDS["note"]}
 
 
@@ -90,7 +90,7 @@ def test_an_object_is_read_from_the_one_field_whoever_wrote_it(body, content_typ
         ("call_details=%7B%22status", "not_json"),
     ],
 )
-def test_what_holds_no_object_is_quarantined_as_before(body, reason) -> None:
+def test_text_without_an_object_is_quarantined(body, reason) -> None:
     assert read(body).reason == reason
 
 
@@ -160,12 +160,12 @@ def test_an_encoding_that_xml_cannot_be_in_is_passed_over(encoding) -> None:
     assert read(LATIN.format(encoding).encode()).outcome.extra == {"note": "Zoë “€” ok"}
 
 
-def test_what_the_header_declares_comes_before_what_xml_declares() -> None:
+def test_the_headers_charset_precedes_that_of_the_xml() -> None:
     body = LATIN.format("utf-8").replace("“€”", "").encode("latin-1")
     assert read(body, "text/xml; charset=iso-8859-1").outcome.extra == {"note": "Zoë  ok"}
 
 
-def test_what_xml_has_beside_its_fields_is_kept() -> None:
+def test_attributes_and_text_of_xml_are_kept() -> None:
     body = """<result id="7" xmlns:x="urn:x"><status code="3" x:code="4">completed</status>before
         <events n="1"><item seq="0"><event>queued</event><timestamp tz="UTC">1475095892</timestamp></item></events>
         <list><item a="b">c</item><item>d</item></list><who name="Bob"/><attempts/>after</result>"""
@@ -218,7 +218,7 @@ def test_a_number_that_becomes_text_stays_as_written(literal) -> None:
 
 
 @given(numbers)
-def test_a_number_that_nobody_knows_is_never_rounded(literal) -> None:
+def test_a_number_in_an_unknown_field_is_never_rounded(literal) -> None:
     outcome = read(f'{{"status":"completed","n":{literal},"in":[{literal}]}}').outcome
     shown = json.loads(to_json(outcome.extra), parse_float=str)
     assert shown["in"] == [shown["n"]]
@@ -277,7 +277,7 @@ def test_more_than_is_read_one_by_one_is_kept_as_one_text_and_known_fields_count
     assert len(outcome.extra) + len(outcome.events) + len(outcome.problems) < 2 * MAX_VALUES
 
 
-def test_what_stands_within_the_bound_is_read_as_ever() -> None:
+def test_values_within_the_limit_are_read() -> None:
     fields = {f"f{n}": str(n) for n in range(MAX_VALUES - 2)}
     for body in (urlencode({**fields, "status": "completed"}), json.dumps({**fields, "status": "completed"})):
         assert read(body).outcome.extra == fields

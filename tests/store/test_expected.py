@@ -100,7 +100,7 @@ def test_any_order_of_call_and_results_gives_the_same_outcome(database: Database
     assert len(found) == 1
 
 
-def test_what_a_result_says_itself_stands(database: Database) -> None:
+def test_a_results_own_values_stay(database: Database) -> None:
     expected.register(database, [call(call_id="7", phone_number="+16175551234")])
     body = b'{"status":"completed","phone_number":"6175559999","duration":"3","queued_timestamp":"1772971200"}'
     key = post(database, body, product=Product.FUSE)
@@ -108,7 +108,7 @@ def test_what_a_result_says_itself_stands(database: Database) -> None:
     assert outcome(database, key).call_id == "7"
 
 
-def test_nobody_elses_result_is_taken(database: Database) -> None:
+def test_no_other_calls_result_is_matched(database: Database) -> None:
     expected.register(database, [call(metadata={"who": "Ann"}), call(None, "7", integration="ours-dev")])
     strangers = [post(database, LATER, "r-2"), post(database, LATER, "r-1", integration="theirs")]
     strangers.append(post_dev(database, "8"))
@@ -156,7 +156,7 @@ def test_a_number_of_a_batch_is_known_by_both(database: Database, is_first: bool
     assert outcome(database, other).metadata == {}
 
 
-def test_the_same_call_again_changes_nothing_and_what_contradicts_is_refused(database: Database) -> None:
+def test_the_same_call_again_changes_nothing_and_contradictions_are_refused(database: Database) -> None:
     whole = call(call_id="7", phone_number="+16175551234", batch="b", ends_at=NOON, metadata={"who": "Ann"})
     first = expected.register(database, [whole])
     assert expected.register(database, [whole._replace(registered_at=NOON + timedelta(days=1))]) == first
@@ -166,7 +166,7 @@ def test_the_same_call_again_changes_nothing_and_what_contradicts_is_refused(dat
     assert expected.register(database, [whole]) == first
 
 
-def test_a_result_that_is_given_its_call_is_told_to_the_journals_followers(database: Database) -> None:
+def test_a_result_that_gets_its_call_is_noted_in_the_journal(database: Database) -> None:
     key = post(database, LATER)
     seen = journal.horizon(database)
     expected.register(database, [call(metadata={"who": "Ann"})])
@@ -177,7 +177,7 @@ def test_a_result_that_is_given_its_call_is_told_to_the_journals_followers(datab
     assert journal.page(database, Span(seen, journal.horizon(database))) == []
 
 
-def test_reading_again_keeps_what_a_call_gave(database: Database) -> None:
+def test_reprocessing_keeps_the_values_from_the_expected_call(database: Database) -> None:
     expected.register(database, [call(call_id="7", metadata={"who": "Ann"})])
     key = post(database, LATER)
     before = outcome(database, key)
@@ -187,7 +187,7 @@ def test_reading_again_keeps_what_a_call_gave(database: Database) -> None:
     assert outcome(database, key) == before
 
 
-def test_a_result_that_was_asked_for_is_polled_until_one_comes_by_itself(database: Database) -> None:
+def test_a_polled_result_stays_polled_until_its_callback_arrives(database: Database) -> None:
     expected.register(database, [call()])
     key = post(database, LATER, via=Via.POLL)
     assert registered(database, call().id).state is CallState.POLLED
@@ -197,7 +197,7 @@ def test_a_result_that_was_asked_for_is_polled_until_one_comes_by_itself(databas
     assert registered(database, call().id).state is CallState.RECEIVED
 
 
-def test_who_claims_what_is_due_has_it_alone(database: Database) -> None:
+def test_a_due_call_is_claimed_by_one_process_only(database: Database) -> None:
     calls = [call(f"r-{number}", ends_at=NOON + timedelta(hours=number)) for number in range(3)]
     expected.register(database, calls)
     at = NOON + timedelta(hours=1)
@@ -270,14 +270,14 @@ def test_a_call_id_that_becomes_known_while_the_result_is_stored_is_not_missed(
     assert outcome(crowded, one.id).call_id == "7"
 
 
-def test_a_result_that_came_again_takes_what_a_killed_registration_left(database: Database) -> None:
+def test_a_repeated_result_completes_a_killed_registration(database: Database) -> None:
     post(database, LATER)
     expected.add(database, [call(metadata={"who": "Ann"})])  # the first of two transactions
     post(database, LATER)
     assert outcome(database, call().id).metadata == {"who": "Ann"}
 
 
-def test_of_two_who_add_a_call_one_adds_it(database: Database) -> None:
+def test_of_two_concurrent_registrations_one_adds_the_call(database: Database) -> None:
     assert expected.add(database, [call()]) == {call().id}
     assert expected.add(database, [call(), call("r-2")]) == {call("r-2").id}
     assert expected.add(database, []) == set()
@@ -302,7 +302,7 @@ def test_two_calls_that_name_one_result_both_have_it_and_the_same_one_gives(
     assert {registered(database, one.id).state for one in (by_id, by_reference)} == {CallState.RECEIVED}
 
 
-def test_devs_own_reference_is_known_beside_another_in_the_url(database: Database) -> None:
+def test_devs_own_reference_matches_beside_another_in_the_url(database: Database) -> None:
     expecting = call("m-1", integration="ours-dev", metadata={"who": "Ann"})
     expected.register(database, [expecting])
     body = b"result=Completed&call_id=9&phone_number=6175551234&message_reference=m-1"
@@ -317,7 +317,7 @@ def test_a_call_whose_id_becomes_known_is_due_again(database: Database) -> None:
     assert registered(database, call().id).due_at == NOON
 
 
-def test_callbacks_and_who_looks_for_what_is_due_do_not_lock_each_other(crowded: Database) -> None:
+def test_callbacks_and_the_reconciler_do_not_block_each_other(crowded: Database) -> None:
     calls = [call(f"r-{number}", ends_at=NOON) for number in range(600)]
     expected.register(crowded, calls)
     every = Question(records=Records.EXPECTED_CALLS)

@@ -42,7 +42,7 @@ def test_a_disabled_integration_gets_no_new_url_and_its_old_ones_keep_their_time
     assert ActiveKeys(database).look(LATER)[hashed(key).hex()].integration.name == "reminders"
 
 
-def test_what_is_not_there_cannot_be_enabled(database: Database) -> None:
+def test_an_unknown_integration_cannot_be_enabled(database: Database) -> None:
     with pytest.raises(NotFound, match="nobody"):
         enable_integration(database, "nobody")
 
@@ -65,7 +65,7 @@ def test_a_script_comes_with_every_key_until_it_is_removed(database: Database) -
         }
 
 
-def test_who_looks_often_reads_each_script_once(database: Database) -> None:
+def test_each_script_is_read_once(database: Database) -> None:
     add_integration(database, "reminders", None, NOW)
     looking = ActiveKeys(database)
     set_script(database, "reminders", "<vxml/>")
@@ -91,6 +91,6 @@ def _scripts_read(database: Database, looking: ActiveKeys) -> list[str | None]:
 
 
 @pytest.mark.parametrize("act", [get_script, lambda database, name: set_script(database, name, None)])
-def test_what_is_not_there_has_no_script(database: Database, act) -> None:
+def test_an_unknown_integration_has_no_script(database: Database, act) -> None:
     with pytest.raises(NotFound, match="nobody"):
         act(database, "nobody")

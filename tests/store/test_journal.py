@@ -36,7 +36,7 @@ def between(database: Database, seen: Horizon, upto: Horizon | None = None) -> l
     return found
 
 
-def test_an_outcome_is_told_when_it_is_new_and_when_it_changes(database) -> None:
+def test_an_outcome_is_announced_when_it_is_new_and_when_it_changes(database) -> None:
     start = journal.horizon(database)
     assert between(database, start) == []
     [first] = save(database, [call("a")])
@@ -47,7 +47,7 @@ def test_an_outcome_is_told_when_it_is_new_and_when_it_changes(database) -> None
     assert between(database, journal.horizon(database)) == []
 
 
-def test_what_could_not_be_understood_changes_nothing(database) -> None:
+def test_an_unreadable_delivery_changes_no_outcome(database) -> None:
     start = journal.horizon(database)
     save(database, [reading(b"hello")])
     assert between(database, start) == []
@@ -117,7 +117,7 @@ def test_two_notes_of_one_transaction_are_both_kept(crowded) -> None:
     assert between(crowded, start) == [first, second]
 
 
-def test_of_many_that_write_at_once_each_change_is_told_once(crowded) -> None:
+def test_each_change_of_concurrent_writers_is_sent_once(crowded) -> None:
     start = seen = journal.horizon(crowded)
     told: list[UUID] = []
     written: list[UUID] = []
@@ -151,7 +151,7 @@ def ahead(database: Database) -> None:
         connection.execute(text("UPDATE changes SET id = id + 1000000000"))
 
 
-def test_on_another_server_the_journal_begins_anew(crowded) -> None:
+def test_on_another_server_the_journal_is_renewed(crowded) -> None:
     assert not journal.renew(crowded, NOW)
     assert journal.renewed_at(crowded) == 0
     save(crowded, [call("before")])
@@ -167,7 +167,7 @@ def test_on_another_server_the_journal_begins_anew(crowded) -> None:
     assert between(crowded, start) == [after.outcome_id]
 
 
-def test_a_journal_of_this_server_is_kept_whatever_is_under_way(crowded) -> None:
+def test_a_journal_of_this_server_is_kept_during_running_transactions(crowded) -> None:
     save(crowded, [call("a")])
     with crowded.writing() as held:
         journal.note(held, [uuid4()])

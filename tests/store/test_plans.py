@@ -55,7 +55,7 @@ def plans_of(database, ask, table: str, without=("seqscan",)) -> list[str]:
 @pytest.mark.parametrize("kind", list(NEWEST))
 @pytest.mark.parametrize("backwards", [None, False, True])
 @pytest.mark.parametrize("filtered", [False, True])
-def test_the_newest_come_from_the_index_at_any_page(database, kind, backwards, filtered) -> None:
+def test_every_page_of_the_newest_is_read_by_the_index(database, kind, backwards, filtered) -> None:
     question = Question(
         records=kind,
         order=[Order(NEWEST[kind], descending=True)],
@@ -80,7 +80,7 @@ def test_since_and_until_come_from_the_index(database, bound) -> None:
     assert "ix_outcomes_newest" in plan_of(database, lambda: pagination.page(database, since))
 
 
-def test_the_deliveries_of_a_call_come_from_indexes_alone(database) -> None:
+def test_the_deliveries_of_a_call_are_read_by_indexes_only(database) -> None:
     of_call = Condition("outcome_id", Operator.EQUAL, [uuid4(), uuid4()])
     question = Question(
         records=Records.DELIVERIES, order=[Order("received_at", descending=True)], conditions=[of_call]
@@ -110,7 +110,7 @@ def _told(attempts: int) -> Reading:
 
 
 @pytest.mark.parametrize("field", IDENTIFYING)
-def test_what_identifies_a_call_comes_from_its_index_newest_first(database, field) -> None:
+def test_calls_by_an_identifying_field_are_read_by_its_index(database, field) -> None:
     question = Question(
         records=Records.OUTCOMES,
         order=[Order("ended_at", descending=True)],

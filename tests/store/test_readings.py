@@ -82,7 +82,7 @@ def test_an_older_state_is_superseded_and_a_newer_one_applied(database) -> None:
     assert stored(database, receipts[0].outcome_id).attempts == 3
 
 
-def test_verdicts_within_a_group_are_as_if_each_came_alone(database) -> None:
+def test_verdicts_within_a_group_equal_those_of_single_deliveries(database) -> None:
     bodies = [dev(attempts=2), dev(attempts=1), dev(attempts=3), dev(attempts=2), b"nothing"]
     verdicts = [receipt.verdict for receipt in post(database, *map(delivery, bodies))]
     assert verdicts == [
@@ -143,7 +143,7 @@ def test_groups_that_share_calls_in_opposite_order_do_not_deadlock(database) -> 
     assert count(database, outcomes, outcomes.c.integration == "ours") == 20
 
 
-def test_identical_bodies_that_nothing_tells_apart_are_outcomes_of_their_own(database) -> None:
+def test_identical_bodies_without_identity_are_separate_outcomes(database) -> None:
     alone = post(database, delivery(INSIGHT))[0]
     assert not stored(database, alone.outcome_id).possible_duplicate
     other = post(database, delivery(INSIGHT))[0]
@@ -164,7 +164,7 @@ def test_identical_bodies_with_references_are_no_possible_duplicates(database) -
     assert not any(stored(database, receipt.outcome_id).possible_duplicate for receipt in receipts)
 
 
-def test_what_the_store_refuses_is_quarantined_alone(database) -> None:
+def test_a_delivery_that_the_store_refuses_is_quarantined_alone(database) -> None:
     readings = [interpret(delivery(dev(call_id=number))) for number in range(5)]
     outcome = readings[3].outcome
     assert outcome is not None
@@ -186,7 +186,7 @@ def test_a_group_is_stored_whole_or_not_at_all(database, monkeypatch) -> None:
     assert count(database, deliveries) == before
 
 
-def test_a_disposition_is_told_when_it_is_new_or_changes(database) -> None:
+def test_a_receipt_has_the_disposition_if_it_is_new_or_has_changed(database) -> None:
     bodies = [dev(attempts=1, result="Failed", callee_type="busy"), dev(attempts=2), dev(attempts=3)]
     told = [post(database, delivery(body))[0].disposition for body in bodies]
     assert told == ["busy", "answered", None]
@@ -208,7 +208,7 @@ def _at_once(works):
     return results
 
 
-def test_an_id_that_is_there_twice_within_a_group_counts_once(database) -> None:
+def test_an_id_that_a_group_has_twice_counts_once(database) -> None:
     """As in a file of the spool that was copied, or a line that was."""
     first = read(b"result=Completed&call_id=1&attempts=1")
     again = read(b"result=Completed&call_id=1&attempts=2")
@@ -225,7 +225,7 @@ def test_an_id_that_is_there_twice_within_a_group_counts_once(database) -> None:
     assert [bytes(row.body) for row in stored] == [first.delivery.body]
 
 
-def test_a_rehearsal_leaves_nothing_and_tells_what_nobody_foresaw(database, monkeypatch) -> None:
+def test_a_rehearsal_leaves_nothing_and_reports_unforeseen_errors(database, monkeypatch) -> None:
     rehearsed = read(b"rehearsal")
     rehearse(database, rehearsed)
     with database.reading() as connection:
@@ -252,7 +252,7 @@ def test_an_update_sets_no_id(crowded) -> None:
     assert receipt.verdict is Verdict.APPLIED
 
 
-def test_what_a_store_does_not_support_counts_as_its_being_away(crowded) -> None:
+def test_an_unsupported_feature_counts_as_an_absent_store(crowded) -> None:
     """Some distributed databases refuse a statement at one time and not at another; no delivery is to blame."""
     with pytest.raises(StoreUnavailable), crowded.writing() as connection:
         connection.execute(text("DO $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '0A000'; END$$"))

@@ -84,7 +84,7 @@ def test_with_the_same_normaliser_nothing_differs(database: Database) -> None:
     assert report.deliveries == len(before[1])
 
 
-def test_all_history_becomes_what_todays_normaliser_makes_of_it(database: Database) -> None:
+def test_reprocessing_applies_todays_normaliser_to_all_deliveries(database: Database) -> None:
     group = [dev(1, 1), dev(2, 2), dev(3, 3), dev(4, 2, 2), dev(5, 4), delivery(6, "junk")]
     others = everything(database)
     store(database, older, group)
@@ -119,7 +119,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(database: Database) -> None
     assert (dry.changed, dry.made, dry.removed, dry.fields) == (real.changed, real.made, real.removed, real.fields)
 
 
-def test_only_what_is_asked_for_is_read_again(database: Database) -> None:
+def test_only_the_selected_deliveries_are_reprocessed(database: Database) -> None:
     group = [dev(1, 1), dev(2, 4), dev(3, 5)]
     store(database, older, group)
     question = Question(
@@ -136,7 +136,7 @@ def test_only_what_is_asked_for_is_read_again(database: Database) -> None:
     assert where(question)
 
 
-def test_it_goes_on_behind_the_delivery_where_it_was_cut_off(database: Database, monkeypatch) -> None:
+def test_reprocessing_continues_behind_the_last_delivery(database: Database, monkeypatch) -> None:
     monkeypatch.setattr("app.store.reprocess.BATCH", 2)
     group = sorted((dev(number, number + 10) for number in range(5)), key=lambda one: one.id)
     store(database, older, group)

@@ -71,7 +71,7 @@ def _integrations(database: Database) -> None:
         integrations.add_integration(database, name, None, NOW)
 
 
-def test_an_old_outcome_goes_with_all_that_was_received_about_it(database: Database) -> None:
+def test_an_old_outcome_is_removed_with_its_deliveries(database: Database) -> None:
     start = delivery("call_id=1", 401, started=True)
     old, _, young = stored(database, dev(1, 400), dev(1, 399, attempts=2), dev(2, 10))
     stored(database, start, dev(1, 398, attempts=1))
@@ -89,7 +89,7 @@ def test_an_old_outcome_goes_with_all_that_was_received_about_it(database: Datab
     assert removed["expected-calls"] == 1
 
 
-def test_an_outcome_that_something_was_heard_of_lately_stays_however_long_ago_it_ended(database: Database) -> None:
+def test_an_old_outcome_with_a_recent_delivery_stays(database: Database) -> None:
     ended = "last_attempt_timestamp=1500000000"
     [heard, forgotten] = stored(
         database,
@@ -112,7 +112,7 @@ def test_deliveries_go_by_themselves_and_their_outcomes_stay(database: Database)
     assert ids(database, deliveries) == {group[1].id, group[3].id}
 
 
-def test_what_is_held_stays_with_its_deliveries_and_goes_once_the_hold_ends(database: Database) -> None:
+def test_held_outcomes_stay_with_their_deliveries_until_the_hold_ends(database: Database) -> None:
     [call, other] = stored(database, dev(1, 400), dev(2, 400))
     stored(database, delivery("call_id=1", 401, started=True), dev(1, 399, attempts=2))
     theirs = stored(database, dev(3, 400, integration="theirs"), delivery("junk", 400, integration="theirs"))
@@ -142,7 +142,7 @@ def test_a_start_stays_as_long_as_one_of_the_outcomes_that_tell_of_its_call(data
     assert start.id in ids(database, deliveries)
 
 
-def test_what_is_held_while_a_number_is_looked_for_is_not_erased(database: Database) -> None:
+def test_a_hold_set_during_an_erasure_is_respected(database: Database) -> None:
     [call, other] = stored(database, dev(1), dev(2))
     junk = delivery("junk", integration="theirs")
     stored(database, junk)
@@ -155,7 +155,7 @@ def test_what_is_held_while_a_number_is_looked_for_is_not_erased(database: Datab
     assert found.held == {call, junk.id}
 
 
-def test_what_is_not_there_cannot_be_held_nor_let_go(database: Database) -> None:
+def test_unknown_records_cannot_be_held_or_released(database: Database) -> None:
     for kind, subject in ((HoldKind.CALL, str(uuid4())), (HoldKind.INTEGRATION, "nobody")):
         with pytest.raises(NotFound, match=f"there is no {kind} {subject}"):
             held(database, kind, subject)
@@ -182,7 +182,7 @@ def test_calls_that_are_expected_yet_stay(database: Database) -> None:
     assert ids(database, expected_calls) == {calls[1].id, calls[2].id}
 
 
-def test_a_dry_run_tells_what_would_go_and_removes_nothing(database: Database) -> None:
+def test_a_dry_run_reports_what_would_be_removed_and_removes_nothing(database: Database) -> None:
     stored(database, *(dev(number, 400) for number in range(5)), dev(9, 1))
     before = ids(database, outcomes), ids(database, deliveries)
     kept = {Records.OUTCOMES: YEAR, Records.DELIVERIES: YEAR}
@@ -191,7 +191,7 @@ def test_a_dry_run_tells_what_would_go_and_removes_nothing(database: Database) -
     assert pruned(database, kept)["outcomes"] == told["outcomes"]
 
 
-def test_more_than_fits_a_transaction_goes_too_and_what_is_kept_among_it_stays(database: Database) -> None:
+def test_more_rows_than_a_transaction_are_removed_and_held_ones_stay(database: Database) -> None:
     stored(database, *(dev(number, 400 if number % 3 else 10) for number in range(450)))
     pruned(database, {Records.OUTCOMES: YEAR})
     assert len(ids(database, outcomes)) == len(ids(database, deliveries)) == 150
@@ -214,7 +214,7 @@ def test_an_outcome_some_of_whose_deliveries_are_gone_is_not_made_again_from_the
     assert (report.changed, report.removed, len(report.left)) == (0, 0, 1)
 
 
-def test_a_callback_that_comes_after_its_call_was_pruned_makes_it_anew(database: Database) -> None:
+def test_a_callback_after_its_call_was_pruned_creates_the_outcome_again(database: Database) -> None:
     [old] = stored(database, dev(1, 400, attempts=3))
     pruned(database, {Records.OUTCOMES: YEAR})
     [receipt] = save(database, [interpret(dev(1, 1, attempts=1))])
@@ -258,7 +258,7 @@ def test_callbacks_about_calls_that_are_pruned_meanwhile_lose_nothing(database: 
     days=st.integers(1, 60),
     on_hold=st.sets(st.integers(1, 6), max_size=2),
 )
-def test_what_stays_is_what_a_look_at_each_call_says(
+def test_pruning_agrees_with_an_oracle(
     database: Database, told: list[tuple[int, int, int]], days: int, on_hold: set[int]
 ) -> None:
     name = f"of {uuid4()}"

@@ -60,7 +60,7 @@ def test_outcomes_find_their_first_deliveries_when_an_older_store_is_migrated(da
     assert sorted(map(len, before.values())) == [1, 2]
 
 
-def test_starts_and_scripts_outlast_the_way_down_and_up_as_far_as_the_older_schema_holds_them(database) -> None:
+def test_starts_and_scripts_survive_downgrade_and_upgrade_as_far_as_possible(database) -> None:
     add_integration(database, "mine", None, datetime.now(UTC))
     set_script(database, "mine", "<vxml/>")
     start = interpret(
@@ -123,7 +123,7 @@ def _columns(database) -> dict[tuple[str, str], dict]:
 
 
 @pytest.mark.parametrize("release", ["0010", "0011"])
-def test_what_workers_of_an_earlier_release_write_still_fits_the_newest_schema(database, release) -> None:
+def test_writes_of_an_earlier_release_fit_the_newest_schema(database, release) -> None:
     """So they go on while it is migrated, and until they are replaced."""
     newest = _columns(database)
     migrating.migrate(database, release)
@@ -137,7 +137,7 @@ def test_what_workers_of_an_earlier_release_write_still_fits_the_newest_schema(d
             assert column["nullable"] or column["default"] is not None, (table, name)
 
 
-def test_callbacks_that_come_while_the_store_is_migrated_are_all_there(database) -> None:
+def test_callbacks_during_a_migration_are_all_stored(database) -> None:
     migrating.migrate(database, "0011")
     stop, sent = threading.Event(), []
 
@@ -170,7 +170,7 @@ def test_callbacks_that_come_while_the_store_is_migrated_are_all_there(database)
         assert list(told) == [1] * len(sent)
 
 
-def test_a_store_without_schema_says_what_to_run(database_url) -> None:
+def test_a_store_without_schema_names_the_command_to_run(database_url) -> None:
     database = Database(database_url)
     with pytest.raises(StoreUnavailable, match="plum-outcomes migrate"):
         pagination.count(database, Question(records=Records.OUTCOMES))
@@ -189,7 +189,7 @@ def test_sqlite_commits_are_durable(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("versions", [["0005x"], ["0014", "0099"], [""]], ids=["unknown", "several", "empty"])
-def test_a_schema_that_no_migration_made_is_refused_in_words(database, versions) -> None:
+def test_a_schema_that_no_migration_made_is_refused_with_a_message(database, versions) -> None:
     with database.writing() as connection:
         connection.execute(text("DELETE FROM alembic_version"))
         for version in versions:

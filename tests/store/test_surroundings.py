@@ -229,7 +229,7 @@ def test_no_more_connections_are_opened_than_were_asked_for(crowded: Database) -
     database.close()
 
 
-def test_who_waits_for_a_connection_in_vain_is_told(store_url: str, monkeypatch) -> None:
+def test_waiting_in_vain_for_a_connection_is_an_error(store_url: str, monkeypatch) -> None:
     monkeypatch.setattr(postgresql, "CONNECT_SECONDS", 1)
     monkeypatch.setattr(sqlite, "POOL_SECONDS", 0.1)
     database = Database(store_url, connections=1)
@@ -293,7 +293,7 @@ def test_no_error_and_no_trace_holds_a_value(crowded: Database, caplog) -> None:
 # --- SQLite's log of changes
 
 
-def test_a_wal_that_has_become_large_is_emptied_once_nobody_is_in_the_way(tmp_path) -> None:
+def test_a_large_wal_is_emptied_once_no_reader_prevents_it(tmp_path) -> None:
     file = tmp_path / "outcomes.db"
     database = Database(f"sqlite:///{file}")
     migrating.migrate(database)

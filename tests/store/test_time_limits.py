@@ -24,7 +24,7 @@ FOREVER = {
 }
 
 
-def test_a_question_that_takes_too_long_is_stopped_and_told_how_to_narrow_it(database, engine_name) -> None:
+def test_a_query_that_takes_too_long_is_stopped_and_says_how_to_narrow_it(database, engine_name) -> None:
     with pytest.raises(TooSlow, match=r"longer than 0\.1 s.*since and until"), database.reading(0.1) as connection:
         connection.execute(text(FOREVER[engine_name]))
     before = len(all_rows(database))
@@ -33,7 +33,7 @@ def test_a_question_that_takes_too_long_is_stopped_and_told_how_to_narrow_it(dat
     assert len(all_rows(database)) == before + 1
 
 
-def test_a_question_that_is_stopped_keeps_nothing_of_who_asked(database, engine_name) -> None:
+def test_an_interrupted_query_releases_its_resources(database, engine_name) -> None:
     """Garbage is collected seldom in a worker, and a page that was looked for too long may be large."""
 
     class Held:
@@ -80,7 +80,7 @@ except TooSlow:
 """
 
 
-def test_while_sqlite_works_on_a_question_the_process_goes_on(tmp_path) -> None:
+def test_a_sqlite_query_does_not_block_the_process(tmp_path) -> None:
     command = [sys.executable, "-c", ASIDE, f"sqlite:///{tmp_path / 'outcomes.db'}", FOREVER["sqlite"]]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) > 3

@@ -77,7 +77,7 @@ def test_an_integration_may_name_the_networks_that_post(guarded: Sender) -> None
     assert service.json("integration", "access", guarded.name, "--allow-from", "any")["allowed_from"] is None
 
 
-def test_what_is_no_network_or_no_integration_is_refused_in_one_line(service: Service) -> None:
+def test_invalid_networks_and_integrations_are_refused_in_one_line(service: Service) -> None:
     service.assert_one_line("integration", "access", "nobody", "--allow-from", "any", says="nobody")
     service.assert_one_line("integration", "access", "nobody", says="nobody")
     for wrong in ("everywhere", "", ","):
@@ -119,7 +119,7 @@ def test_a_result_under_a_mistyped_key_is_taken_for_the_integration_that_is_name
     assert guarded.outcome()["call_id"] == "mistyped"
 
 
-def test_what_came_without_the_password_is_taken_only_where_it_is_named(guarded: Sender) -> None:
+def test_posts_without_the_password_are_accepted_only_by_id(guarded: Sender) -> None:
     service = guarded.service
     service.know(service.json("integration", "access", guarded.name, "--password")["password"])
     eventually(guarded, 401)
@@ -136,9 +136,7 @@ def test_what_came_without_the_password_is_taken_only_where_it_is_named(guarded:
 @pytest.mark.parametrize(
     "path", ["/result/KEY", "/result/wrong", "/livez", "/readyz", "/metrics", "/nowhere", "/api/v1/x"]
 )
-def test_every_answer_tells_caches_and_browsers_to_keep_and_guess_nothing(
-    service: Service, one_sender: Sender, path: str
-) -> None:
+def test_every_response_forbids_caching_and_sniffing(service: Service, one_sender: Sender, path: str) -> None:
     answer = service.request("GET", path.replace("KEY", one_sender.key))
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"

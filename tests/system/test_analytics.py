@@ -52,7 +52,7 @@ def test_a_copy_that_is_lost_is_there_again_and_counts_all(alone: Sender, fault:
     assert metric(service, "plum_analytics_lag_seconds") < 60
 
 
-def test_while_the_copy_stands_still_posts_and_lists_and_look_ups_go_on(alone: Sender) -> None:
+def test_while_the_copy_is_frozen_posts_lists_and_look_ups_work(alone: Sender) -> None:
     service = alone.service
     alone.assert_accepted(dev_body(call_id="1"), below="/call/order-1")
     assert count(service) == 1
@@ -101,7 +101,9 @@ def test_only_the_service_s_user_can_open_the_copy_and_its_socket(alone: Sender)
     assert set(found.values()) == {"0o600"}
 
 
-def test_two_installations_that_share_a_path_are_told_apart(alone: Sender, new_database_url, tmp_path: Path) -> None:
+def test_two_installations_that_share_a_path_are_distinguished(
+    alone: Sender, new_database_url, tmp_path: Path
+) -> None:
     service = alone.service
     assert count(service) == 0
     settings = {"PLUM_ANALYTICS_PATH": str(file_of(service))}

@@ -157,7 +157,7 @@ def test_read_sees_the_ends_of_a_phone_number_and_reveal_all_of_it(
     assert service.get(f"outcomes/{shown['id']}", reader).json() == masked
 
 
-def test_read_sees_no_phone_number_wherever_it_stands(service: Service, asked: Sender, reader: str) -> None:
+def test_with_read_no_phone_number_is_shown_anywhere(service: Service, asked: Sender, reader: str) -> None:
     for path in LISTS:
         shown = json.dumps(service.records(path, integration=asked.name))
         masked = json.dumps(service.records(path, integration=asked.name, token=reader))
@@ -204,7 +204,7 @@ def test_ended_at_is_never_null(asked: Sender) -> None:
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_what_is_not_there_is_not_found(service: Service, path: str) -> None:
+def test_an_unknown_page_is_not_found(service: Service, path: str) -> None:
     for unknown in (str(uuid4()), "nonsense", "%00", "0" * 32):
         service.get(f"{path}/{unknown}").assert_problem(404)
         service.get(f"{path}/{unknown}/{'deliveries' if path == 'outcomes' else 'body'}").assert_problem(404)
@@ -370,7 +370,7 @@ def test_an_empty_answer_has_the_same_envelope(service: Service) -> None:
         ("problems", "x"),
     ],
 )
-def test_a_wrong_question_is_told_what_is_wrong(service: Service, path: str, name: str, value: str) -> None:
+def test_a_wrong_query_names_its_errors(service: Service, path: str, name: str, value: str) -> None:
     service.get(path, **{name: value}).assert_problem(422, name)
 
 
@@ -388,7 +388,7 @@ def test_a_value_must_fit_its_field(service: Service, name: str, value: str) -> 
     service.get("outcomes", **{name: value}).assert_problem(422, name)
 
 
-def test_all_that_is_wrong_is_told_at_once(service: Service) -> None:
+def test_all_errors_are_reported_at_once(service: Service) -> None:
     service.get("outcomes", limit=0, nonsense=1, status="done,completed", since="x").assert_problem(
         422, "limit", "nonsense", "since", "status"
     )

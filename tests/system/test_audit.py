@@ -60,7 +60,7 @@ def test_masked_reads_leave_none_but_masked_exports_do(service: Service, admin: 
     assert entry["what"] == "downloads.export_outcomes_csv"
 
 
-def test_no_number_is_kept_of_what_was_asked(service: Service, sender: Sender, admin: str) -> None:
+def test_no_number_of_a_query_is_logged(service: Service, sender: Sender, admin: str) -> None:
     asked = {
         "phone_number": f"+{PHONE}",
         "phone_number_raw__prefix": PHONE[:7],
@@ -191,7 +191,7 @@ def test_a_token_shows_when_it_was_last_used(service: Service) -> None:
 # --- drift
 
 
-def test_what_nobody_knew_is_seen_soon(service: Service, masked: str) -> None:
+def test_drift_is_shown_soon(service: Service, masked: str) -> None:
     sender = service.sender("drifting")
     changed = dev_body(result=f"Odd {PHONE}", call_id="1") + b"&cost=3&contact=%2B16175551234"
     first = sender.assert_accepted(changed)

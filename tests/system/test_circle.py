@@ -158,7 +158,7 @@ def test_a_url_that_does_not_answer_is_refused_by_plum_and_nothing_is_expected(d
     ("to", "says"),
     [("404/1", "404"), ("403/1", "403"), ("409/1", "409"), ("12", "SURVEY/INSTANCE"), ("500/1", "may be queued")],
 )
-def test_what_plum_refuses_is_told_in_one_line(dialling: Service, to: str, says: str) -> None:
+def test_plums_refusals_are_reported_in_one_line(dialling: Service, to: str, says: str) -> None:
     name = f"line-{to.replace('/', '-')}"
     sender = dialling.sender(name, "insight")
     told = ("plum", "queue", name, "16175551234", "--to", to, "--key", sender.key, "--reference", "r-1")
@@ -168,7 +168,7 @@ def test_what_plum_refuses_is_told_in_one_line(dialling: Service, to: str, says:
         assert counts(dialling, sender)["expected"] == 1
 
 
-def test_a_call_is_shown_as_plum_tells_it_and_nothing_is_stored(dialling: Service, plum: Plum) -> None:
+def test_a_call_is_shown_as_plum_reports_it_and_nothing_is_stored(dialling: Service, plum: Plum) -> None:
     sender = dialling.sender("status", "fuse")
     made = dialling.json(
         "plum", "queue", sender.name, "16175559876", "--to", "12/34", "--key", sender.key, "--reference", "r-1"
@@ -182,7 +182,7 @@ def test_a_call_is_shown_as_plum_tells_it_and_nothing_is_stored(dialling: Servic
     assert masked["phone_number"] == "+1617•••9876"
 
 
-def test_who_is_dialled_again_is_told_and_who_is_left_out_for_what(dialling: Service, plum: Plum) -> None:
+def test_redial_reports_the_numbers_and_why_others_are_left_out(dialling: Service, plum: Plum) -> None:
     sender = dialling.sender("dev-redial", "dev")
     fields = {"result": "Failed", "callee_type": "busy", "attempts": "2"}
     for number, changes in enumerate([{}, {}, {}, {"attempts": "5"}, {}]):
@@ -211,7 +211,7 @@ def test_who_is_dialled_again_is_told_and_who_is_left_out_for_what(dialling: Ser
     assert dialling.json("plum", "do-not-call", "remove", "6174440002") == {"removed": 1}
 
 
-def test_a_command_that_is_killed_goes_on_where_it_was(dialling: Service, plum: Plum, tmp_path: Path) -> None:
+def test_a_killed_command_continues_where_it_stopped(dialling: Service, plum: Plum, tmp_path: Path) -> None:
     sender = dialling.sender("killed", "fuse")
     file = contact_list(tmp_path / "list.csv", 700, 60)
     options = ["--to", "12/34", "--key", sender.key, "--batch", "spring", "--one-by-one"]
@@ -284,7 +284,7 @@ def test_a_list_with_a_wrong_row_queues_nothing(dialling: Service, plum: Plum, t
         (("--end", "2020-01-01"), "window"),
     ],
 )
-def test_what_cannot_be_queued_is_told_before_it_is_sent(
+def test_an_invalid_request_is_reported_before_it_is_sent(
     dialling: Service, options: tuple[str, ...], says: str
 ) -> None:
     told = ("plum", "queue", "told-before", "16175551234", "--to", "12/34")
@@ -296,5 +296,5 @@ def test_what_cannot_be_queued_is_told_before_it_is_sent(
 
 
 @pytest.mark.parametrize("filters", ["", "status='", "colour=red"])
-def test_whom_to_dial_again_is_asked_with_a_filter(dialling: Service, filters: str) -> None:
+def test_redial_takes_its_numbers_from_a_filter(dialling: Service, filters: str) -> None:
     dialling.assert_one_line("plum", "bulk-queue", "any", "--batch", "b", "--from", filters, "--dry-run", says=".")

@@ -88,7 +88,7 @@ def container(image: Path) -> Iterator[Service]:
     service.stop()
 
 
-def test_what_the_image_starts_serves_from_its_own_files(container: Service, image: Path) -> None:
+def test_the_images_command_serves_from_its_own_files(container: Service, image: Path) -> None:
     question = json.loads(last("HEALTHCHECK").partition(" CMD ")[2])
     assert question[:2] == ["python", "-c"]
     ask = [PROGRAM.parent / "python", "-c", question[2].replace(":8000", f":{container.port}")]
@@ -102,7 +102,7 @@ def test_what_the_image_starts_serves_from_its_own_files(container: Service, ima
     assert container.request("GET", "/readyz").status == 200
 
 
-def test_the_image_runs_as_nobody_in_particular_and_keeps_all_on_its_volume() -> None:
+def test_the_image_runs_without_privileges_and_keeps_its_data_on_a_volume() -> None:
     assert last("USER") == "10001:10001"
     assert "--uid 10001" in last("RUN")
     assert last("VOLUME") == last("WORKDIR")
@@ -170,7 +170,7 @@ WORKLOADS = [one for one in MANIFESTS if one["kind"] in ("StatefulSet", "Job")]
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda one: one["kind"])
-def test_a_manifest_is_what_kubernetes_takes(manifest: dict[str, Any], version: str) -> None:
+def test_a_manifest_is_valid_for_kubernetes(manifest: dict[str, Any], version: str) -> None:
     kubernetes_validate.validate(manifest, version, strict=True)
 
 

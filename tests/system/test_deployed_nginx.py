@@ -192,14 +192,14 @@ def test_a_result_without_tls_is_not_taken(nginx: Nginx, sender: Sender) -> None
     assert sender.outcomes(call_id="plain") == []
 
 
-def test_who_makes_certificates_finds_the_answer_without_tls(nginx: Nginx) -> None:
+def test_acme_challenges_are_served_without_tls(nginx: Nginx) -> None:
     answers = nginx.directory / ".well-known" / "acme-challenge"
     answers.mkdir(parents=True)
     (answers / "token").write_text("the answer")
     assert nginx.ask("plain", "GET", "/.well-known/acme-challenge/token").body == b"the answer"
 
 
-def test_a_body_over_the_limit_hears_the_services_413(nginx: Nginx, sender: Sender) -> None:
+def test_a_body_over_the_limit_gets_the_services_413(nginx: Nginx, sender: Sender) -> None:
     answer = nginx.ask("public", "POST", sender.path, b"a" * 1_500_000)
     assert (answer.status, answer.headers["Content-Type"].split(";")[0]) == (413, "text/plain")
     assert b"<html>" not in answer.body
@@ -218,7 +218,7 @@ def leave(nginx: Nginx, path: str, body: bytes, length: int, after_seconds: floa
         connection.sock.shutdown(socket.SHUT_RDWR)
 
 
-def test_what_came_of_a_body_that_breaks_off_on_its_way_is_kept(nginx: Nginx, sender: Sender) -> None:
+def test_the_received_part_of_an_incomplete_body_is_kept(nginx: Nginx, sender: Sender) -> None:
     def is_kept() -> bool:
         leave(nginx, f"{sender.path}/batch/torn", b"call_id=torn&", 1000, after_seconds=0.1)
         return {one["reason"] for one in sender.deliveries(batch="torn")} == {"cut_short"}
@@ -233,7 +233,7 @@ def test_a_result_is_kept_though_its_sender_does_not_wait_for_the_answer(nginx: 
     wait_until(lambda: sender.outcome(batch="gone")["deliveries"] == TIMES)
 
 
-def test_inside_all_else_is_served_with_links_that_lead_back(nginx: Nginx, service: Service, sender: Sender) -> None:
+def test_the_private_port_serves_the_rest_with_working_links(nginx: Nginx, service: Service, sender: Sender) -> None:
     for number in range(2):
         sender.assert_accepted(dev_body(call_id=f"page-{number}"))
     token = {"Authorization": f"Bearer {service.token}", "X-Forwarded-Host": "elsewhere.example"}
@@ -249,7 +249,7 @@ def test_inside_all_else_is_served_with_links_that_lead_back(nginx: Nginx, servi
     assert nginx.ask("inside", "POST", sender.path, dev_body()).status == 404
 
 
-def test_a_live_stream_tells_of_a_result_while_it_goes_on(nginx: Nginx, service: Service, sender: Sender) -> None:
+def test_a_live_stream_sends_a_result_while_it_is_open(nginx: Nginx, service: Service, sender: Sender) -> None:
     with closing(nginx.connect("inside")) as connection:
         connection.request("GET", "/api/v1/live", headers={"Authorization": f"Bearer {service.token}"})
         stream = connection.getresponse()
@@ -271,9 +271,7 @@ def test_one_address_cannot_hold_all_connections(nginx: Nginx, sender: Sender) -
         nginx.ask("public", "GET", sender.path).assert_completed()
 
 
-def test_while_the_service_is_away_a_post_is_asked_to_come_again(
-    nginx: Nginx, service: Service, sender: Sender
-) -> None:
+def test_while_the_service_is_away_a_post_gets_503(nginx: Nginx, service: Service, sender: Sender) -> None:
     service.stop()
     try:
         answer = nginx.ask("public", "POST", sender.path, dev_body())

@@ -47,7 +47,7 @@ def test_one_call_or_a_list_is_registered_and_the_same_again_changes_nothing(ser
     assert received["outcome_id"] == outcome["id"]
 
 
-def test_what_is_wrong_is_named_by_place_and_nothing_is_registered(service: Service, admin: str) -> None:
+def test_errors_are_named_by_place_and_nothing_is_registered(service: Service, admin: str) -> None:
     sender = service.sender("wrong-calls")
     right = {"integration": sender.name, "reference": "r-1"}
     wrong = [
@@ -88,7 +88,7 @@ def _status_of_a_post(service: Service, token: str, length: int) -> bytes:
         return connection.recv(4096).split()[1]
 
 
-def test_what_contradicts_is_refused_and_what_was_unknown_is_filled_in(service: Service, admin: str) -> None:
+def test_contradictions_are_refused_and_unknown_values_are_completed(service: Service, admin: str) -> None:
     sender = service.sender("contradicting")
     call = {"integration": sender.name, "reference": "r-1"}
     assert tell(service, admin, call).status == 200
@@ -99,7 +99,7 @@ def test_what_contradicts_is_refused_and_what_was_unknown_is_filled_in(service: 
     assert kept["call_id"] == "7"
 
 
-def test_who_sees_no_numbers_sees_them_masked_and_only_admins_register(service: Service, admin: str) -> None:
+def test_numbers_are_masked_without_reveal_and_only_admins_register(service: Service, admin: str) -> None:
     sender = service.sender("masked-calls")
     call = {"integration": sender.name, "reference": "r-1", "phone_number": PHONE_RAW}
     tell(service, admin, call | {"metadata": {"other": "617 555 9999"}})

@@ -74,7 +74,7 @@ def as_cell(value: Any) -> str:
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def test_csv_holds_what_the_list_holds_in_its_order(service: Service, called: Sender, reader: str) -> None:
+def test_csv_has_the_rows_of_the_list_in_its_order(service: Service, called: Sender, reader: str) -> None:
     for token in (None, reader):
         for raw in ("true", "false"):
             rows = rows_of(download(service, "outcomes.csv", token, integration="called", raw=raw))
@@ -140,7 +140,7 @@ def test_parquet_has_types(service: Service, called: Sender, reader: str) -> Non
     assert {text[5:8] for text in masked["phone_number"].to_pylist() if text} == {"•••"}
 
 
-def test_columns_stand_in_the_order_asked_for(service: Service, called: Sender) -> None:
+def test_columns_have_the_requested_order(service: Service, called: Sender) -> None:
     names = ["phone_number", "id", "extra", "ended_at"]
     for form in FORMS:
         content = download(service, f"outcomes.{form}", integration="called", fields=",".join(names))
@@ -153,7 +153,7 @@ def test_columns_stand_in_the_order_asked_for(service: Service, called: Sender) 
         assert found == names
 
 
-def test_what_cannot_be_asked_is_refused_before_a_byte_is_sent(service: Service, called: Sender, reader: str) -> None:
+def test_an_invalid_export_is_refused_before_a_byte_is_sent(service: Service, called: Sender, reader: str) -> None:
     for form in FORMS:
         service.get(f"outcomes.{form}", limit=5, cursor="x", count="exact", nonsense=1).assert_problem(
             422, "limit", "cursor", "count", "nonsense"
@@ -178,9 +178,7 @@ def test_redial_is_each_number_once_in_the_lists_order(service: Service, called:
     service.get("redial.csv", fields="id", limit=1).assert_problem(422, "fields", "limit")
 
 
-def test_deliveries_are_exported_with_their_bodies_to_who_may_see_them(
-    service: Service, called: Sender, reader: str
-) -> None:
+def test_deliveries_are_exported_with_bodies_for_reveal(service: Service, called: Sender, reader: str) -> None:
     lines = download(service, "deliveries.ndjson", integration="called").splitlines()
     records = [json.loads(line) for line in lines]
     assert [list(record) for record in records] == [[*DELIVERY_FIELDS, "body_base64"]] * 10
@@ -193,7 +191,7 @@ def test_deliveries_are_exported_with_their_bodies_to_who_may_see_them(
 # --- the command line
 
 
-def test_the_command_gives_what_the_api_gives(service: Service, called: Sender, tmp_path: Path) -> None:
+def test_the_command_returns_what_the_api_returns(service: Service, called: Sender, tmp_path: Path) -> None:
     content = download(service, "outcomes.csv", integration="called", status="completed")
     printed = service.ok("export", "--format", "csv", "--reveal", "integration=called", "status=completed")
     assert printed == content.decode().replace("\r\n", "\n").replace("\r", "\n")  # read as text
@@ -323,7 +321,7 @@ def test_over_http_1_0_a_whole_export_ends_as_usual(service: Service, called: Se
     assert body == download(service, "outcomes.csv", integration="called")
 
 
-def test_who_goes_away_leaves_no_process_behind(service: Service, many: Sender) -> None:
+def test_a_client_that_disconnects_leaves_no_process_behind(service: Service, many: Sender) -> None:
     connection = begun(service, "outcomes.xlsx")
     assert connection.getresponse().status == 200
     assert len(makers(service)) == 1
@@ -331,7 +329,7 @@ def test_who_goes_away_leaves_no_process_behind(service: Service, many: Sender) 
     wait_until(lambda: makers(service) == [])
 
 
-def test_few_exports_are_made_at_once_and_more_are_told_to_come_again(service: Service, many: Sender) -> None:
+def test_few_exports_run_at_once_and_others_get_503(service: Service, many: Sender) -> None:
     connections = [begun(service) for _ in range(4)]
     try:
         answers = [connection.getresponse() for connection in connections]

@@ -69,7 +69,7 @@ def test_a_result_in_the_same_group_still_waits_for_the_store(own: Cluster, send
     assert {answer.status for answer, _ in answers} == {200}
 
 
-def test_a_call_that_nothing_can_keep_hears_its_script_and_is_counted(own: Cluster, sender: Sender) -> None:
+def test_a_call_whose_start_cannot_be_stored_gets_its_script_and_is_counted(own: Cluster, sender: Sender) -> None:
     with stopped(own):
         wait_until(lambda: start(sender).headers["X-Delivery-Verdict"] == "spooled")
         with without_spool(sender):

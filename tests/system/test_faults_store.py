@@ -265,7 +265,7 @@ def proxied(own: Cluster, *, hangs_up: bool) -> Iterator[tuple[str, Proxy]]:
 
 
 @pytest.mark.parametrize("hangs_up", [True, False], ids=["cut", "swallowed"])
-def test_the_answer_to_a_commit_is_lost(own: Cluster, tmp_path: Path, hangs_up: bool) -> None:
+def test_the_response_to_a_commit_is_lost(own: Cluster, tmp_path: Path, hangs_up: bool) -> None:
     with proxied(own, hangs_up=hangs_up) as (database_url, proxy), running(database_url, tmp_path) as sender:
         with Load(sender, "lost", pause=PACE) as load:
             load.wait_for(100)

@@ -53,7 +53,7 @@ def read_only(place: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def test_a_spool_that_cannot_be_written_keeps_nobody_from_starting(own: Cluster, tmp_path: Path) -> None:
+def test_an_unwritable_spool_does_not_prevent_the_start(own: Cluster, tmp_path: Path) -> None:
     service = Service(own.create(), tmp_path).prepare()
     sender = service.sender("ours")
     with read_only(tmp_path / "spool"):
@@ -76,7 +76,7 @@ def test_with_neither_store_nor_spool_the_start_fails_in_one_line(own: Cluster, 
         service.assert_one_line("serve", "--bind", f"127.0.0.1:{service.port}", says="refused")
 
 
-def test_housekeeping_that_is_frozen_is_told_of(sender: Sender) -> None:
+def test_frozen_housekeeping_is_reported(sender: Sender) -> None:
     service = sender.service
     house = beside(service, "housekeeping")
     assert house
@@ -122,7 +122,7 @@ def test_a_worker_opens_no_more_connections_than_are_allowed(own: Cluster, sende
     assert 0 < count <= 2 * CONNECTIONS + 5
 
 
-def test_one_damaged_record_costs_its_neighbours_nothing_and_is_told_of_until_it_is_tried_again(
+def test_one_damaged_record_costs_no_neighbour_and_is_reported_until_it_is_retried(
     own: Cluster, sender: Sender
 ) -> None:
     service = sender.service
@@ -147,7 +147,7 @@ def test_one_damaged_record_costs_its_neighbours_nothing_and_is_told_of_until_it
     assert "set aside" not in readiness(service)
 
 
-def test_a_spool_of_many_is_drained_beside_live_posts_through_a_kill(own: Cluster, sender: Sender) -> None:
+def test_a_large_spool_is_drained_beside_live_posts_through_a_kill(own: Cluster, sender: Sender) -> None:
     service = sender.service
     with stopped(own), Load(sender, "away", threads=8, pause=0.0) as away:
         away.wait_for(3000)
@@ -181,7 +181,7 @@ def test_settings_of_the_database_cost_no_post(own: Cluster, tmp_path: Path) -> 
         assert (csv.status, "é" in csv.body.decode()) == (200, True)
 
 
-def test_an_error_that_nobody_foresaw_costs_no_post_and_is_told(sender: Sender) -> None:
+def test_an_unforeseen_error_costs_no_post_and_is_reported(sender: Sender) -> None:
     service = sender.service
     with service.sql() as connection:
         connection.execute(

@@ -19,7 +19,7 @@ def bash(line: str) -> str:
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=True).stdout
 
 
-def test_what_the_first_start_prints_works_and_the_second_keeps_it(
+def test_the_output_of_the_first_start_works_and_the_second_keeps_it(
     new_database_url: Callable[[], str], tmp_path: Path
 ) -> None:
     if shutil.which("curl") is None:

@@ -102,7 +102,7 @@ def test_acknowledgements_are_timed_each_once(fresh: Service, posted: Sender) ->
         assert found["plum_ack_seconds_sum"][()] > 0
 
 
-def test_what_was_not_understood_is_counted_by_words_of_ours(fresh: Service, posted: Sender) -> None:
+def test_quarantined_deliveries_are_counted_by_our_words(fresh: Service, posted: Sender) -> None:
     odd = {"call_id": "odd", "result": "Gone fishing", "callee_type": "parrot", "attempts": "many", "duration": "90"}
     for answer in fresh.through_each_worker("POST", posted.path, dev_body(**odd)):
         answer.assert_completed()
@@ -144,7 +144,7 @@ def test_every_series_that_can_be_known_begins_at_0(fresh: Service, posted: Send
     assert found()["plum_expected_calls"][("state", "waiting"),] == 0
 
 
-def test_connections_and_disks_are_told_of_all_workers(fresh: Service, posted: Sender) -> None:
+def test_connections_and_disks_are_measured_for_all_workers(fresh: Service, posted: Sender) -> None:
     for answer in fresh.through_each_worker("GET", "/metrics"):
         found = samples(answer.body.decode())
         assert found["plum_store_connections_limit"][("pool", "deliveries"),] == 4

@@ -71,7 +71,7 @@ def test_64_simultaneous_posts_of_one_call_are_one_outcome_and_64_deliveries(sen
     assert len(ids) == 64
 
 
-def test_64_simultaneous_posts_of_many_states_come_to_the_newest(sender: Sender) -> None:
+def test_64_simultaneous_posts_of_many_states_give_the_newest(sender: Sender) -> None:
     answers = together(64, lambda number: sender.post(dev_body(attempts=str(number % 32 + 1))))
     assert {answer.status for answer in answers} == {200}
     outcome = sender.outcome()
@@ -146,7 +146,7 @@ def test_dev_calls_differ_by_call_id_message_reference_or_phone(sender: Sender) 
     assert len(sender.outcomes()) == 5
 
 
-def test_fuse_calls_are_told_apart_by_phone_and_time_of_queueing(sender: Sender) -> None:
+def test_fuse_calls_are_identified_by_phone_and_time_of_queueing(sender: Sender) -> None:
     for change in ({}, {"phone_number": "6175551234"}, {"queued_timestamp": 1475095893}):
         assert sender.post_json(FUSE | change).headers["X-Delivery-Verdict"] == "applied"
     same = sender.post_json({"call_details": FUSE | {"queued_timestamp": 1475095892}})

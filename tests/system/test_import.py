@@ -45,7 +45,7 @@ def outcomes(store: Installation) -> list[dict[str, Any]]:
     return store.json("outcomes", "--reveal", "limit=1000", "sort=id")
 
 
-def test_what_is_imported_is_understood_as_if_it_had_been_posted(store: Installation) -> None:
+def test_imported_deliveries_are_read_like_posted_ones(store: Installation) -> None:
     at, key = "2026-03-08T14:30:00.5+01:00", str(uuid4())
     name = written(
         store,
@@ -73,7 +73,7 @@ def test_imported_twice_adds_nothing_with_ids_and_without(store: Installation) -
     assert outcomes(store) == before
 
 
-def test_an_id_that_stands_twice_in_a_file_counts_once(store: Installation) -> None:
+def test_an_id_that_a_file_has_twice_counts_once(store: Installation) -> None:
     key = str(uuid4())
     assert imported(store, written(store, line(id=key), line(id=key))) == {"applied": 1, "known": 1}
     assert outcomes(store)[0]["deliveries"] == 1
@@ -157,13 +157,13 @@ def posts(sender: Sender) -> None:
     sender.post(b"\xff\xfe\x00hello").assert_completed()
 
 
-def test_what_broke_off_before_its_first_byte_comes_back_too(store: Installation) -> None:
+def test_a_body_that_ended_before_its_first_byte_is_read_back(store: Installation) -> None:
     name = written(store, line(body="", reason="cut_short", verdict="quarantined"))
     assert imported(store, name) == {"quarantined": 1}
     assert [one["reason"] for one in store.json("deliveries")] == ["cut_short"]
 
 
-def test_an_export_into_a_pipe_or_device_leaves_it_what_it_is(store: Installation) -> None:
+def test_an_export_into_a_pipe_or_device_does_not_replace_it(store: Installation) -> None:
     pipe = store.directory / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:

@@ -87,7 +87,7 @@ def post(sender: Sender, call: str, **changes: object) -> None:
     sender.post(dev_body(call_id=call, **changes)).assert_completed()
 
 
-def test_each_outcome_new_or_changed_is_told_as_the_record_from_now_on(sender: Sender) -> None:
+def test_each_new_or_changed_outcome_is_sent_as_its_record(sender: Sender) -> None:
     service = sender.service
     post(sender, "before")
     with listening(service) as listener:
@@ -129,7 +129,7 @@ def test_a_stream_that_broke_before_its_first_event_loses_nothing(sender: Sender
         wait_until(lambda: again.calls == ["meanwhile"])
 
 
-def test_phones_are_masked_for_who_may_only_read(sender: Sender) -> None:
+def test_phones_are_masked_with_the_scope_read(sender: Sender) -> None:
     token = sender.service.new_token("live-reader", "read")
     with listening(sender.service, token) as masked, listening(sender.service) as whole:
         post(sender, "a")
@@ -138,7 +138,7 @@ def test_phones_are_masked_for_who_may_only_read(sender: Sender) -> None:
         assert whole.events[0][1]["phone_number"] == "+16175551234"
 
 
-def test_filters_choose_what_is_told(sender: Sender) -> None:
+def test_filters_select_the_events(sender: Sender) -> None:
     with (
         listening(sender.service, query="?status=failed&integration=one") as failed,
         listening(sender.service) as every,
@@ -154,7 +154,7 @@ def test_an_id_that_is_not_ours_is_refused_in_words(service: Service, mark: str)
     service.request("GET", "/api/v1/live", None, headers).assert_problem(422, "Last-Event-ID")
 
 
-def test_what_a_stream_cannot_have_is_refused_in_words(service: Service) -> None:
+def test_unsupported_parameters_of_a_stream_are_refused_with_a_message(service: Service) -> None:
     service.request("GET", "/api/v1/live").assert_problem(401)
     service.get("live", limit=5, nonsense=1).assert_problem(422, "limit", "nonsense")
     service.get("live", service.new_token("live-blind", "read"), phone_number="+16175551234").assert_problem(403)
@@ -169,9 +169,7 @@ def test_revoking_the_token_ends_its_streams(service: Service) -> None:
         assert other.is_open
 
 
-def test_writers_at_once_and_one_who_commits_late_are_all_told_once(
-    service: Service, sender: Sender, engine_name: str
-) -> None:
+def test_concurrent_and_late_writers_are_all_sent_once(service: Service, sender: Sender, engine_name: str) -> None:
     """On PostgreSQL a transaction that somebody holds open delays nobody and is told once it commits."""
     if engine_name != "postgresql":
         pytest.skip("SQLite has one writer at a time")

@@ -26,7 +26,7 @@ def csrf(service: Service, token: str | None = None) -> str:
     return re.search(r'name="csrf" value="(\w+)"', page)[1]
 
 
-def test_a_page_asks_for_a_sign_in_and_then_comes_itself(service: Service) -> None:
+def test_a_page_requires_a_sign_in_and_then_follows(service: Service) -> None:
     asked = service.request("GET", "/calls?status=completed")
     assert (asked.status, asked.headers["Location"]) == (303, "/sign-in?next=/calls?status%3Dcompleted")
     answer = form(service, "/sign-in", token=service.token, next="/calls?status=completed")
@@ -43,7 +43,7 @@ def test_behind_tls_the_cookie_is_for_tls_alone(service: Service) -> None:
     assert "Secure" not in told.headers["Set-Cookie"]
 
 
-def test_a_wrong_token_is_told_so(service: Service) -> None:
+def test_a_wrong_token_gets_a_clear_error(service: Service) -> None:
     answer = form(service, "/sign-in", token="mistyped")  # noqa: S106
     assert answer.status == 403
     assert b"This token opens nothing" in answer.body
@@ -72,7 +72,7 @@ def test_a_form_needs_the_mark_of_its_own_sign_in(service: Service, read_token: 
     assert form(service, "/sign-out", held, csrf="é").status == 403
 
 
-def test_a_form_of_who_was_signed_out_is_refused_and_counted(service: Service) -> None:
+def test_a_form_after_signing_out_is_refused_and_counted(service: Service) -> None:
     answer = form(service, "/views", {}, name="any", asked="")
     assert answer.status == 401
     assert b"nothing was done" in answer.body

@@ -38,7 +38,7 @@ def pressed(sender: Sender, path: str, of: str, token: str | None = None) -> tup
     return answer.status, answer.body.decode(), answer.headers["Location"]
 
 
-def test_a_timeline_tells_each_step_and_the_time_between(reader: Analyst, sender: Sender) -> None:
+def test_a_timeline_shows_each_step_and_the_time_between(reader: Analyst, sender: Sender) -> None:
     events = [("queued", 1_700_000_000), ("dialing", 1_700_000_002), ("connected", 1_700_000_010)]
     told = [{"event": name, "timestamp": at} for name, at in events]
     told.append({"event": "disconnected", "timestamp": 1_700_000_075})
@@ -59,7 +59,7 @@ def test_a_timeline_tells_each_step_and_the_time_between(reader: Analyst, sender
     reader.assert_fits()
 
 
-def test_every_delivery_is_there_with_what_it_says_by_itself(reader: Analyst, sender: Sender) -> None:
+def test_every_delivery_is_shown_with_its_own_reading(reader: Analyst, sender: Sender) -> None:
     start = {
         "phone_number": PHONE,
         "call_id": "7",
@@ -141,7 +141,7 @@ def test_a_quarantined_delivery_says_why_and_is_read_again(reader: Analyst, send
     assert (status, onward) == (303, f"/calls/{sender.outcome()['id']}")
 
 
-def test_what_was_expected_and_how_it_is_told_from_others_is_said(sender: Sender, admin_token: str) -> None:
+def test_a_call_page_shows_its_expected_call_and_identity(sender: Sender, admin_token: str) -> None:
     call = {
         "integration": sender.name,
         "reference": "appt-9",
@@ -174,7 +174,7 @@ def test_hostile_values_show_as_text(reader: Analyst, sender: Sender) -> None:
 @pytest.mark.parametrize(
     "path", ["/calls/nothing", "/calls/5f0d3bd6-6e2b-4b0c-9d7e-0d1f6a3c9b52", "/deliveries/nothing"]
 )
-def test_what_there_is_not_is_a_page_that_says_so(sender: Sender, path: str) -> None:
+def test_a_missing_page_says_so(sender: Sender, path: str) -> None:
     answer = sender.service.request("GET", path, None, {"Cookie": f"{COOKIE}={sender.service.token}"})
     assert answer.status == 404
     assert b"Not Found" in answer.body

@@ -95,7 +95,7 @@ def test_a_view_is_saved_under_a_name_for_all_and_removed(browser: Browser, read
         expect(other.page.get_by_role("link", name="<b>Busy in the east</b>")).to_have_count(0)
 
 
-def test_who_may_only_read_removes_no_view_of_others(
+def test_with_read_views_of_others_cannot_be_removed(
     browser: Browser, reader: Analyst, calls: Sender, read_token: str
 ) -> None:
     page = reader.open(f"/calls?integration={calls.name}")
@@ -165,7 +165,7 @@ def test_an_export_works_without_scripts(browser: Browser, calls: Sender) -> Non
         assert list(json.loads(Path(caught.value.path()).read_text().splitlines()[0])) == list(calls.outcomes()[0])
 
 
-def test_a_call_that_comes_is_told_and_moves_nothing(reader: Analyst, calls: Sender) -> None:
+def test_a_new_call_is_announced_without_moving_the_page(reader: Analyst, calls: Sender) -> None:
     page = reader.open(f"/calls?integration={calls.name}")
     reader.wait_for_stream()
     before = reader.rows()
@@ -214,7 +214,7 @@ def test_the_list_is_accessible_and_fits(browser: Browser, calls: Sender, scheme
             reader.assert_fits()
 
 
-def test_what_there_is_not_is_told_in_words(reader: Analyst, service: Service) -> None:
+def test_a_missing_record_is_reported_in_words(reader: Analyst, service: Service) -> None:
     answer = reader.page.goto(f"http://127.0.0.1:{service.port}/calls?colour=red")
     assert answer is not None
     assert answer.status == 422

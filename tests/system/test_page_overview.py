@@ -46,7 +46,7 @@ def test_a_call_is_found_from_the_chart_in_three_clicks(reader: Analyst, calls: 
     expect(page.locator("h1")).to_have_text(f"Calls {count}")
 
 
-def test_what_comes_is_told_on_the_overview(reader: Analyst, calls: Sender) -> None:
+def test_the_overview_announces_new_calls(reader: Analyst, calls: Sender) -> None:
     page = reader.open("/")
     reader.wait_for_stream()
     calls.assert_accepted(dev_body(call_id="comes-later"))

@@ -19,7 +19,7 @@ def owner(service: Service) -> Iterator[str]:
     service.ok("token", "revoke", "owner-of-setup")
 
 
-def test_an_integration_is_made_and_its_first_probe_and_result_show_by_themselves(
+def test_a_new_integration_shows_its_first_probe_and_result_by_itself(
     browser: Browser, service: Service, owner: str, engine_name: str
 ) -> None:
     with analyst(browser, service, owner, permissions=["clipboard-read", "clipboard-write"]) as reader:

@@ -69,7 +69,7 @@ def test_a_probe_without_bytes_is_one_in_every_spelling_of_http(
     sender.assert_nothing_stored()
 
 
-def test_a_reference_is_what_its_escapes_say_and_other_references_are_other_calls(sender: Sender) -> None:
+def test_a_reference_is_percent_decoded_and_other_references_are_other_calls(sender: Sender) -> None:
     for written, _ in REFERENCES:
         sender.service.request("GET", f"{sender.path}/call/{written}").assert_completed()
         sender.assert_accepted(dev_body(), below=f"/call/{written}")
@@ -134,7 +134,7 @@ def test_an_unknown_key_is_not_found_by_any_method_in_any_form(service: Service)
                 assert service.request(method, f"/result/{key}{form}", body).status == 404
 
 
-def test_a_key_is_taken_as_it_stands(shared_sender: Sender, service: Service) -> None:
+def test_a_key_is_compared_exactly(shared_sender: Sender, service: Service) -> None:
     for key in (
         shared_sender.key.swapcase(),
         f"{shared_sender.key}%00",

@@ -146,7 +146,7 @@ def test_fields_are_exactly_those_asked_for_in_their_order(service: Service, cam
     service.get("outcomes", fields="status,nonsense").assert_problem(422, "fields")
 
 
-def test_a_count_says_what_it_is(service: Service, campaign: Sender) -> None:
+def test_a_count_has_its_kind(service: Service, campaign: Sender) -> None:
     for filters in ({}, {"status": "failed"}, {"status": "rejected"}):
         wanted = len(service.records("outcomes", integration=campaign.name, **filters))
         asked = {"integration": campaign.name, "limit": 1, **filters}
@@ -242,7 +242,7 @@ def test_a_summary_without_groups_is_one_row(service: Service, campaign: Sender)
     assert service.get("summary", integration="nobody", group_by="day").json()["data"] == []
 
 
-def test_a_summary_that_cannot_be_is_told_why(service: Service) -> None:
+def test_an_impossible_summary_gets_an_explanation(service: Service) -> None:
     for group_by in ("nonsense", "", "attempts", "day,hour", "phone_number"):
         service.get("summary", group_by=group_by).assert_problem(422, "group_by")
     service.get("summary", tz="Mars/Olympus", limit=5).assert_problem(422, "tz", "limit")
@@ -355,7 +355,9 @@ def test_the_documents_page_loads_nothing_from_elsewhere(service: Service) -> No
     service.request("GET", "/api/docs/..%2f..%2fapi.py").assert_problem(404)
 
 
-def test_no_question_made_from_the_document_is_a_fault(service: Service, campaign: Sender, tmp_path: Path) -> None:
+def test_no_request_made_from_the_document_is_a_server_error(
+    service: Service, campaign: Sender, tmp_path: Path
+) -> None:
     program = str(Path(sys.executable).parent / "schemathesis")
     command = [
         program, "--config-file", str(ROOT / "schemathesis.toml"), "run", "--phases", "examples,fuzzing,stateful",
@@ -373,7 +375,7 @@ def test_no_question_made_from_the_document_is_a_fault(service: Service, campaig
 # --- the command line
 
 
-def test_the_command_line_asks_the_same(service: Service, campaign: Sender) -> None:
+def test_the_command_line_gives_the_same_answers(service: Service, campaign: Sender) -> None:
     mine = f"integration={campaign.name}"
     for spelling in (["status=failed", "attempts__gt=0"], ["--status", "failed", "--attempts__gt=0"]):
         found = service.json("outcomes", mine, *spelling, "limit=1000", "--reveal")

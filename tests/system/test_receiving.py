@@ -184,7 +184,7 @@ def test_of_a_field_given_twice_the_first_counts_and_all_are_kept(sender: Sender
     assert [problem["field"] for problem in outcome["problems"]] == ["status"]
 
 
-def test_a_delivery_tells_all_that_it_came_with(sender: Sender) -> None:
+def test_a_delivery_shows_everything_that_was_received(sender: Sender) -> None:
     answer = sender.service.request(
         "POST", f"{sender.path}/batch/spring?a=1&a=%20", dev_body(), {"Content-Type": FORM, "X-Plum": "yes"}
     )
@@ -248,7 +248,7 @@ def test_a_chunked_body_is_kept_without_its_chunks(sender: Sender, service: Serv
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_connection_goes_on_working_after_a_body_that_was_too_large(sender: Sender, *, chunked: bool) -> None:
+def test_a_connection_works_after_a_body_that_was_too_large(sender: Sender, *, chunked: bool) -> None:
     large = b"x" * (LIMIT + 1)
     with closing(HTTPConnection("127.0.0.1", sender.service.port, timeout=30)) as plum:
         for number in range(3):
@@ -273,7 +273,7 @@ def head(sender: Sender, *lines: str) -> bytes:
     return "\r\n".join([f"POST {sender.path} HTTP/1.1", "Host: x", f"Content-Type: {FORM}", *lines, "", ""]).encode()
 
 
-def test_a_sender_that_asks_for_leave_gets_it_before_it_sends(sender: Sender) -> None:
+def test_a_sender_that_expects_100_continue_gets_it(sender: Sender) -> None:
     body = dev_body().ljust(2000, b"&")
     with socket.create_connection(("127.0.0.1", sender.service.port), timeout=30) as plum:
         plum.sendall(head(sender, "Expect: 100-continue", "Connection: close", f"Content-Length: {len(body)}"))

@@ -33,7 +33,7 @@ def spoil(service: Service, delivery: dict) -> None:
         connection.commit()
 
 
-def test_one_delivery_is_read_again_by_who_may_change_things(service: Service, sender: Sender, stored: dict) -> None:
+def test_an_admin_reprocesses_one_delivery(service: Service, sender: Sender, stored: dict) -> None:
     spoil(service, stored)
     path = f"/api/v1/deliveries/{stored['id']}/reprocess"
     assert sender.outcomes()[0]["attempts"] is None

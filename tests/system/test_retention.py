@@ -55,7 +55,7 @@ def wait_for_copy(service: Service) -> None:
     wait_until(lambda: service.get("facets", fields="status").status == 200)
 
 
-def test_prune_says_what_would_go_then_removes_it_from_lists_and_figures(keeper: Service) -> None:
+def test_prune_reports_then_removes_old_outcomes_from_lists_and_figures(keeper: Service) -> None:
     sender = keeper.sender("pruned")
     imported(keeper, "pruned", 400, 380, 40, 3)
     assert keeper.json("prune", "--dry-run")["outcomes"] == 2
@@ -68,7 +68,7 @@ def test_prune_says_what_would_go_then_removes_it_from_lists_and_figures(keeper:
     assert keeper.json("prune")["outcomes"] == 0
 
 
-def test_what_is_held_is_neither_pruned_nor_erased(keeper: Service) -> None:
+def test_held_records_are_neither_pruned_nor_erased(keeper: Service) -> None:
     sender = keeper.sender("held")
     imported(keeper, "held", 400)
     keeper.ok("hold", "add", "--integration", "held", "--reason", "case 4711")
@@ -89,7 +89,7 @@ def test_what_is_held_is_neither_pruned_nor_erased(keeper: Service) -> None:
     keeper.assert_one_line("hold", "add", says="--integration NAME or --call ID")
 
 
-def test_a_number_is_erased_wherever_it_stands_and_in_whatever_form(keeper: Service) -> None:
+def test_a_number_is_erased_everywhere_in_every_form(keeper: Service) -> None:
     sender = keeper.sender("erased")
     national = "617-555-1234"
     bodies = [
@@ -133,7 +133,7 @@ def test_nothing_of_an_erased_number_is_left_in_the_files_beside_the_store(keepe
     assert [file for file in files if OTHER[1:].encode() in file.read_bytes()] == []
 
 
-def test_what_is_no_number_is_not_erased(keeper: Service) -> None:
+def test_an_invalid_number_is_not_erased(keeper: Service) -> None:
     keeper.assert_one_line("erase", "--phone", "5551234", says="no full phone number")
 
 
@@ -222,7 +222,7 @@ def post(sender: Sender, number: int) -> str:
     return str(answer.headers["X-Delivery-Id"])
 
 
-def test_a_backup_is_of_the_store_whatever_its_path_holds(tmp_path: Path) -> None:
+def test_a_backup_works_with_any_characters_in_its_path(tmp_path: Path) -> None:
     directory = tmp_path / "a#b%41?c d"
     directory.mkdir()
     store = Installation("sqlite:///o.db", directory)

@@ -52,12 +52,12 @@ def test_each_process_serves_its_face_and_no_other(apart: dict[str, Service], se
     assert {status("/livez"), status("/readyz")} == {200}
 
 
-def test_no_header_makes_another_path_of_the_one_that_a_proxy_let_pass(apart: dict[str, Service]) -> None:
+def test_no_header_changes_the_path_that_a_proxy_has_checked(apart: dict[str, Service]) -> None:
     asked = apart["metrics"].request("GET", "/result/x/metrics", None, {"SCRIPT_NAME": "/result/x"})
     assert asked.status == 404
 
 
-def test_what_the_receiver_acknowledged_is_answered_by_the_analysts_side_at_once(
+def test_acknowledged_results_can_be_queried_on_the_analysts_side_at_once(
     apart: dict[str, Service], sender: Sender
 ) -> None:
     for number in range(20):
@@ -81,7 +81,7 @@ def is_beside(pid: int) -> bool:
     return command_line(pid).split(b"\0")[1:3] == [b"-m", b"app.cli"]
 
 
-def test_of_two_housekeepings_of_a_spool_the_other_goes_on_when_one_ends(apart: dict[str, Service]) -> None:
+def test_a_second_housekeeping_takes_over_when_the_first_ends(apart: dict[str, Service]) -> None:
     beat = apart["receiver"].directory / "spool" / "housekeeping.lock"
     apart["receiver"].stop()
     try:

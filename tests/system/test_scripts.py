@@ -71,7 +71,7 @@ def sender(scripted: Sender) -> Iterator[Sender]:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("end", ["", "/"])
-def test_a_probe_hears_the_script_without_values_and_leaves_nothing(sender: Sender, method: str, end: str) -> None:
+def test_a_probe_gets_the_script_without_values_and_stores_nothing(sender: Sender, method: str, end: str) -> None:
     answer = sender.service.request(method, path(sender) + end)
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/voicexml+xml")
     assert answer.body == (b"" if method == "HEAD" else _with_nothing(SCRIPT))
@@ -85,7 +85,7 @@ def test_a_result_is_acknowledged_as_ever(sender: Sender) -> None:
     sender.assert_accepted(b"result=Completed&call_id=1")
 
 
-def test_a_call_hears_what_plum_says_of_it(sender: Sender) -> None:
+def test_a_script_contains_the_values_that_plum_sends(sender: Sender) -> None:
     assert heard(start(sender), "started") == FIELDS
     asked = sender.service.request("GET", f"{path(sender)}?{urlencode(FIELDS)}")
     assert heard(asked, "started") == FIELDS
@@ -94,7 +94,7 @@ def test_a_call_hears_what_plum_says_of_it(sender: Sender) -> None:
     assert len(sender.deliveries(verdict="started")) == 3
 
 
-def test_what_the_form_leaves_out_is_taken_from_the_query_and_else_empty(sender: Sender) -> None:
+def test_a_starts_missing_form_fields_come_from_its_query(sender: Sender) -> None:
     where = f"{path(sender)}?{urlencode({'CALL_ID': '2', 'campaign_parameters': 'b', 'message_reference': 'c'})}"
     said = heard(
         sender.service.request("POST", where, b"call_id=1&message_reference=", {"Content-Type": FORM}), "started"
@@ -103,7 +103,7 @@ def test_what_the_form_leaves_out_is_taken_from_the_query_and_else_empty(sender:
 
 
 @pytest.mark.parametrize("body", [b"\xff\x00", b"x", b"{", b"<a>", b"--B", b"["])
-def test_what_cannot_be_read_is_heard_as_nothing(sender: Sender, body: bytes) -> None:
+def test_an_unreadable_start_has_no_values(sender: Sender, body: bytes) -> None:
     answer = sender.service.request("POST", path(sender), body)
     assert set(heard(answer, "started").values()) == {""}
     assert sender.body_of(answer.headers["X-Delivery-Id"]) == body
@@ -112,7 +112,7 @@ def test_what_cannot_be_read_is_heard_as_nothing(sender: Sender, body: bytes) ->
 @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60), asked=st.booleans())
 @example(value="'\"><&amp;]]>--><!--{{ phone_number }}\t\r\n\x00\x0b\ufffe", asked=True)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_value_breaks_what_a_call_hears(scripted: Sender, value: str, asked: bool) -> None:
+def test_no_value_breaks_a_script(scripted: Sender, value: str, asked: bool) -> None:
     sent = urlencode(dict.fromkeys(FIELDS, value))
     where = f"{path(scripted)}?{sent}" if asked else path(scripted)
     answer = scripted.service.request(
@@ -157,7 +157,7 @@ def test_scripts_are_stored_shown_and_listed(service: Service, tmp_path: Path) -
     assert {one["script"] for one in service.json("integration", "list") if one["name"] == "shown"} == {"default"}
 
 
-def test_who_changed_a_script_is_in_the_audit_log(service: Service) -> None:
+def test_changes_of_a_script_are_in_the_audit_log(service: Service) -> None:
     service.sender("audited")
     store_script(Sender(service, "audited", "", ""), SCRIPT)
     service.ok("integration", "script", "audited")
@@ -181,7 +181,7 @@ def test_who_changed_a_script_is_in_the_audit_log(service: Service) -> None:
         (SCRIPT.replace("é", "x" * 65536), r"larger than 65536 bytes"),
     ],
 )
-def test_what_is_no_script_is_refused_in_one_line_and_changes_nothing(
+def test_an_invalid_script_is_refused_in_one_line_and_changes_nothing(
     sender: Sender, tmp_path: Path, script, says
 ) -> None:
     (tmp_path / "script.vxml").write_text(script)

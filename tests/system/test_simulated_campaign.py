@@ -88,7 +88,7 @@ def test_no_phone_of_a_campaign_is_shown_to_a_reader(campaign: Campaign) -> None
         assert all("•••" in phone for phone in shown)
 
 
-def test_the_same_seed_tells_the_same_again_and_every_identity_holds(campaign: Campaign, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_campaign_with_every_identity(campaign: Campaign, tmp_path: Path) -> None:
     before = {outcome["id"]: outcome for sender in campaign.senders for outcome in sender.outcomes()}
     campaign.run(tmp_path / "again.ndjson")
     assert (tmp_path / "again.ndjson").read_bytes() == campaign.file.read_bytes()

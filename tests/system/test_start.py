@@ -125,7 +125,7 @@ def test_starts_that_an_older_program_has_kept_are_found_once_they_are_read_agai
 
 
 @pytest.mark.parametrize("body", [b"result=Completed&call_id=1", b"\xff\x00", b'{"status":"completed"}', b"x"])
-def test_whatever_is_posted_to_it_is_a_start(sender: Sender, body: bytes) -> None:
+def test_any_post_to_start_url_is_a_start(sender: Sender, body: bytes) -> None:
     answer = sender.service.request("POST", path(sender), body)
     assert sender.body_of(assert_ends_the_call(answer)) == body
     assert sender.outcomes() == []
@@ -149,7 +149,7 @@ def test_a_start_reads_masked_without_reveal(service: Service, sender: Sender) -
     assert "1234" in delivery["query"]
 
 
-def test_reprocessing_leaves_a_start_what_it_is(sender: Sender) -> None:
+def test_reprocessing_leaves_a_start_unchanged(sender: Sender) -> None:
     assert_ends_the_call(start(sender, result="Completed"))
     before = sender.deliveries()
     sender.service.ok("reprocess", f"integration={sender.name}")

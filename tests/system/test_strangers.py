@@ -132,7 +132,7 @@ def test_a_head_has_to_be_whole_in_some_seconds(service: Service, bytes_sent: by
         (["X-Long: " + "a" * 40_000], "large_head", 431),
     ],
 )
-def test_what_the_server_refuses_is_counted_and_its_words_reach_no_log(
+def test_requests_that_the_server_refuses_are_counted_and_not_quoted(
     service: Service, one_sender: Sender, head: list[str], reason: str, status: int
 ) -> None:
     service.secrets |= {"6175550000", "hush"}
@@ -154,7 +154,7 @@ def test_a_line_that_is_no_request_line_reaches_no_log(service: Service, one_sen
 
 
 @pytest.mark.parametrize("path", ["/result", "/result/", "/start/", "/nowhere", "/result/k/odd/path"])
-def test_a_post_to_no_url_of_ours_is_counted(service: Service, path: str) -> None:
+def test_a_post_to_an_unknown_url_is_counted(service: Service, path: str) -> None:
     before = refused(service, "unknown_url")
     assert service.request("POST", path, b"result=Completed").status == 404
     wait_until(lambda: refused(service, "unknown_url") == before + 1)
@@ -202,7 +202,9 @@ def test_a_request_that_follows_at_once_is_no_body(service: Service, sender: Sen
 @pytest.mark.parametrize(
     "ending", [b"", b"5\r\nab", b"zz\r\nmore", b"-1\r\n"], ids=["nothing", "half", "bad", "minus"]
 )
-def test_of_a_chunked_body_that_breaks_off_what_came_is_kept(service: Service, sender: Sender, ending: bytes) -> None:
+def test_the_received_part_of_an_incomplete_chunked_body_is_kept(
+    service: Service, sender: Sender, ending: bytes
+) -> None:
     body = dev_body()
     head = head_of(sender, "Transfer-Encoding: chunked", f"Content-Type: {FORM}")
     sent = head + f"{len(body):x}\r\n".encode() + body + b"\r\n" + ending

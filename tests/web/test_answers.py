@@ -98,7 +98,7 @@ def test_a_question_that_takes_too_long_is_answered_with_how_to_narrow_it(client
         ("http://10.0.0.7:8000", "http://10.0.0.7:8000/api/v1/outcomes?"),
     ],
 )
-def test_pages_lead_on_by_the_way_that_the_client_came(client, came_to, led_to) -> None:
+def test_links_between_pages_keep_the_clients_address(client, came_to, led_to) -> None:
     answer = client.get("/api/v1/outcomes?limit=1", base_url=came_to, headers=client.tokens[Scope.READ])
     assert answer.json["next"].startswith(led_to)
     assert answer.headers["Link"].startswith(f"<{led_to}")

@@ -52,18 +52,18 @@ def test_no_number_stays_in_any_parameter_that_takes_texts(asked) -> None:
 
 
 @given(st.sampled_from([name for name in TEXTS if re.search("^phone|^query|contains", name)]), st.text())
-def test_nothing_that_is_looked_for_in_phones_or_within_texts_is_kept(name, value) -> None:
+def test_search_texts_for_phones_and_within_texts_are_not_logged(name, value) -> None:
     assert mask_parameters([(name, value)]) == [(name, "•••")]
 
 
-def test_a_cursor_by_phone_holds_a_phone_and_is_left_out() -> None:
+def test_a_cursor_by_phone_contains_a_phone_and_is_not_logged() -> None:
     wanted = ListSchema.about(OutcomeSchema).load({"sort": ["phone_number"]}).question
     mark = cursors.write(OutcomeSchema(), wanted, ["+16175551234", uuid4()], backwards=False)
     asked = [("cursor", mark), ("sort", "phone_number")]
     assert mask_parameters(asked) == [("cursor", "•••"), ("sort", "phone_number")]
 
 
-def test_what_is_no_phone_is_kept_as_asked() -> None:
+def test_a_parameter_that_is_not_a_phone_is_logged_as_sent() -> None:
     asked = [
         ("since", "2026-03-08T14:30:00Z"),
         ("ended_at__lt", "2026-03-08"),
@@ -77,7 +77,7 @@ def test_what_is_no_phone_is_kept_as_asked() -> None:
 
 
 @given(st.sampled_from(["integration", "batch", "call_id__prefix", "fields", "unheard_of"]), st.text("0123456789- x"))
-def test_of_all_else_only_what_any_text_shows_is_kept(name, value) -> None:
+def test_other_texts_are_logged_masked(name, value) -> None:
     assert mask_parameters([(name, value)]) == [(name, mask_digits(value))]
 
 
@@ -113,7 +113,7 @@ def lose_the_log(database: Database) -> None:
         connection.exec_driver_sql("DROP TABLE audit")
 
 
-def test_what_cannot_be_logged_is_not_revealed(app, database) -> None:
+def test_nothing_is_revealed_without_an_audit_entry(app, database) -> None:
     reveal, read, admin = (bearer(database, scope) for scope in (Scope.REVEAL, Scope.READ, Scope.ADMIN))
     lose_the_log(database)
     client = app.test_client()
@@ -143,7 +143,7 @@ def test_a_live_stream_that_is_refused_leaves_no_listener(app, database) -> None
     assert not app.extensions["plum"].feed._streams
 
 
-def test_what_shows_nothing_whole_is_not_logged(app, database) -> None:
+def test_views_that_reveal_nothing_are_not_audited(app, database) -> None:
     read, reveal = bearer(database, Scope.READ), bearer(database, Scope.REVEAL)
     client = app.test_client()
     client.get("/api/v1/outcomes", headers=read)

@@ -72,7 +72,7 @@ def test_a_key_whose_grace_is_over_opens_nothing() -> None:
     assert keyring.integration("new") == KNOWN
 
 
-def test_a_known_key_asks_the_store_about_once_a_second() -> None:
+def test_known_keys_read_the_store_about_once_a_second() -> None:
     store = Store(one=None)
     keyring = store.keyring()
     began = time.monotonic()
@@ -81,7 +81,7 @@ def test_a_known_key_asks_the_store_about_once_a_second() -> None:
     assert store.looks <= 2 + time.monotonic() - began
 
 
-def test_many_wrong_keys_share_a_few_looks() -> None:
+def test_many_wrong_keys_share_a_few_refreshes() -> None:
     store = Store(one=None)
     keyring = store.keyring()
     found: list[object] = []
@@ -150,7 +150,7 @@ def test_after_a_long_silence_nothing_old_counts(monkeypatch) -> None:
     assert keyring.integration("one") is None
 
 
-def test_a_fault_of_ours_is_as_if_the_store_were_away(caplog) -> None:
+def test_a_fault_of_ours_counts_as_an_absent_store(caplog) -> None:
     def fail() -> Secrets:
         raise RuntimeError("a fault")
 
@@ -172,7 +172,7 @@ def test_a_key_that_another_process_has_seen_opens_while_the_store_is_away() -> 
     assert _opens(keyring, "one")
 
 
-def test_keys_that_cannot_be_remembered_stand_in_nobodys_way() -> None:
+def test_keys_that_cannot_be_saved_block_no_request() -> None:
     def fail(_: Mapping[str, KnownKey]) -> None:
         raise RecursionError
 
@@ -181,7 +181,7 @@ def test_keys_that_cannot_be_remembered_stand_in_nobodys_way() -> None:
         assert keyring.integration("one") == KNOWN
 
 
-def test_after_silence_one_look_is_waited_for_and_no_second(monkeypatch) -> None:
+def test_after_silence_a_request_waits_for_one_refresh_only(monkeypatch) -> None:
     monkeypatch.setattr(auth, "FRESH_SECONDS", 0.01)
     monkeypatch.setattr(auth, "LOOK_SECONDS", 0.005)
     store = Store(one=None)
@@ -192,7 +192,7 @@ def test_after_silence_one_look_is_waited_for_and_no_second(monkeypatch) -> None
         time.sleep(auth.MISS_SECONDS)
 
 
-def test_who_is_impatient_is_known_by_what_any_process_has_seen(monkeypatch) -> None:
+def test_an_impatient_request_uses_the_last_known_keys(monkeypatch) -> None:
     store = Store(one=None)
     store.answers.clear()
     keyring = store.keyring(keys(seen=None))
@@ -205,7 +205,7 @@ def test_who_is_impatient_is_known_by_what_any_process_has_seen(monkeypatch) -> 
     assert keyring.integration("one") == KNOWN
 
 
-def test_who_is_impatient_does_not_wait_out_a_look_after_silence(monkeypatch) -> None:
+def test_an_impatient_request_does_not_wait_for_a_slow_refresh(monkeypatch) -> None:
     monkeypatch.setattr(auth, "FRESH_SECONDS", 0.05)
     store = Store(one=None)
     keyring = store.keyring()

@@ -12,7 +12,7 @@ from app.web.caching import Coalesced, RefreshedInBackground
 from tests.conftest import wait_until
 
 
-def test_who_asks_later_hears_what_is_made_later_and_after_a_pause() -> None:
+def test_a_later_caller_gets_a_later_value_after_a_pause() -> None:
     numbers = count(1)
     shared = Coalesced(lambda: next(numbers), 0.05)
     began = time.monotonic()
@@ -20,7 +20,7 @@ def test_who_asks_later_hears_what_is_made_later_and_after_a_pause() -> None:
     assert time.monotonic() - began >= 0.1
 
 
-def test_those_who_ask_while_it_is_made_wait_for_it() -> None:
+def test_callers_during_a_computation_share_its_value() -> None:
     made: list[int] = []
 
     def make() -> str:
@@ -39,7 +39,7 @@ def test_those_who_ask_while_it_is_made_wait_for_it() -> None:
     assert len(made) <= 2
 
 
-def test_a_failure_is_heard_and_the_next_tries_again() -> None:
+def test_a_failure_is_raised_and_the_next_call_tries_again() -> None:
     outcomes = iter([ValueError("away"), "there"])
 
     def make() -> str:
@@ -57,14 +57,14 @@ def test_a_failure_is_heard_and_the_next_tries_again() -> None:
 # --- kept
 
 
-def test_what_is_made_at_once_is_never_old() -> None:
+def test_a_quickly_computed_value_is_never_old() -> None:
     numbers = count(1)
     kept = RefreshedInBackground(lambda: next(numbers))
     assert kept() == 1
     wait_until(lambda: kept() > 1)
 
 
-def test_what_takes_long_is_told_as_it_was_while_the_next_is_made() -> None:
+def test_a_slow_value_is_the_last_one_while_the_next_is_computed() -> None:
     numbers, goes_on = count(1), threading.Event()
 
     def make() -> int:
@@ -84,7 +84,7 @@ def test_what_takes_long_is_told_as_it_was_while_the_next_is_made() -> None:
     wait_until(lambda: kept() == 2)
 
 
-def test_a_failure_leaves_what_was_known_and_is_logged(caplog) -> None:
+def test_a_failure_keeps_the_last_value_and_is_logged(caplog) -> None:
     told = iter([1])
     kept = RefreshedInBackground(lambda: next(told))
     assert kept() == 1

@@ -22,7 +22,7 @@ def test_so_many_run_and_others_are_refused() -> None:
         pass
 
 
-def test_who_waits_comes_in_when_another_is_done_even_by_failing() -> None:
+def test_a_waiting_caller_gets_the_slot_of_a_finished_or_failed_one() -> None:
     limit = ConcurrencyLimit(1, waiting=1, seconds=10)
     entered = threading.Event()
 
@@ -40,7 +40,7 @@ def test_who_waits_comes_in_when_another_is_done_even_by_failing() -> None:
     thread.join()
 
 
-def test_who_waits_in_vain_is_refused_and_leaves_its_place() -> None:
+def test_a_caller_that_waits_in_vain_is_refused_and_frees_its_place() -> None:
     limit = ConcurrencyLimit(1, waiting=1, seconds=0.01)
     with limit.slot():
         for _ in range(3):

@@ -38,7 +38,7 @@ def values(*pairs: tuple[str, str]) -> list:
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), VALUES | st.text(max_size=12)), max_size=4))
-def test_any_query_is_a_question_or_errors_that_name_what_is_wrong(pairs) -> None:
+def test_any_query_string_gives_a_question_or_named_errors(pairs) -> None:
     errors = {}
     try:
         ask(*pairs)
@@ -77,7 +77,7 @@ def test_a_time_without_offset_is_local_in_the_zone_asked_for(name, text, zone, 
     assert values(*pairs) == [datetime.fromisoformat(moment)]
 
 
-def test_since_and_until_go_by_what_lists_are_ordered_by() -> None:
+def test_since_and_until_filter_by_the_time_of_the_order() -> None:
     for schema, moment in ((OUTCOMES, "ended_at"), (DELIVERIES, "received_at")):
         question = ask(("since", "2026-03-08"), ("until", "2026-03-09"), schema=schema).question
         first, last = (datetime(2026, 3, day, tzinfo=UTC) for day in (8, 9))
@@ -141,13 +141,13 @@ def test_hours_of_the_week_are_days_with_hours_in_the_zone_asked_for(pairs, of_w
         ("batch__like", "1"),
     ],
 )
-def test_what_is_wrong_is_named(name, value) -> None:
+def test_errors_are_named(name, value) -> None:
     with pytest.raises(Invalid) as refusal:
         ask((name, value))
     assert list(refusal.value.errors) == [name]
 
 
-def test_an_unknown_parameter_is_told_what_there_is_in_few_words() -> None:
+def test_an_unknown_parameter_lists_the_known_ones_briefly() -> None:
     with pytest.raises(Invalid) as refusal:
         ask(("nobody", "1"), ("attempts__prefix", "1"))
     [nobody], [prefix] = refusal.value.errors["nobody"], refusal.value.errors["attempts__prefix"]
@@ -179,7 +179,7 @@ def test_masked_numbers_cannot_be_found_by_asking_for_them(name, value) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("query", "a"), ("query__prefix", "phone="), ("sort", "query"), ("headers__contains", "617")]
 )
-def test_nor_by_what_stood_in_a_url(name, value) -> None:
+def test_masked_users_cannot_search_by_the_query(name, value) -> None:
     with pytest.raises(Forbidden):
         permit(ask((name, value), schema=DELIVERIES).question, reveal=False)
     permit(ask((name, value), schema=DELIVERIES).question, reveal=True)
@@ -188,7 +188,7 @@ def test_nor_by_what_stood_in_a_url(name, value) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("extra__null", "true"), ("events__contains", "queued"), ("fields", "phone_number")]
 )
-def test_what_gives_no_number_away_may_be_asked_by_everybody(name, value) -> None:
+def test_queries_that_reveal_no_number_are_allowed_for_read(name, value) -> None:
     permit(ask((name, value)).question, reveal=False)
 
 
@@ -229,7 +229,7 @@ def marked(question: Question, row: dict, backwards: bool = False) -> str:
     "sort", ["ended_at", "-ended_at", "batch,-attempts", "possible_duplicate,status,-id", "call_id"]
 )
 @pytest.mark.parametrize("backwards", [False, True])
-def test_a_cursor_holds_the_row_that_it_marks(sort, backwards) -> None:
+def test_a_cursor_contains_the_values_of_its_row(sort, backwards) -> None:
     question = ask(("sort", sort)).question
     mark = marked(question, ROW, backwards)
     edge = ask(("sort", sort), ("cursor", mark)).question.edge
@@ -254,7 +254,7 @@ def test_a_cursor_belongs_to_its_order(sort) -> None:
         (1, "2026-03-08T12:00:00Z", str(ROW["id"])),
     ],
 )
-def test_a_cursor_that_anyone_else_wrote_is_none_of_ours(backwards, ended_at, key) -> None:
+def test_a_foreign_cursor_is_refused(backwards, ended_at, key) -> None:
     content = json.dumps([backwards, ["outcomes", "-ended_at", "id"], [ended_at, key]]).encode()
     mark = base64.urlsafe_b64encode(cursors._sum(content) + content).decode().rstrip("=")
     with pytest.raises(Invalid, match="not a cursor"):
@@ -268,7 +268,7 @@ def test_a_cursor_is_short_however_long_its_texts(length) -> None:
     assert len(mark) < 400
 
 
-def test_a_cursor_that_was_changed_is_none_of_ours() -> None:
+def test_a_changed_cursor_is_refused() -> None:
     mark = marked(ask().question, ROW)
     for at in range(len(mark)):
         other = "A" if mark[at] != "A" else "B"

@@ -20,7 +20,7 @@ from app.web.schemas import OutcomeSchema
 NOW = datetime(2026, 3, 8, tzinfo=UTC)
 
 
-def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
+def test_ids_advance_while_no_event_matches(monkeypatch) -> None:
     """A client that comes again after days brings the last one, which must not be older than what is kept."""
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0)
     monkeypatch.setattr(live, "LOOK_SECONDS", 0.001)
@@ -33,7 +33,7 @@ def test_ids_go_on_while_nothing_comes_that_was_asked_for(monkeypatch) -> None:
     assert _mark(next(told)) == batch.rest == _mark(next(told))
 
 
-def test_an_event_is_one_line_whatever_stands_in_its_record() -> None:
+def test_an_event_is_one_line_with_any_record() -> None:
     row = dict.fromkeys(OutcomeSchema().fields) | {"call_id": "a\u2028b\u2029c\x85d"}
     key = uuid4()
     batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, NOW, [key])], {key: row})
@@ -73,7 +73,7 @@ def test_streams_share_the_newest_batches_which_are_bounded_by_their_size() -> N
         slow.next(0, _tell)
 
 
-def test_a_batch_beyond_the_bound_is_still_told() -> None:
+def test_a_batch_beyond_the_limit_is_still_sent() -> None:
     recent = Recent(limit=10)
     stream = Stream(Horizon(5), recent)
     batch = _batch("x" * 400)
@@ -82,7 +82,7 @@ def test_a_batch_beyond_the_bound_is_still_told() -> None:
     assert Stream(Horizon(5), recent).next(0, _tell) is None
 
 
-def test_a_large_batch_is_told_in_pieces_and_is_gone_for_who_reads_them_too_slowly() -> None:
+def test_a_large_batch_is_sent_in_pieces_and_dropped_for_slow_readers() -> None:
     recent = Recent(limit=500)
     stream = Stream(Horizon(5), recent)
     batch = _batch("x" * 400)

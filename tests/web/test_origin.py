@@ -37,11 +37,13 @@ def environ(address: str = "10.0.0.1", **others: str) -> dict[str, Any]:
         ("::ffff:192.0.2.1", "203.0.113.7", "192.0.2.1"),
     ],
 )
-def test_the_sender_is_the_last_address_that_no_proxy_of_ours_has(address: str, forwarded: str, sender: str) -> None:
+def test_the_sender_is_the_last_address_that_is_not_a_trusted_proxy(
+    address: str, forwarded: str, sender: str
+) -> None:
     assert peer(environ(address, HTTP_X_FORWARDED_FOR=forwarded), PROXIES) == sender
 
 
-def test_without_proxies_of_ours_nothing_is_believed() -> None:
+def test_without_trusted_proxies_no_header_is_believed() -> None:
     assert peer(environ(HTTP_X_FORWARDED_FOR="203.0.113.7"), ()) == "10.0.0.1"
     assert peer(environ("", HTTP_X_FORWARDED_FOR="203.0.113.7"), PROXIES) is None
 
@@ -63,11 +65,11 @@ def test_without_proxies_of_ours_nothing_is_believed() -> None:
         ("", "https://voice.example.com", "http://127.0.0.1:8000"),
     ],
 )
-def test_links_lead_where_the_client_came(host: str, public_url: str | None, base: str) -> None:
+def test_links_use_the_clients_address(host: str, public_url: str | None, base: str) -> None:
     assert base_url(environ("192.0.2.1", HTTP_HOST=host), PROXIES, public_url) == base
 
 
-def test_a_trusted_proxy_says_by_which_scheme_and_host_the_client_came() -> None:
+def test_a_trusted_proxy_decides_the_clients_scheme_and_host() -> None:
     forwarded = {"HTTP_HOST": "inner:8000", "HTTP_X_FORWARDED_PROTO": "https", "HTTP_X_FORWARDED_HOST": "a.example"}
     assert base_url(environ("10.9.9.9", **forwarded), PROXIES, None) == "https://a.example"
     assert base_url(environ("192.0.2.1", **forwarded), PROXIES, None) == "http://inner:8000"

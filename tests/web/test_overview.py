@@ -239,7 +239,7 @@ def test_each_hour_of_the_heat_map_leads_to_its_calls(client) -> None:
 
 
 @pytest.mark.parametrize("field", ["integration", "product", "batch"])
-def test_the_largest_groups_are_told_and_each_leads_to_its_calls(client, field) -> None:
+def test_the_largest_groups_are_shown_and_link_to_their_calls(client, field) -> None:
     page = Tables(_page(client, "/?period=90-days"))
     _, *lines = page.tables[f"Calls by {field}"]
     rows = _ended(client, NOW.replace(hour=0, minute=0) - timedelta(days=89), NOW + timedelta(days=1))
@@ -252,7 +252,7 @@ def test_the_largest_groups_are_told_and_each_leads_to_its_calls(client, field) 
     ]  # what is too long to be repeated is no link
 
 
-def test_a_search_is_not_needed_to_see_what_came_last_whenever_it_ended(tmp_path_factory) -> None:
+def test_the_newest_results_are_shown_by_time_of_receipt(tmp_path_factory) -> None:
     serving = _serving(tmp_path_factory.mktemp("few"), list(_named()))
     client = next(serving)
     page = _page(client, "/")
@@ -273,7 +273,7 @@ def test_an_empty_store_says_what_to_do_next(tmp_path_factory) -> None:
     assert [*serving] == []
 
 
-def test_while_the_copy_is_away_the_page_says_so_and_shows_what_came_last(client, monkeypatch) -> None:
+def test_while_the_copy_is_away_the_page_says_so_and_shows_the_newest(client, monkeypatch) -> None:
     def away(*_: object) -> None:
         raise CopyUnavailable("the analytical copy is being filled: 3 %")
 
@@ -307,7 +307,7 @@ def test_no_period_makes_the_page_too_large(client, bounds) -> None:
     assert "<rect" in page
 
 
-def test_who_may_not_see_numbers_sees_them_masked_and_may_not_ask_by_them(client) -> None:
+def test_without_reveal_numbers_are_masked_and_cannot_be_filtered(client) -> None:
     page = _page(client, "/")
     assert "+1617•••" in page
     assert not re.search("617555[0-9]", page)
@@ -324,7 +324,7 @@ def test_a_wrong_parameter_is_named(client, wrong) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/calls"])
-def test_what_is_left_empty_in_the_form_of_the_period_is_not_asked_for(client, path) -> None:
+def test_empty_fields_of_the_period_form_are_ignored(client, path) -> None:
     page = _page(client, f"{path}?since=&until=&tz=")
     assert "ended from" not in page
     assert not [link for link in Tables(page).links if link.startswith("/calls?") and "tz=&" in link]
@@ -356,19 +356,19 @@ def _outcome(client: FlaskClient, **fields: object) -> UUID:
     return found["id"]
 
 
-def test_what_one_call_has_leads_to_it(client) -> None:
+def test_a_search_with_one_match_leads_to_the_call(client) -> None:
     key = _outcome(client, call_id="twin-0")
     for searched in (str(key), str(key).upper(), str(uuid5(UUID(int=7), "named 0")), "one", " twin-0 ", "win-0"):
         assert _led_to(client, searched) == f"/calls/{key}"
 
 
-def test_what_several_calls_have_leads_to_their_list(client) -> None:
+def test_a_search_with_several_matches_leads_to_their_list(client) -> None:
     assert _led_to(client, "shared") == "/calls?message_reference=shared"
     assert _led_to(client, "win-") == "/calls?call_id__contains=win-"
     assert _listed(client, "/calls?call_id__contains=win-") == 2
 
 
-def test_what_stands_in_several_fields_leads_to_the_list_of_each(client) -> None:
+def test_a_search_that_matches_several_fields_links_to_each_list(client) -> None:
     answer = client.get("/search?q=h")  # in "shared" and "both"
     assert answer.status_code == 200
     links = [link for link in Tables(answer.text).links if "contains" in link]
@@ -385,14 +385,14 @@ def test_a_delivery_of_no_call_is_shown_itself(client) -> None:
 @pytest.mark.parametrize(
     "searched", ["nothing-like-it", "5f0d3bd6-6e2b-4b0c-9d7e-0d1f6a3c9b52", HOSTILE, "x" * 3000, "\0", "%", "é"]
 )
-def test_what_nothing_has_is_told_as_text(client, searched) -> None:
+def test_a_search_without_matches_says_so(client, searched) -> None:
     answer = client.get("/search", query_string={"q": searched})
     assert answer.status_code == 200
     assert "No call found" in answer.text
     assert answer.text.count("<script") == 1
 
 
-def test_numbers_are_found_by_who_may_see_them_and_the_audit_log_says_so(client, revealing) -> None:
+def test_with_reveal_numbers_can_be_searched_and_the_audit_log_says_so(client, revealing) -> None:
     key = _outcome(client, phone_number=PHONE)
     for searched in ("(617) 555-0000", "+1 617 555 0000", "16175550000"):
         assert _led_to(revealing, searched) == f"/calls/{key}"
@@ -400,7 +400,7 @@ def test_numbers_are_found_by_who_may_see_them_and_the_audit_log_says_so(client,
     assert _logged(client, "search.show") == ['[["q","•••"]]'] * 4
 
 
-def test_numbers_are_not_found_by_who_may_not_see_them(client) -> None:
+def test_without_reveal_numbers_cannot_be_searched(client) -> None:
     for searched in ("(617) 555-0000", "5550000"):
         answer = client.get("/search", query_string={"q": searched})
         assert answer.status_code == 200

@@ -107,7 +107,7 @@ def desk(tmp_path_factory) -> Iterator[Desk]:
     database.close()
 
 
-def test_what_was_not_understood_is_counted_by_reason_with_its_newest(desk) -> None:
+def test_quarantined_deliveries_are_grouped_by_reason_with_the_newest(desk) -> None:
     with desk.database.reading() as connection:
         rows = connection.execute(deliveries.select().order_by(deliveries.c.received_at.desc())).mappings().all()
     quarantined = [row for row in rows if row["verdict"] == "quarantined"]
@@ -123,7 +123,7 @@ def test_what_was_not_understood_is_counted_by_reason_with_its_newest(desk) -> N
     assert page.count('href="/deliveries/') == sum(min(count, EXAMPLES) for count in counts.values()) + 2  # of drift
 
 
-def test_what_nobody_knew_shows_as_text_and_masked(desk) -> None:
+def test_drift_is_shown_as_text_and_masked(desk) -> None:
     soon(desk.admin, "drift", re.escape("Unknown word status <script>document.title='taken'</script>"))
     page = desk.admin.open("/attention")
     assert "<script>document" not in page
@@ -139,7 +139,7 @@ def test_an_integration_is_silent_when_it_pauses_for_longer_than_ever(desk) -> N
         assert f" {other} " not in told
 
 
-def test_a_delivery_is_read_again_at_a_press_and_its_outcome_is_there(desk) -> None:
+def test_a_button_reprocesses_a_delivery_and_shows_its_outcome(desk) -> None:
     desk.post("mended=later")
     newest = quarantine.newest(desk.database, "no_known_field", 1)[0]["id"]
     with desk.database.writing() as connection:
@@ -157,7 +157,7 @@ def test_a_delivery_is_read_again_at_a_press_and_its_outcome_is_there(desk) -> N
     assert (entry["who"], entry["asked"]) == ("reader-admin", [["reason", "no_known_field"]])
 
 
-def test_missing_calls_are_told_by_batch_and_asked_for_at_a_press(desk) -> None:
+def test_missing_calls_are_listed_by_batch_and_polled_by_a_button(desk) -> None:
     over = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     calls = [
         {"integration": "steady", "reference": f"r{number}", "ends_at": over} | batch
@@ -178,7 +178,7 @@ def test_missing_calls_are_told_by_batch_and_asked_for_at_a_press(desk) -> None:
     assert {row["reference"] for row in rows if row["due_at"]} == {"r0", "r1"}
 
 
-def test_the_home_page_says_in_one_line_what_needs_a_person(desk) -> None:
+def test_the_home_page_sums_up_what_needs_attention_in_one_line(desk) -> None:
     def line() -> str:
         return html.unescape(re.sub("<[^>]*>", "", desk.admin.open("/attention").split("</h1>")[1].split("</p>")[0]))
 
@@ -189,7 +189,7 @@ def test_the_home_page_says_in_one_line_what_needs_a_person(desk) -> None:
     assert "Housekeeping: does not run" in line()
 
 
-def test_who_may_only_read_sees_no_button_and_changes_nothing(desk) -> None:
+def test_with_read_there_is_no_button_and_nothing_changes(desk) -> None:
     page = desk.reader.open("/attention")
     assert "attention/reprocess" not in page
     assert desk.reader.send("/attention/reprocess", reason="empty", csrf=desk.reader.csrf).status_code == 403
@@ -201,7 +201,7 @@ def test_a_form_of_another_site_is_refused(desk) -> None:
         assert desk.admin.send(path, csrf="guessed").status_code == 403
 
 
-def test_while_the_copy_is_away_the_rest_is_told(desk, tmp_path) -> None:
+def test_while_the_copy_is_away_the_other_parts_are_shown(desk, tmp_path) -> None:
     settings = {"PLUM_DATABASE_URL": desk.settings.database_url, "PLUM_SPOOL_DIR": str(tmp_path / "spool")}
     app = create_app(from_environment(settings))
     reader = Reader(app, desk.database, Scope.READ, "while-away")
@@ -212,7 +212,7 @@ def test_while_the_copy_is_away_the_rest_is_told(desk, tmp_path) -> None:
     assert f"{REASONS['empty']} empty 2 " in section(page, "not-understood")
 
 
-def test_what_waits_in_the_spool_is_told(desk, tmp_path) -> None:
+def test_the_backlog_of_the_spool_is_reported(desk, tmp_path) -> None:
     settings = from_environment({"PLUM_DATABASE_URL": desk.settings.database_url, "PLUM_SPOOL_DIR": str(tmp_path)})
     at = datetime.now(UTC)
     app = create_app(settings)
@@ -221,7 +221,7 @@ def test_what_waits_in_the_spool_is_told(desk, tmp_path) -> None:
     soon(reader, "state", "Spool ✗ 2 deliveries wait in it, the oldest for ")
 
 
-def test_where_nothing_has_come_the_page_says_that_all_is_well(tmp_path) -> None:
+def test_an_empty_store_shows_that_all_is_well(tmp_path) -> None:
     url = f"sqlite:///{tmp_path / 'outcomes.db'}"
     database = Database(url)
     migrating.migrate(database)

@@ -92,7 +92,7 @@ def test_a_new_integration_shows_its_addresses_once_and_they_work(app, admin, da
     assert [["name", "reminders"], ["product", "dev"]] in asked(database, "setup.add_integration")
 
 
-def test_only_dev_is_told_a_start_url(admin) -> None:
+def test_only_dev_gets_a_start_url(admin) -> None:
     assert "start-url" not in made(admin, "/setup/integrations", name="of-fuse", product="fuse")
     assert "start-url" in made(admin, "/setup/integrations", name="of-any", product="auto")
 
@@ -134,7 +134,7 @@ def test_a_result_that_is_not_understood_is_seen_too(app, admin) -> None:
         ("x" * 100_000, "use 1 to 64 letters", 422),
     ],
 )
-def test_a_name_that_cannot_be_is_told_beside_the_form(admin, name, told, status) -> None:
+def test_an_invalid_name_is_reported_next_to_the_form(admin, name, told, status) -> None:
     answer = admin.send("/setup/integrations", name=name, product="auto")
     assert answer.status_code == status
     assert told in section(answer.text, "integrations")
@@ -142,7 +142,7 @@ def test_a_name_that_cannot_be_is_told_beside_the_form(admin, name, told, status
     assert len(answer.data) < 100_000
 
 
-def test_what_no_form_offers_is_refused(admin) -> None:
+def test_values_that_no_form_offers_are_refused(admin) -> None:
     assert admin.send("/setup/integrations", name="odd", product="fax").status_code == 422
     assert admin.send("/setup/integrations/rotate", name="there", grace="-1", shown_at=shown_at()).status_code == 422
     assert admin.send("/setup/integrations/rotate", name="there", grace="0").status_code == 422
@@ -191,7 +191,7 @@ def test_an_integration_is_disabled_and_enabled(app, admin, database) -> None:
     assert [["name", "paused"]] in asked(database, "setup.disable_integration")
 
 
-def test_a_new_token_is_shown_once_and_opens_what_its_scope_says(app, admin, database) -> None:
+def test_a_new_token_is_shown_once_and_permits_what_its_scope_says(app, admin, database) -> None:
     secret = shown_once(made(admin, "/setup/tokens", name="dashboard", scope="read"), "secret")
     headers = {"Authorization": f"Bearer {secret}"}
     assert app.test_client().get("/api/v1/outcomes", headers=headers).status_code == 200
@@ -226,7 +226,7 @@ def test_a_rotated_token_has_another_secret_and_the_old_one_opens_nothing(app, a
     assert admin.send("/setup/tokens/rotate", name="turned", shown_at=shown_at()).status_code == 404
 
 
-def test_nobody_revokes_the_own_token_without_saying_so(app, database) -> None:
+def test_revoking_ones_own_token_needs_a_confirmation(app, database) -> None:
     own = Reader(app, database, Scope.ADMIN, "leaving")
     refused = own.send("/setup/tokens/revoke", name="leaving")
     assert refused.status_code == 403
@@ -237,7 +237,7 @@ def test_nobody_revokes_the_own_token_without_saying_so(app, database) -> None:
     assert [row["name"] for row in tokens.list_tokens(database) if row["revoked_at"]].count("leaving") == 1
 
 
-def test_who_may_only_read_sees_the_integrations_and_changes_nothing(reader, database) -> None:
+def test_with_read_integrations_are_shown_and_nothing_changes(reader, database) -> None:
     page = reader.open("/setup")
     assert " there auto " in section(page, "integrations")
     assert "reader-admin" not in page

@@ -22,7 +22,7 @@ CHANGES = [datetime(2026, *day, tzinfo=UTC) for day in ((3, 8), (4, 4), (9, 26),
     minutes=st.integers(1, 40 * 60),
     unit=st.sampled_from([Unit.HOUR, Unit.DAY]),
 )
-def test_marks_follow_on_one_another_and_hold_every_moment(
+def test_marks_are_contiguous_and_cover_every_moment(
     zone: ZoneInfo, near: datetime, begin: int, minutes: int, unit: Unit
 ) -> None:
     since = (near + timedelta(minutes=begin)).astimezone(zone)

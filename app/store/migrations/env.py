@@ -1,4 +1,4 @@
-"""Alembic's entry: `migrating.py` hands over the connection."""
+"""Alembic's entry point; `migrating.py` passes the connection."""
 
 from alembic import context
 

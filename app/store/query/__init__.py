@@ -1,1 +1,1 @@
-"""What is asked: questions, their conditions as SQL and in Python, and the time they speak of."""
+"""Queries as values: questions, their conditions as SQL and in Python, and buckets of local time."""

@@ -1,7 +1,7 @@
-"""Wall clocks: how long each offset of a zone holds, and buckets of local time as SQL.
+"""Local time: the periods in which a zone has one offset, and buckets of local time as SQL.
 
-The engine is told the offsets: its own time zones take five times as long. Buckets are of the wall clock: an hour
-that occurs twice is two, and one that the clock leaves early by half an hour, and enters again, is one.
+The SQL contains the offsets, since the engine's own time zones take five times as long. Buckets follow the wall
+clock: an hour that occurs twice makes two buckets; an hour that a change of half an hour interrupts makes one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sqlalchemy.sql.functions import GenericFunction
 from app.store.query.literals import bound
 
 _HOUR = timedelta(hours=1)
-_STEP = timedelta(days=3)  # no zone has changed its clock twice within this, nor plans to
+_STEP = timedelta(days=3)  # no zone has changed its clock twice within this time, nor plans to
 _MINUTE = timedelta(minutes=1)
 _SECOND = timedelta(seconds=1)
 _FULL_HOUR = datetime(2000, 1, 1, tzinfo=UTC)
 _HOUR_SECONDS = 3600
 _WEEK_SECONDS = 168 * _HOUR_SECONDS
-# From a Monday at 0:00 before year 1 to 1970: a remainder of less than 0 would be negative.
+# From a Monday at 0:00 before year 1 to 1970. Without it times before 1970 would have negative remainders.
 _MONDAY = 72 * _HOUR_SECONDS + 110_000 * _WEEK_SECONDS
 
 
@@ -43,7 +43,7 @@ def _postgresql_seconds(element: _EpochSeconds, compiler: Any, **kw: Any) -> str
 
 @compiles(_EpochSeconds, "sqlite")
 def _sqlite_seconds(element: _EpochSeconds, compiler: Any, **kw: Any) -> str:
-    """Without the fraction, of which SQLite rounds what is nearly a second up."""
+    """Cut the fraction off, since SQLite would round a fraction near 1 up to the next second."""
     return f"CAST(strftime('%s', substr({compiler.process(element.clauses, **kw)}, 1, 19)) AS INTEGER)"
 
 
@@ -56,9 +56,9 @@ class Bucket(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Until then the wall clock is UTC plus `offset`, and the hours that it shows began at UTC plus `began`.
+    """A period up to `until` in which local time is UTC plus `offset`, and its hours began at UTC plus `began`.
 
-    The two differ where the clock comes into the midst of an hour: that hour began before the change, or with it.
+    The two differ if a change leads into the middle of an hour: that hour began before the change, or with it.
     """
 
     until: datetime
@@ -67,26 +67,26 @@ class Stretch:
 
 
 def stretches(zone: tzinfo, first: datetime, last: datetime) -> list[Stretch]:
-    """Those that the time from `first` to `last` falls into. The last one's `until` says nothing."""
-    found = []
+    """Return the stretches between `first` and `last`. The `until` of the last one has no meaning."""
+    periods = []
     offset = _offset(zone, first)
     for change in _changes(zone, first, last):
-        found.append(Stretch(change, offset, offset))
-        before, offset = offset, _offset(zone, change)
-        passed = (change + offset - _FULL_HOUR) % _HOUR
-        if passed:  # the clock now shows an hour that it does not begin
-            entered = before if _hour(change - _MINUTE, before) == _hour(change, offset) else offset - passed
-            found.append(Stretch(change + _HOUR - passed, offset, entered))
-    return [*found, Stretch(last, offset, offset)]
+        periods.append(Stretch(change, offset, offset))
+        previous, offset = offset, _offset(zone, change)
+        elapsed = (change + offset - _FULL_HOUR) % _HOUR
+        if elapsed:  # the clock has jumped into the middle of an hour
+            entered = previous if _hour(change - _MINUTE, previous) == _hour(change, offset) else offset - elapsed
+            periods.append(Stretch(change + _HOUR - elapsed, offset, entered))
+    return [*periods, Stretch(last, offset, offset)]
 
 
 def _hour(moment: datetime, offset: timedelta) -> int:
-    """Which hour the clock shows."""
+    """Return the number of the hour that the clock shows."""
     return (moment + offset - _FULL_HOUR) // _HOUR
 
 
 def _changes(zone: tzinfo, first: datetime, last: datetime) -> Iterator[datetime]:
-    """The moments at which the offset changes."""
+    """Yield the moments at which the offset changes."""
     at = first
     while at < last:
         following = at + _STEP
@@ -96,7 +96,7 @@ def _changes(zone: tzinfo, first: datetime, last: datetime) -> Iterator[datetime
 
 
 def _change(zone: tzinfo, before: datetime, after: datetime) -> datetime:
-    """The first moment, to the minute, with the offset of `after`."""
+    """Return the first moment, to the minute, with the offset of `after`."""
     before, after = (moment.replace(second=0, microsecond=0) for moment in (before, after))
     while after - before > _MINUTE:
         middle = before + (after - before) // (2 * _MINUTE) * _MINUTE
@@ -109,38 +109,41 @@ def _offset(zone: tzinfo, moment: datetime) -> timedelta:
 
 
 def local_bucket(moment: Column[datetime], bucket: Bucket, clock: Sequence[Stretch]) -> ColumnElement[Any]:
-    """The wall clock's time at which the moment's bucket begins, as SQL; `start` makes a moment of it."""
+    """Return SQL for the local time at which the moment's bucket begins; `start` converts its value to a moment."""
     return func.date_trunc(bucket.value, local_time(moment, clock))
 
 
 def local_time(moment: Column[datetime], clock: Sequence[Stretch]) -> ColumnElement[Any]:
-    """What the wall clock shows at the moment, as SQL."""
-    if not any(one.offset for one in clock):
+    """Return SQL for the local time of the moment."""
+    if not any(stretch.offset for stretch in clock):
         return moment
-    return moment + _by_stretch(moment, clock, lambda one: literal(one.offset))
+    return moment + _by_stretch(moment, clock, lambda stretch: literal(stretch.offset))
 
 
 def began_minutes(moment: Column[datetime], clock: Sequence[Stretch]) -> ColumnElement[int]:
-    """The offset with which the moment's hour began, in minutes, as SQL: it tells the two of the same name apart."""
-    return _by_stretch(moment, clock, lambda one: literal(one.began // _MINUTE))
+    """Return SQL for the offset in minutes with which the moment's hour began: it distinguishes two hours of the same
+    name."""
+    return _by_stretch(moment, clock, lambda stretch: literal(stretch.began // _MINUTE))
 
 
 def at_hours(moment: Column[datetime], clock: Sequence[Stretch], of_week: Iterable[int]) -> ColumnElement[bool]:
-    """Whether the wall clock shows one of these hours of the week at the moment, as SQL for every engine.
+    """Return SQL, for every engine, that is true if the moment is in one of these hours of the local week.
 
-    By whole seconds: engines differ in how they divide.
+    It uses whole seconds, since engines divide differently.
     """
-    since_monday = _by_stretch(moment, clock, lambda one: literal(one.offset // _SECOND + _MONDAY, BigInteger))
+    since_monday = _by_stretch(
+        moment, clock, lambda stretch: literal(stretch.offset // _SECOND + _MONDAY, BigInteger)
+    )
     seconds = _EpochSeconds(moment) + since_monday
-    begun = seconds % _WEEK_SECONDS - seconds % _HOUR_SECONDS
-    return begun.in_([hour * _HOUR_SECONDS for hour in sorted(of_week)])
+    hour_start = seconds % _WEEK_SECONDS - seconds % _HOUR_SECONDS
+    return hour_start.in_([hour * _HOUR_SECONDS for hour in sorted(of_week)])
 
 
 def start(wall: datetime, bucket: Bucket, began: int | None, zone: tzinfo) -> datetime:
-    """The moment at which a bucket begins, with its offset in the zone.
+    """Return the moment at which a bucket begins, with its offset in the zone.
 
-    A midnight that the clock leaves out is when it went on. The offset is fixed, since Python holds times of one zone
-    for the same if only their offsets differ.
+    If the clock skips midnight, the day begins when the clock jumps. The returned offset is fixed, since Python
+    considers times of one zone equal even if their offsets differ.
     """
     if bucket is Bucket.HOUR:
         moment = wall.replace(tzinfo=UTC) - timedelta(minutes=began or 0)
@@ -152,7 +155,7 @@ def start(wall: datetime, bucket: Bucket, began: int | None, zone: tzinfo) -> da
 def _by_stretch(
     moment: Column[datetime], clock: Sequence[Stretch], value: Callable[[Stretch], ColumnElement[Any]]
 ) -> ColumnElement[Any]:
-    """The value of the stretch that the moment falls into, found by halves."""
+    """Return SQL that finds the moment's stretch by bisection and gives its value."""
     if len(clock) == 1:
         return value(clock[0])
     half = len(clock) // 2

@@ -1,7 +1,7 @@
-"""Conditions as SQL that means the same on every engine.
+"""Conditions as SQL with the same meaning on every engine.
 
-Text compares by code point and with case, so `LIKE` is of no use: SQLite's knows no case, and its wildcards would
-have to be escaped. A prefix is a range, which an index can serve.
+Text is compared by code point and is case-sensitive. `LIKE` is not used, since SQLite's ignores case and wildcards
+would have to be escaped. A prefix is compared as a range, which an index can serve.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from app.store.schema import deliveries, is_later, outcomes
 
 _LAST = chr(0x10FFFF)
 _CENTURIES = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
-_clock = lru_cache(64)(stretches)  # of two centuries it takes some 40 ms
+_clock = lru_cache(64)(stretches)  # computing the stretches of two centuries takes some 40 ms
 EMPTY = ("[]", "{}")
 
 
 class _Position(GenericFunction[int]):
-    """Where a text stands within another, from 1; 0 where it does not."""
+    """The position of one text within another, from 1; 0 if it does not occur."""
 
     inherit_cache = True
     name = "position_within"
@@ -57,22 +57,23 @@ def _sqlite_position(element: _Position, compiler: Any, **kw: Any) -> str:
 
 
 def where(question: Question, source: FromClause | None = None) -> list[ColumnElement[bool]]:
-    """What a row must fulfil to be asked for, whichever the page; of the table, or of a source with its columns."""
+    """Return the conditions that a row of the question fulfils, regardless of the page; for its table, or for
+    `source`, which has the same columns."""
     columns: Any = (question.records.table if source is None else source).c
-    found = [_condition(columns[one.field], one) for one in question.conditions]
+    conditions = [_condition(columns[condition.field], condition) for condition in question.conditions]
     if question.hours:
-        found.append(_at_hours(columns[question.hours.field], question.hours, question.conditions))
-    return found
+        conditions.append(_at_hours(columns[question.hours.field], question.hours, question.conditions))
+    return conditions
 
 
 def _at_hours(moment: Column[datetime], hours: Hours, conditions: Sequence[Condition]) -> ColumnElement[bool]:
-    """By the clock as it was in the time that the conditions leave, of two centuries at most."""
+    """Compare local hours with the zone's offsets in the time that the conditions allow, within two centuries."""
     first, last = _CENTURIES
-    for one in conditions:
-        if one.field == hours.field and one.operator in (Operator.GT, Operator.GTE):
-            first = max(first, min(one.values))
-        if one.field == hours.field and one.operator in (Operator.LT, Operator.LTE):
-            last = min(last, max(one.values))
+    for condition in conditions:
+        if condition.field == hours.field and condition.operator in (Operator.GT, Operator.GTE):
+            first = max(first, min(condition.values))
+        if condition.field == hours.field and condition.operator in (Operator.LT, Operator.LTE):
+            last = min(last, max(condition.values))
     return at_hours(moment, _clock(hours.zone, first, max(first, last)), hours.of_week)
 
 
@@ -82,14 +83,14 @@ def _condition(column: Column[Any], condition: Condition) -> ColumnElement[bool]
 
 def _equal(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
     if column is deliveries.c.outcome_id:
-        return _of_calls(values)
+        return _tells_of(values)
     return column == bound(column, values[0]) if len(values) == 1 else column.in_(values)
 
 
-def _of_calls(ids: list[UUID]) -> ColumnElement[bool]:
-    """Of deliveries: that they tell of the outcomes with these ids, or of calls that start under these.
+def _tells_of(ids: list[UUID]) -> ColumnElement[bool]:
+    """Match deliveries that belong to these outcomes, or starts of the calls with these ids.
 
-    The first of each outcome is named in its row.
+    The row of an outcome has the id of its first delivery.
     """
     first = select(outcomes.c.first_delivery_id).where(outcomes.c.id.in_(ids))
     later = select(deliveries.c.id).where(deliveries.c.outcome_id.in_(ids), is_later)
@@ -102,30 +103,30 @@ def _not(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
     return or_(other, column.is_(None)) if column.nullable else other
 
 
-def _beyond_any(
+def _compare_any(
     compare: Callable[[ColumnElement[Any], Any], ColumnElement[bool]], easiest: Callable[[Iterable[Any]], Any]
 ) -> Callable[[Column[Any], list[Any]], ColumnElement[bool]]:
-    """Beyond any of the values is beyond the one that is easiest passed."""
+    """Compare with the value that is easiest to exceed, since exceeding any of the values is enough."""
     return lambda column, values: compare(column, bound(column, easiest(values)))
 
 
 def _prefix(column: Column[Any], values: list[str]) -> ColumnElement[bool]:
-    return or_(*(_begins(column, value) for value in values))
+    return or_(*(_starts_with(column, value) for value in values))
 
 
-def _begins(column: Column[Any], prefix: str) -> ColumnElement[bool]:
-    after = _after_all_with(prefix)
-    reached = column >= bound(column, prefix)
-    return and_(reached, column < bound(column, after)) if after else reached
+def _starts_with(column: Column[Any], prefix: str) -> ColumnElement[bool]:
+    upper = _upper_bound(prefix)
+    at_least = column >= bound(column, prefix)
+    return and_(at_least, column < bound(column, upper)) if upper else at_least
 
 
-def _after_all_with(prefix: str) -> str | None:
-    """The least text behind all that begin so; None where there is none."""
-    kept = prefix.rstrip(_LAST)
-    if not kept:
+def _upper_bound(prefix: str) -> str | None:
+    """Return the smallest text greater than all texts with this prefix; None if there is none."""
+    stem = prefix.rstrip(_LAST)
+    if not stem:
         return None
-    following = ord(kept[-1]) + 1
-    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)  # surrogates are no characters
+    following = ord(stem[-1]) + 1
+    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)  # surrogates are not characters
 
 
 def _contains(column: Column[Any], values: list[str]) -> ColumnElement[bool]:
@@ -144,10 +145,10 @@ def _null(column: Column[Any], values: list[bool]) -> ColumnElement[bool]:
 _OPERATORS: dict[Operator, Callable[[Column[Any], list[Any]], ColumnElement[bool]]] = {
     Operator.EQUAL: _equal,
     Operator.NOT: _not,
-    Operator.GT: _beyond_any(lambda column, value: column > value, min),
-    Operator.GTE: _beyond_any(lambda column, value: column >= value, min),
-    Operator.LT: _beyond_any(lambda column, value: column < value, max),
-    Operator.LTE: _beyond_any(lambda column, value: column <= value, max),
+    Operator.GT: _compare_any(lambda column, value: column > value, min),
+    Operator.GTE: _compare_any(lambda column, value: column >= value, min),
+    Operator.LT: _compare_any(lambda column, value: column < value, max),
+    Operator.LTE: _compare_any(lambda column, value: column <= value, max),
     Operator.PREFIX: _prefix,
     Operator.CONTAINS: _contains,
     Operator.NULL: _null,

@@ -1,4 +1,4 @@
-"""The nouns of asking: a question, what it is about, its conditions and its order."""
+"""The parts of a query: question, records, conditions, sort order and edge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from app.store.types import JsonText
 
 
 class Operator(StrEnum):
-    """How a field is compared; the word follows the field's name after two underscores, but for `=` itself."""
+    """How a field is compared. In a parameter's name the word follows the field and two underscores; `=` has no
+    word."""
 
     EQUAL = ""
     NOT = "not"
@@ -30,7 +31,7 @@ class Operator(StrEnum):
 
 
 class Records(StrEnum):
-    """What is asked about."""
+    """The kinds of records that can be queried."""
 
     OUTCOMES = "outcomes"
     DELIVERIES = "deliveries"
@@ -47,8 +48,8 @@ class Records(StrEnum):
 
     @property
     def columns(self) -> list[Column[Any]]:
-        """Those that records show; what is kept for the store itself is not asked about."""
-        return [column for column in self.table.c if column.name not in _OWN[self]]
+        """The columns that can be queried and shown; the others are internal to the store."""
+        return [column for column in self.table.c if column.name not in _INTERNAL[self]]
 
 
 _TABLES = {
@@ -63,7 +64,7 @@ _SINGULAR = {
     Records.AUDIT: "audit entry",
     Records.EXPECTED_CALLS: "expected call",
 }
-_OWN: dict[Records, set[str]] = {
+_INTERNAL: dict[Records, set[str]] = {
     Records.OUTCOMES: {"digest", "body_sha256", "first_delivery_id"},
     Records.DELIVERIES: {"body", "digest", "declared", "cut_short", "later", "start_of"},
     Records.AUDIT: set(),
@@ -73,10 +74,11 @@ _OWN: dict[Records, set[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`NOT` holds where the field is none of the values, each other operator where it holds for any of them.
+    """A filter. `NOT` matches if the field equals none of the values; other operators match if they hold for any
+    value.
 
-    A null fulfils only `NOT` and `NULL`, whose values are True for "is null" and False for "is not". Lists and
-    objects are never null but empty, and know only `NULL` and `CONTAINS`, which looks into their JSON text.
+    A null matches only `NOT` and `NULL`; the values of `NULL` are True for "is null" and False for "is not". Lists
+    and objects are never null but may be empty; they have only `NULL` and `CONTAINS`, which searches their JSON text.
     """
 
     field: str
@@ -85,7 +87,7 @@ class Condition:
 
 
 class Weekday(StrEnum):
-    """In the order of the ISO week."""
+    """The days in the order of the ISO week."""
 
     MONDAY = "mon"
     TUESDAY = "tue"
@@ -98,7 +100,7 @@ class Weekday(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """That a time of this field is within some hours of the local week: 0 is Monday's first, 167 Sunday's last."""
+    """A filter for times within certain hours of the local week: 0 is Monday's first hour, 167 is Sunday's last."""
 
     field: str
     of_week: frozenset[int]
@@ -107,18 +109,18 @@ class Hours:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """By this field; nulls come last either way."""
+    """Sorts by one field; nulls come last in either direction."""
 
     field: str
     descending: bool = False
 
 
-LONG = 100  # characters of a text; with longer ones a cursor's URL would become longer than servers take
+LONG = 100  # characters; with longer texts the URL of a cursor would exceed the limits of servers
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """In place of a text too long to be carried about; the row itself has it."""
+    """Replaces a text that is too long for a cursor; the row itself contains the text."""
 
     hex: str
 
@@ -129,7 +131,7 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A row between two pages: its values in the question's order, its id last. Only rows beyond it are wanted."""
+    """The last row of a page: its values of the sort fields, ending with its id. Only rows beyond it are selected."""
 
     values: Sequence[Any]
     backwards: bool = False
@@ -137,7 +139,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Which records, in which order. Where the order leaves a tie, the id decides, ascending."""
+    """A query: which records, in which order. The id, ascending, is the final tie-break."""
 
     records: Records
     conditions: Sequence[Condition] = ()
@@ -148,7 +150,7 @@ class Question:
 
     @property
     def whole_order(self) -> list[Order]:
-        """The order with its last tie-break; what comes after the id decides nothing."""
+        """The sort order with its final tie-break; fields after the id have no effect and are dropped."""
         whole: dict[str, Order] = {}
         for order in [*self.order, Order("id")]:
             if "id" not in whole:

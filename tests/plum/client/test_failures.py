@@ -18,7 +18,7 @@ STATUS_OK = b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"call_details":{"stat
 
 
 @pytest.mark.parametrize("call", [*CHANGES, "status"])
-def test_where_nobody_listens_surely_nothing_is_queued(call: str, nobody: str) -> None:
+def test_a_refused_connection_means_that_nothing_is_queued(call: str, nobody: str) -> None:
     with client("fuse", nobody) as ours, pytest.raises(Unavailable, match=r"not reached.*see base URL") as failure:
         perform(ours, call)
     assert isinstance(failure.value, NothingQueued)
@@ -73,7 +73,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("call", CHANGES)
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
-def test_without_a_whole_answer_nobody_knows_and_nothing_is_sent_again(answer: object, call: str) -> None:
+def test_an_incomplete_response_means_an_unknown_fate_and_no_retry(answer: object, call: str) -> None:
     with peer(answer) as plum, client("insight", plum.url, seconds=0.5) as ours:
         with pytest.raises(FateUnknown, match="look there before you do it again") as failure:
             perform(ours, call)
@@ -81,7 +81,7 @@ def test_without_a_whole_answer_nobody_knows_and_nothing_is_sent_again(answer: o
         assert len(plum.requests) == 1
 
 
-def test_an_answer_that_comes_in_drops_is_not_waited_for_for_ever() -> None:
+def test_a_slow_response_has_a_time_limit() -> None:
     gone = threading.Event()
 
     def dripping(connection: socket.socket) -> None:
@@ -115,7 +115,7 @@ def in_turn(*answers: bytes) -> tuple[list[bytes], object]:
     return left, lambda connection: connection.sendall(left.pop(0))
 
 
-def test_a_question_is_asked_again_with_pauses() -> None:
+def test_a_request_is_repeated_with_pauses() -> None:
     sleeps: list[float] = []
     unready = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
     left, answer = in_turn(b"", unready, STATUS_OK)
@@ -124,14 +124,14 @@ def test_a_question_is_asked_again_with_pauses() -> None:
     assert (left, sleeps) == ([], [1.0, 7.0])
 
 
-def test_a_question_is_asked_three_times_at_most() -> None:
+def test_a_request_is_sent_three_times_at_most() -> None:
     with peer(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n") as plum, client("fuse", plum.url) as ours:
         with pytest.raises(Unavailable, match="an answer 500"):
             ours.status("155761")
         assert len(plum.requests) == 3
 
 
-def test_a_longer_pause_than_half_a_minute_is_left_to_whoever_asked() -> None:
+def test_a_pause_longer_than_half_a_minute_is_left_to_the_caller() -> None:
     answer = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n"
     with peer(answer) as plum, client("fuse", plum.url) as ours:
         with pytest.raises(Unavailable) as failure:
@@ -149,7 +149,7 @@ def test_a_pause_until_a_date_is_understood() -> None:
     assert failure.value.retry_after_seconds > 10**9
 
 
-def test_an_answer_that_is_clear_is_not_asked_for_again() -> None:
+def test_a_clear_response_is_not_requested_again() -> None:
     with peer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n") as plum, client("fuse", plum.url) as ours:
         with pytest.raises(WrongCredentials):
             ours.status("155761")
@@ -172,7 +172,7 @@ def test_queue_calls_leave_a_fifth_of_a_second_apart_and_questions_at_once() -> 
 
 
 @pytest.mark.parametrize("product", ["dev", "insight", "fuse"])
-def test_secrets_and_numbers_stand_in_no_log_no_repr_and_no_traceback(
+def test_no_log_repr_or_traceback_contains_secrets_and_numbers(
     product: str, caplog: pytest.LogCaptureFixture, nobody: str
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -77,7 +77,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("product", "field", "value", "says"), CASES)
-def test_what_breaks_a_limit_is_refused_by_name_and_not_sent(
+def test_a_request_beyond_a_limit_is_refused_by_name_and_not_sent(
     product: str, field: str, value: object, says: str, nobody: str
 ) -> None:
     with client(product, nobody) as ours, pytest.raises(InvalidRequest) as refusal:
@@ -323,7 +323,7 @@ def test_a_call_id_that_plum_never_gave_is_refused(call_id: str, nobody: str) ->
         "http:///api",
     ],
 )
-def test_what_is_no_base_url_is_refused_without_quoting_it(url: str) -> None:
+def test_an_invalid_base_url_is_refused_without_quoting_it(url: str) -> None:
     with pytest.raises(InvalidRequest, match="base_url should be an address like") as refusal:
         connect("fuse", url, USER, SECRET)
     assert "u:p" not in str(refusal.value)

@@ -25,7 +25,7 @@ CODES = {200, 202, 400, 401, 403, 404, 405, 409, 415, 500}
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_an_answer_means_what_is_written_beside_it(answer: Path) -> None:
+def test_each_response_of_plum_has_its_meaning(answer: Path) -> None:
     expected = json.loads(answer.with_suffix(".expected.json").read_text())
     with peer(answer.read_bytes()) as plum, client(answer.parent.name, plum.url) as ours:
         if "raises" in expected:

@@ -1,4 +1,4 @@
-"""Integrations, tokens, deliveries and outcomes."""
+"""Create integrations, tokens, deliveries and outcomes."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""An outcome names its first delivery, so that only later ones need an index by outcome."""
+"""Outcomes store the id of their first delivery, so that only later deliveries need an index by outcome."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Which outcomes each transaction made or changed."""
+"""Create the journal: which outcomes each transaction created or changed."""
 
 import sqlalchemy as sa
 from alembic import op

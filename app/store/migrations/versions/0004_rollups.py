@@ -1,4 +1,4 @@
-"""Figures of the outcomes kept ready, by quarters of an hour, and in which of these what changed has ended."""
+"""Create roll-ups: figures of the outcomes by quarters of an hour, and the quarters whose outcomes have changed."""
 
 import sqlalchemy as sa
 from alembic import op

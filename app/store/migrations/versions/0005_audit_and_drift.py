@@ -1,4 +1,4 @@
-"""When each token was last used; who saw, took out or changed what; and what was new in deliveries."""
+"""Add the last use of each token, the audit log (who saw, exported or changed what), and drift in deliveries."""
 
 import sqlalchemy as sa
 from alembic import op

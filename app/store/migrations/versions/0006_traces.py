@@ -1,4 +1,4 @@
-"""Where values stand, by quarters of an hour and days; roll-ups begin anew, since they are made with these."""
+"""Create traces, which locate values by quarters of an hour and days; roll-ups are rebuilt, since they use traces."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The indexes by time grow at their end, where both engines add to them cheapest, and are read backwards."""
+"""Indexes by time become ascending: both engines append to their end most cheaply, and read them backwards."""
 
 import sqlalchemy as sa
 from alembic import op

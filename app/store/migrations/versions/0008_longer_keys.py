@@ -1,4 +1,4 @@
-"""Keys of traces that are long enough to look for parts of texts in; all are made anew, with their roll-ups."""
+"""Traces get keys long enough to search parts of texts; all traces are rebuilt, with their roll-ups."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""What was derived from outcomes leaves the store, for the analytical copy; what identifies a call gets an index."""
+"""Remove tables derived from outcomes, which the analytical copy replaces; index the fields that identify a call."""
 
 from importlib import import_module
 
@@ -32,7 +32,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """The older program fills these anew by itself."""
+    """Create the tables again; the older program fills them by itself."""
     for field in IDENTIFYING:
         op.drop_index(f"ix_outcomes_{field}", "outcomes")
     for earlier in ("0004_rollups", "0006_traces"):

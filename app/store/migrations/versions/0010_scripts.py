@@ -1,4 +1,4 @@
-"""What an integration's calls hear, and of which call a start tells."""
+"""Add the script of each integration, and the call of each start."""
 
 import sqlalchemy as sa
 from alembic import op

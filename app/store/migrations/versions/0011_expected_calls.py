@@ -1,4 +1,4 @@
-"""Calls that were queued, what their results take from them, and numbers that are not to be dialled."""
+"""Create expected calls, the metadata that their results take from them, and the numbers not to be dialled."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What must not be pruned or erased, and who may post under a key."""
+"""Create legal holds, and add the networks and the password that restrict who may post with a key."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Lists of calls that analysts have named."""
+"""Create the lists of calls that analysts save under a name."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Quarantined deliveries are found by their reason."""
+"""Index quarantined deliveries by their reason."""
 
 import sqlalchemy as sa
 from alembic import op
