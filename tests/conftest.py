@@ -16,6 +16,7 @@ from random import SystemRandom
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 from xdist.remote import Producer
@@ -23,6 +24,10 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 CI = os.environ.get("CI") == "true"
+
+# No test asserts how long something takes: the machine may be busy.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def skip_or_fail(reason: str) -> None:

@@ -111,7 +111,7 @@ def assert_holds(reading: Reading) -> None:
     assert (outcome.callee_type is None) == (outcome.product is not Product.DEV)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.binary(max_size=300), content_types, products)
 @example(
     b"--B\r\nContent-Disposition: form-data; name*=a\x00b''x\r\n\r\n1\r\n--B--",
@@ -123,20 +123,20 @@ def test_any_bytes_give_a_reading(body, content_type, product) -> None:
     assert_holds(read(body, content_type, product))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(bodies, content_types, products, st.booleans())
 def test_any_json_gives_a_reading(body, content_type, product, wrapped) -> None:
     text = json.dumps({"call_details": body} if wrapped else body)
     assert_holds(read(text.encode(), content_type, product))
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 @given(st.lists(st.tuples(st.sampled_from(NAMES) | st.text(max_size=6), words), max_size=8), content_types, products)
 def test_any_form_gives_a_reading(pairs, content_type, product) -> None:
     assert_holds(read(urlencode(pairs, errors="surrogatepass").encode(), content_type, product))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.recursive(
         words,
@@ -277,7 +277,7 @@ tellings = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(tellings, st.randoms(use_true_random=False), st.integers(1, 5))
 def test_any_order_and_grouping_folds_to_the_same_outcome(outcomes, random, at) -> None:
     whole = fold(outcomes)
@@ -381,7 +381,7 @@ def test_a_north_american_number_is_read_as_the_library_reads_it(dialled: str) -
 FIVE = ("phone_number", "call_id", "message_reference", "campaign_parameters", "call_parameters")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.binary(max_size=200) | bodies.map(lambda body: json.dumps(body, default=str).encode()),
     content_types,

@@ -124,7 +124,7 @@ def test_a_value_as_large_as_a_body_can_make_it_is_copied_whole(database, engine
     assert_same(database, engine)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")) | ODD, min_size=4))
 def test_any_text_is_copied_as_it_is(database, engine, texts) -> None:
     fields = ("result", "message_reference", "phone_number", "note")

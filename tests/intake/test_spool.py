@@ -90,7 +90,7 @@ def test_appended_deliveries_are_drained_once_in_order(tmp_path, groups) -> None
     assert files(spool) == waiting(spool) == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_a_torn_or_altered_file_costs_at_most_the_record_it_meets(tmp_path, at, byte) -> None:
     spool = Spool(tmp_path / str(uuid4()))

@@ -117,7 +117,7 @@ def test_wraps_without_end_are_given_up(body) -> None:
     assert read(body).outcome is None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.sampled_from([*WRAPS]), max_size=6), st.text(max_size=20), st.booleans())
 def test_any_wraps_of_anything_give_a_reading(wraps, text, is_object) -> None:
     body = json.dumps({"status": text}) if is_object else text

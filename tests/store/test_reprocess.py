@@ -193,7 +193,7 @@ def test_bodies_that_are_no_longer_nameless_are_no_duplicates(database: Database
     order=st.randoms(),
     batch=st.integers(1, 5),
 )
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_in_any_order_and_any_batches(database: Database, calls, order, batch) -> None:
     with database.writing() as connection:
         connection.execute(deliveries.delete())

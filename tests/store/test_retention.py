@@ -252,7 +252,7 @@ def test_callbacks_about_calls_that_are_pruned_meanwhile_lose_nothing(database: 
     assert counted == Counter({row.id: row.deliveries for row in made})
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     told=st.lists(st.tuples(st.integers(1, 6), st.integers(0, 60), st.integers(1, 4)), min_size=1, max_size=30),
     days=st.integers(1, 60),

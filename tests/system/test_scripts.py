@@ -111,7 +111,7 @@ def test_an_unreadable_start_has_no_values(sender: Sender, body: bytes) -> None:
 
 @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60), asked=st.booleans())
 @example(value="'\"><&amp;]]>--><!--{{ phone_number }}\t\r\n\x00\x0b\ufffe", asked=True)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_value_breaks_a_script(scripted: Sender, value: str, asked: bool) -> None:
     sent = urlencode(dict.fromkeys(FIELDS, value))
     where = f"{path(scripted)}?{sent}" if asked else path(scripted)

@@ -67,7 +67,7 @@ def client(request, tmp_path_factory) -> Iterator[FlaskClient]:
     database.close()
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=asking(), scope=st.sampled_from(Scope))
 def test_any_question_is_answered_refused_or_corrected(client, asked, scope) -> None:
     path, parameters = asked
