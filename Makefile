@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 PORT ?= 8000
-# More than a small machine has processors: many tests wait for processes and time limits.
+# The number of parallel tests: more than a small machine's processors, since many tests wait for processes and timeouts.
 WORKERS ?= 3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -11,30 +11,30 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-install: .venv/run ## set up what the service needs, and start nothing
+install: .venv/run ## install what the service needs, and start nothing
 
-run: .venv/run ## set up what is missing and serve on http://127.0.0.1:8000 (PORT=8001 for another port)
+run: .venv/run ## install what is missing and serve on http://127.0.0.1:8000 (PORT=8001 for another port)
 	@exec $(BIN)/plum-outcomes serve --welcome --bind 127.0.0.1:$(PORT)
 
 test: .venv/test lint ## check style and types, then run all tests
 	$(BIN)/pytest -m 'not alone' --numprocesses $(WORKERS)
 	$(BIN)/pytest -m alone
 
-bench: .venv/test ## measure; docs/performance.md holds the figures
+bench: .venv/test ## run the benchmarks; docs/performance.md has the figures
 	$(BIN)/python -m bench
 
-screenshots: .venv/test ## make the pictures of the README anew, in Chromium
+screenshots: .venv/test ## take the README's screenshots again, in Chromium
 	$(BIN)/python -m tests.screenshots docs/screenshots
 
-lint: .venv/test ## style, format and strict types
+lint: .venv/test ## check style, format and strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-audit: .venv/test ## ask PyPI's advisories about every pinned dependency (needs the network)
+audit: .venv/test ## check every pinned dependency against PyPI's advisories (needs the network)
 	$(BIN)/uvx pip-audit --require-hashes --disable-pip --requirement constraints.txt
 
-format: .venv/test ## put the code into its format
+format: .venv/test ## format the code
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 

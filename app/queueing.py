@@ -37,7 +37,7 @@ Connect = Callable[[Product], AbstractContextManager[Client]]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class QueueTarget:
     """The integration of queued calls, and the URLs of one of its keys."""
 
     integration: Integration
@@ -69,29 +69,35 @@ class Queued(NamedTuple):
 
 
 def queue(
-    database: Database, connect: Connect, line: Line, request: CallRequest, now: Clock, *, again: bool = False
+    database: Database,
+    connect: Connect,
+    target: QueueTarget,
+    request: CallRequest,
+    now: Clock,
+    *,
+    again: bool = False,
 ) -> Queued:
     """Queue one call once: for a reference that is queued already, return that call.
 
     `again` repeats a request whose fate is unknown, which else raises `Exists`. Raises the client's errors.
     """
     reference = request.reference or secrets.token_urlsafe(9)
-    sent = line.addressed(replace(request, reference=reference), "call", reference)
-    call = _expected(line, sent, now(), reference, None, request.phone, request.metadata)
+    sent = target.addressed(replace(request, reference=reference), "call", reference)
+    call = _expected(target, sent, now(), reference, None, request.phone, request.metadata)
     is_new = call.id in expected.add(database, [call])
     known = call if is_new else expected.get_calls(database, [call.id]).get(call.id, call)
     if known.queued_at:
         return Queued(known.call_id, reference, sent.result_url, is_new=False)
     if not is_new and not again:
         raise Exists(f"a call with the reference {reference} is expected and may be queued; to queue it now: --again")
-    with connect(line.product) as client, _fate(database, [call.id] if is_new else []):
+    with connect(target.product) as client, _fate(database, [call.id] if is_new else []):
         call_id = client.queue(sent)
     expected.note_queued(database, [call.id], call_id, now())
     return Queued(call_id, reference, sent.result_url, is_new=True)
 
 
 def _expected(
-    line: Line,
+    target: QueueTarget,
     terms: Terms,
     now: datetime,
     reference: str | None,
@@ -99,10 +105,10 @@ def _expected(
     dialled: str,
     metadata: Mapping[str, str],
 ) -> ExpectedCall:
-    number = _e164(dialled, line.region)
+    number = _e164(dialled, target.region)
     return ExpectedCall(
-        id=expected_id(line.integration.name, reference, None, batch, number or dialled),
-        integration=line.integration.name,
+        id=expected_id(target.integration.name, reference, None, batch, number or dialled),
+        integration=target.integration.name,
         reference=reference,
         call_id=None,
         phone_number=number,
@@ -147,7 +153,7 @@ class _Contact(NamedTuple):
 def bulk_queue(
     database: Database,
     connect: Connect,
-    line: Line,
+    target: QueueTarget,
     terms: BulkRequest,
     now: Clock,
     progress: Progress,
@@ -161,11 +167,11 @@ def bulk_queue(
     number by itself: that takes longer, but Plum returns each call's id, with which its result can be polled. Raises
     the client's errors; the parts before are queued then.
     """
-    contacts(line.product.value, terms.csv)  # validates the whole list before anything is queued
-    listed = list(_contacts(line, terms, now(), progress, are_named=one_by_one or line.product is Product.DEV))
-    others = expected.numbers_of(database, line.integration.name, terms.name)
-    with connect(line.product) as client:
-        sending = _Sending(client, line, terms)
+    contacts(target.product.value, terms.csv)  # validates the whole list before anything is queued
+    listed = list(_contacts(target, terms, now(), progress, are_named=one_by_one or target.product is Product.DEV))
+    others = expected.numbers_of(database, target.integration.name, terms.name)
+    with connect(target.product) as client:
+        sending = _Sending(client, target, terms)
         send, size = (sending.one, 1) if one_by_one else (sending.together, ROWS_AT_ONCE)
         for start in range(0, len(listed), size):
             part = [one for one in listed[start : start + size] if not _is_elsewhere(one.call, others)]
@@ -207,11 +213,11 @@ class _Sending:
     """Sends parts of a contact list, in either way. A single call's id is returned."""
 
     client: Client
-    line: Line
+    target: QueueTarget
     terms: BulkRequest
 
     def together(self, part: Sequence[_Contact]) -> None:
-        sent = self.line.addressed(self.terms, "batch", self.terms.name)
+        sent = self.target.addressed(self.terms, "batch", self.terms.name)
         self.client.bulk_queue(replace(sent, csv=_to_csv([one.row for one in part])))
 
     def one(self, part: Sequence[_Contact]) -> str:
@@ -220,11 +226,11 @@ class _Sending:
         reference = str(call.reference)
         metadata = {name: str(value) for name, value in call.metadata.items()}
         request = CallRequest(**common, phone=row[DESTINATION], reference=reference, metadata=metadata)
-        return self.client.queue(self.line.addressed(request, "call", reference))
+        return self.client.queue(self.target.addressed(request, "call", reference))
 
 
 def _contacts(
-    line: Line, terms: BulkRequest, now: datetime, progress: Progress, *, are_named: bool
+    target: QueueTarget, terms: BulkRequest, now: datetime, progress: Progress, *, are_named: bool
 ) -> Iterator[_Contact]:
     """Yield the list's rows, each number once. With `are_named` each gets a reference that identifies its result.
 
@@ -232,7 +238,7 @@ def _contacts(
     """
     numbers: dict[UUID, str] = {}
     for row in csv.DictReader(io.StringIO(terms.csv.decode("utf-8-sig"), newline=""), restval=""):
-        contact = _contact(line, terms, row, now, is_named=are_named)
+        contact = _contact(target, terms, row, now, is_named=are_named)
         number = contact.call.phone_number or row[DESTINATION]
         if numbers.get(contact.call.id, number) != number:
             raise InvalidRequest(f"message_reference {contact.call.reference}", "of one number; two rows have it")
@@ -243,15 +249,17 @@ def _contacts(
             yield contact
 
 
-def _contact(line: Line, terms: BulkRequest, row: Mapping[str, str], now: datetime, *, is_named: bool) -> _Contact:
+def _contact(
+    target: QueueTarget, terms: BulkRequest, row: Mapping[str, str], now: datetime, *, is_named: bool
+) -> _Contact:
     dialled, reference = row[DESTINATION], row.get(_REFERENCE) or None
     if is_named and reference is None:
         # Every run derives the same reference, so a repeated command queues nothing twice.
-        number = _e164(dialled, line.region) or dialled
-        reference = str(expected_id(line.integration.name, None, None, terms.name, number))
+        number = _e164(dialled, target.region) or dialled
+        reference = str(expected_id(target.integration.name, None, None, terms.name, number))
         row = {**row, _REFERENCE: reference}
     metadata = {column: text for column, text in row.items() if text and column not in (DESTINATION, _REFERENCE)}
-    return _Contact(_expected(line, terms, now, reference, terms.name, dialled, metadata), row)
+    return _Contact(_expected(target, terms, now, reference, terms.name, dialled, metadata), row)
 
 
 def _to_csv(rows: Sequence[Mapping[str, str]]) -> bytes:

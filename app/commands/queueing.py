@@ -23,7 +23,7 @@ from app.identity import new_id
 from app.model import Delivery, Integration, Via, hashed
 from app.plum.client import ApiError, BulkRequest, CallRequest, Client
 from app.public_urls import result_url, start_url
-from app.queueing import Line, Progress, bulk_queue, queue
+from app.queueing import Progress, QueueTarget, bulk_queue, queue
 from app.redialling import Redial, redial
 from app.store import do_not_call, schema_version
 from app.store.database import Database, questions_database
@@ -95,12 +95,10 @@ def queue_command(
     reference = storable(reference)
     values = {name: storable(value) or "" for name, _, value in (pair.partition("=") for pair in metadata)}
     with opened() as (settings, database):
-        line = _line(settings, database, integration, key)
-        request = CallRequest(
-            result_url="", phone=phone, reference=storable(reference), metadata=values, **_given(options)
-        )
+        target = _target(settings, database, integration, key)
+        request = CallRequest(result_url="", phone=phone, reference=reference, metadata=values, **_given(options))
         log_command(database, "plum queue", [("integration", integration), ("reference", reference or "")])
-        queued = queue(database, partial(plum_accounts.connected, settings), line, request, _now, again=again)
+        queued = queue(database, partial(plum_accounts.connected, settings), target, request, _now, again=again)
     if not queued.is_new:
         complain(f"a call with the reference {queued.reference} was queued before; nothing is queued again")
     ids = {"call_id": queued.call_id, "reference": queued.reference}
@@ -157,14 +155,14 @@ def bulk_queue_command(
         if redialled and (dry_run or not redialled.numbers):
             print_values(redialled.counts(), as_json=as_json)
             return
-        line = _line(settings, database, integration, key)
+        target = _target(settings, database, integration, key)
         log_command(database, "plum bulk-queue", [("integration", integration), ("batch", batch)])
         content = _contact_list(redialled.numbers) if redialled else (file or Path()).read_bytes()
         terms = BulkRequest(result_url="", name=batch, csv=content, **_given(options))
         connect = partial(plum_accounts.connected, settings, per_second=per_second)
         progress = Progress()
         try:
-            bulk_queue(database, connect, line, terms, _now, progress, again=again, one_by_one=one_by_one)
+            bulk_queue(database, connect, target, terms, _now, progress, again=again, one_by_one=one_by_one)
         except ApiError as error:
             raise click.ClickException(f"{error}; {progress.queued} calls before that are queued") from error
     counts = {"batch": batch, **asdict(progress)} | (redialled.counts() if redialled else {})
@@ -221,7 +219,7 @@ def cancel_command(integration: str, to: str) -> None:
 # --- helpers of all commands
 
 
-def _line(settings: Settings, database: Database, name: str, key: str | None) -> Line:
+def _target(settings: Settings, database: Database, name: str, key: str | None) -> QueueTarget:
     schema_version.check(database)
     integration = _integration(database, name)
     key = key or settings.result_key
@@ -230,7 +228,7 @@ def _line(settings: Settings, database: Database, name: str, key: str | None) ->
     known = ActiveKeys(database).look(datetime.now(UTC)).get(hashed(key).hex())
     if known is None or known.integration.name != name:
         raise click.UsageError(f"the key opens nothing for {name}; for a new one: integration rotate {name}")
-    return Line(integration, result_url(settings, key), start_url(settings, key), settings.default_region)
+    return QueueTarget(integration, result_url(settings, key), start_url(settings, key), settings.default_region)
 
 
 def _client(settings: Settings, integration: Integration) -> Client:

@@ -121,7 +121,7 @@ def _check_options(context: click.Context, others: tuple[str, ...], *, platform:
 def _serve(bind: str, seed: int, speed: float, lose: float, double: float, late: float, *, as_json: bool) -> None:
     # Imported here, since loading Flask takes longer than sending a campaign.
     from app.plum.simulator.http_server import serve
-    from app.plum.simulator.platform import Conduct
+    from app.plum.simulator.platform import Behaviour
 
     def tell(settings: Mapping[str, str]) -> None:
         if as_json:
@@ -133,7 +133,7 @@ def _serve(bind: str, seed: int, speed: float, lose: float, double: float, late:
             say(f"export {name}={value}")
 
     try:
-        serve(bind, Conduct(seed, speed, lose, double, late), tell)
+        serve(bind, Behaviour(seed, speed, lose, double, late), tell)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:

@@ -11,7 +11,7 @@ from app.errors import Unreadable
 from app.model import Json, Problem, Product, Report, Sent, Status
 from app.products import call_details, dev, fuse, insight, payload
 from app.products.charsets import charset_of, decode
-from app.products.duplicate_keys import MAX_VALUES, bounded, plain
+from app.products.duplicate_keys import MAX_VALUES, limit_values, to_plain
 from app.products.fields import Fields, sort_fields
 
 _NAMES = dev.FIELDS.keys() | call_details.FIELDS.keys() | call_details.LISTS
@@ -29,7 +29,7 @@ def report(body: bytes, content_type: str | None, declared: Product | None) -> R
     """Parse a callback's body. `declared` is the integration's product, None for auto. Raises `Unreadable`."""
     pairs = call_details.unwrap(payload.read(body, content_type, _NAMES))
     if len(body) > MAX_VALUES:  # a shorter body cannot hold more values
-        pairs = bounded(pairs, _NAMES, call_details.LISTS)
+        pairs = limit_values(pairs, _NAMES, call_details.LISTS)
     fields = sort_fields(pairs, _NAMES)
     if not fields.known:
         raise Unreadable("no_known_field")
@@ -54,7 +54,7 @@ def _recognise(fields: Fields, declared: Product | None) -> Product:
     """Return the body's product. Only a clear mark of another product overrules the declared one."""
     product, mark = _product_and_mark(fields, declared)
     if declared and mark and product is not declared:
-        fields.problems.append(Problem(mark.name, plain(mark.value), f"belongs_to_{product}"))
+        fields.problems.append(Problem(mark.name, to_plain(mark.value), f"belongs_to_{product}"))
     return product
 
 

@@ -6,7 +6,7 @@ call_details element". Plum documents neither the encoding nor the words for bus
 
 from app.errors import Unreadable
 from app.model import Json, Problem, Sent, Status
-from app.products.duplicate_keys import Pairs, fitting, plain
+from app.products.duplicate_keys import Pairs, count_fitting, to_plain
 from app.products.fields import Fields, sort_fields
 from app.products.payload import parse_json
 
@@ -76,9 +76,9 @@ def events(fields: Fields) -> tuple[tuple[Sent, Sent], ...]:
         return ()
     items = _items(_from_text(sent.value))
     if items is None:
-        fields.problems.append(Problem(sent.name, plain(sent.value), "not_a_list"))
+        fields.problems.append(Problem(sent.name, to_plain(sent.value), "not_a_list"))
         return ()
-    count = fitting(items)
+    count = count_fitting(items)
     fields.beyond += len(items) - count
     parsed = (_event(fields, f"{sent.name}[{index}]", item) for index, item in enumerate(items[:count]))
     return tuple(event for event in parsed if event)
@@ -104,7 +104,7 @@ def _items(value: Json) -> list[Json] | None:
 
 def _event(fields: Fields, path: str, item: Json) -> tuple[Sent, Sent] | None:
     if not isinstance(item, Pairs):
-        fields.problems.append(Problem(path, plain(item), "not_an_event"))
+        fields.problems.append(Problem(path, to_plain(item), "not_an_event"))
         return None
     event_fields = sort_fields(item, EVENT_FIELDS, f"{path}.")
     for unknown_name, value in event_fields.extra.items():

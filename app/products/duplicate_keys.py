@@ -22,11 +22,11 @@ class Pairs(list[tuple[str, Any]]):
     """An object as sent: all names in order, including repeated ones."""
 
 
-class Rest(int):
+class Surplus(int):
     """The number of fields or items beyond those that are parsed."""
 
 
-def bounded(pairs: Pairs, names: Container[str], lists: Container[str]) -> Pairs:
+def limit_values(pairs: Pairs, names: Container[str], lists: Container[str]) -> Pairs:
     """Return at most `MAX_VALUES` of the pairs' values.
 
     The first pair of each known name stays, wherever it is. Lists named in `lists` stay whole: their parser limits
@@ -42,14 +42,14 @@ def bounded(pairs: Pairs, names: Container[str], lists: Container[str]) -> Pairs
         if size <= left:
             left -= size
         elif folded in seen or folded not in names or (is_list and folded not in lists):
-            beyond += value if isinstance(value, Rest) else 1
+            beyond += value if isinstance(value, Surplus) else 1
             continue
         seen.add(folded)
         accepted.append((name, value))
-    return Pairs([*accepted, (MORE, Rest(beyond))]) if beyond else accepted
+    return Pairs([*accepted, (MORE, Surplus(beyond))]) if beyond else accepted
 
 
-def fitting(items: Sequence[Json]) -> int:
+def count_fitting(items: Sequence[Json]) -> int:
     """Return how many of the items, from the first, are parsed."""
     left = MAX_VALUES
     for index, item in enumerate(items):
@@ -72,7 +72,7 @@ def _size(value: Json, most: int) -> int:
     return size
 
 
-def plain(value: Json, path: str = "", twice: Twice | None = None) -> Json:
+def to_plain(value: Json, path: str = "", twice: Twice | None = None) -> Json:
     """Return the value with dicts for `Pairs`; a name given twice with different values holds the list of them.
 
     `twice` is called with the path of each such name, below `path`, and its values.
@@ -80,10 +80,10 @@ def plain(value: Json, path: str = "", twice: Twice | None = None) -> Json:
     if isinstance(value, Pairs):
         by_name: dict[str, list[Json]] = {}
         for name, item in value:
-            by_name.setdefault(name, []).append(plain(item, f"{path}.{name}", twice))
+            by_name.setdefault(name, []).append(to_plain(item, f"{path}.{name}", twice))
         return {name: _one_or_all(f"{path}.{name}", items, twice) for name, items in by_name.items()}
     if isinstance(value, list):
-        return [plain(item, f"{path}[{index}]", twice) for index, item in enumerate(value)]
+        return [to_plain(item, f"{path}[{index}]", twice) for index, item in enumerate(value)]
     return exact(value)
 
 

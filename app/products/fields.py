@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from app.model import Json, Problem, Sent
-from app.products.duplicate_keys import MORE, Pairs, Rest, distinct, plain
+from app.products.duplicate_keys import MORE, Pairs, Surplus, distinct, to_plain
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Fields:
                 if our is None:
                     continue
                 if isinstance(sent.value, list):
-                    sent = Sent(sent.name, plain(sent.value))
+                    sent = Sent(sent.name, to_plain(sent.value))
                 if ours.setdefault(our, sent) != sent:
                     self.keep(sent.name, sent.value)
         return ours
@@ -67,7 +67,7 @@ def sort_fields(pairs: Pairs, names: Container[str], path: str = "") -> Fields:
     known = fields.known
     others: dict[str, list[Sent]] = {}
     for name, value in pairs:
-        if isinstance(value, Rest):
+        if isinstance(value, Surplus):
             fields.beyond += value
             continue
         # Plum's own pages spell start_timestamp in two ways, so known names are compared without case.
@@ -78,7 +78,7 @@ def sort_fields(pairs: Pairs, names: Container[str], path: str = "") -> Fields:
         else:
             others.setdefault(key, [known[key]] if key in known else []).append(sent)
     for key, repeated in others.items():
-        values = distinct([plain(sent.value, sent.name, fields.note_twice) for sent in repeated])
+        values = distinct([to_plain(sent.value, sent.name, fields.note_twice) for sent in repeated])
         if len(values) > 1:
             fields.given_twice(repeated[0].name, values)
         elif key not in names:

@@ -13,7 +13,7 @@ from urllib.parse import unquote, unquote_to_bytes
 from app.errors import Unreadable
 from app.model import Json
 from app.products.charsets import charset_of, decode
-from app.products.duplicate_keys import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Rest
+from app.products.duplicate_keys import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Surplus
 
 _WITH_ASCII = {"utf-8", "ascii", "latin-1", "iso8859-1", "cp1252"}  # common charsets that contain ASCII
 _WIDE = ("utf-16", "utf-32")
@@ -52,7 +52,7 @@ def read_urlencoded(text: str, charset: str, names: Container[str]) -> Pairs:
             fields.append((unescape(name, charset), unescape(value, charset)))
     if not fields:
         raise Unreadable("not_form")
-    return Pairs([*_nest(fields), (MORE, Rest(beyond))]) if beyond else _nest(fields)
+    return Pairs([*_nest(fields), (MORE, Surplus(beyond))]) if beyond else _nest(fields)
 
 
 def unescape(text: str, charset: str) -> str:

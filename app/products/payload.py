@@ -20,7 +20,7 @@ from defusedxml.common import DefusedXmlException
 from app.errors import Unreadable
 from app.model import Json
 from app.products.charsets import charset_of, decoded
-from app.products.duplicate_keys import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Rest
+from app.products.duplicate_keys import MAX_DEPTH, MAX_VALUES, MORE, Pairs, Surplus
 from app.products.forms import boundary_of, read_multipart, read_urlencoded, unescape
 from app.values import Written
 
@@ -181,7 +181,7 @@ def _xml(text: str, names: Container[str]) -> Pairs:
         raise Unreadable("not_xml") from None
     tree = _Tree(names)
     value, annotations = tree.read(root, 0)
-    beyond = [(MORE, Rest(tree.beyond))] if tree.beyond else []
+    beyond = [(MORE, Surplus(tree.beyond))] if tree.beyond else []
     return Pairs([*(value if isinstance(value, Pairs) else ()), *annotations, *beyond])
 
 

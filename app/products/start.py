@@ -8,7 +8,7 @@ from __future__ import annotations
 from app.errors import Unreadable
 from app.model import Json
 from app.products import payload
-from app.products.duplicate_keys import MAX_VALUES, bounded
+from app.products.duplicate_keys import MAX_VALUES, limit_values
 from app.products.fields import sort_fields
 
 FIELDS = ("phone_number", "call_id", "message_reference", "campaign_parameters", "call_parameters")
@@ -29,6 +29,6 @@ def _fields(content: bytes, content_type: str | None) -> dict[str, Json]:
     except Unreadable:
         return {}
     if len(content) > MAX_VALUES:
-        pairs = bounded(pairs, FIELDS, ())
+        pairs = limit_values(pairs, FIELDS, ())
     known = sort_fields(pairs, FIELDS).renamed([{name: name for name in FIELDS}])
     return {name: sent.value for name, sent in known.items() if sent.value not in (None, "")}

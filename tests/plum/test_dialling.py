@@ -11,22 +11,22 @@ from itertools import pairwise
 
 import pytest
 
-from app.plum.simulator.dialling import RING_SECONDS, Course, dial
-from app.plum.simulator.queue_requests import Order, Rejected, batch, single
-from app.plum.simulator.scheduler import Agenda
+from app.plum.simulator.dialling import RING_SECONDS, CallCourse, dial
+from app.plum.simulator.queue_requests import QueueRequest, Rejected, batch, single
+from app.plum.simulator.scheduler import Scheduler
 from app.plum.simulator.wire_forms import ANY_FORM
 from tests.conftest import wait_until
 
 NOW = 1_767_614_400
-ORDER = Order("insight", "1/2", "16175550123", "http://h/r", "", "", "", 3, 300, None, None)
+ORDER = QueueRequest("insight", "1/2", "16175550123", "http://h/r", "", "", "", 3, 300, None, None)
 
 
-def courses(order: Order, count: int = 300) -> list[Course]:
+def courses(order: QueueRequest, count: int = 300) -> list[CallCourse]:
     rngs = [random.Random(f"{order.product} {seed}") for seed in range(count)]
     return [dial(order, 7, NOW, rng, ANY_FORM.drawn(rng)) for rng in rngs]
 
 
-def words(made: list[Course]) -> Counter[str]:
+def words(made: list[CallCourse]) -> Counter[str]:
     return Counter(course.state(course.ended_at) for course in made)
 
 
@@ -129,13 +129,13 @@ def test_devs_rows_have_references_and_parameters_of_their_own() -> None:
 
 
 @pytest.fixture
-def agenda() -> Iterator[Agenda]:
-    made = Agenda()
+def agenda() -> Iterator[Scheduler]:
+    made = Scheduler()
     yield made
     made.close(lambda: None)
 
 
-def test_actions_run_at_their_moments_whatever_the_order_they_came_in(agenda: Agenda) -> None:
+def test_actions_run_at_their_moments_whatever_the_order_they_came_in(agenda: Scheduler) -> None:
     done: list[str] = []
     now = time.monotonic()
     agenda.at(now + 0.2, lambda: done.append("later"))
@@ -146,7 +146,7 @@ def test_actions_run_at_their_moments_whatever_the_order_they_came_in(agenda: Ag
 
 
 def test_an_action_that_fails_is_reported_and_the_others_go_on(
-    agenda: Agenda, caplog: pytest.LogCaptureFixture
+    agenda: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
     done: list[str] = []
     agenda.at(0, lambda: done.append(str(1 / 0)))

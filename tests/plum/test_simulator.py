@@ -30,7 +30,7 @@ from app.plum import simulator
 from app.plum.simulator import (
     FORMS,
     Call,
-    Knobs,
+    Encoding,
     Post,
     ProbeFailed,
     Target,
@@ -251,7 +251,7 @@ def test_a_target_without_product_takes_all_three() -> None:
 @pytest.mark.parametrize("encoding", FORMS["encoding"])
 def test_every_encoding_says_the_same(encoding: str, wrapper: str, numbers: str, absent: str) -> None:
     rng = random.Random(SEED)
-    knobs = Knobs(
+    knobs = Encoding(
         encoding=encoding,
         wrapper=wrapper,
         numbers=numbers,
@@ -265,12 +265,12 @@ def test_every_encoding_says_the_same(encoding: str, wrapper: str, numbers: str,
 @pytest.mark.parametrize("dev_encoding", FORMS["dev_encoding"])
 def test_both_of_devs_encodings_say_the_same(dev_encoding: str) -> None:
     rng = random.Random(SEED)
-    forms = Knobs(dev_encoding=dev_encoding, dev_phone="plus", content_type="right").drawn(rng)
+    forms = Encoding(dev_encoding=dev_encoding, dev_phone="plus", content_type="right").drawn(rng)
     headers, body = wire_forms.encode("dev", DEV, forms, rng)
     assert decoded(headers["Content-Type"], body) == flat(DEV)
 
 
-def encoded(knobs: Knobs, fields: Mapping[str, Any] = CALL_DETAILS) -> tuple[dict[str, str], bytes]:
+def encoded(knobs: Encoding, fields: Mapping[str, Any] = CALL_DETAILS) -> tuple[dict[str, str], bytes]:
     rng = random.Random(SEED)
     return wire_forms.encode("fuse", fields, knobs.drawn(rng), rng)
 
@@ -285,25 +285,25 @@ def encoded(knobs: Knobs, fields: Mapping[str, Any] = CALL_DETAILS) -> tuple[dic
     ],
 )
 def test_json_comes_bare_or_wrapped(wrapper: str, names: set[str]) -> None:
-    knobs = Knobs(encoding="json", wrapper=wrapper, absent="null", start_spelling="start_timestamp")
+    knobs = Encoding(encoding="json", wrapper=wrapper, absent="null", start_spelling="start_timestamp")
     _, body = encoded(knobs)
     assert set(json.loads(body)) == names
 
 
 @pytest.mark.parametrize(("absent", "value"), [("empty", ""), ("null", None), ("missing", "gone")])
 def test_absent_values_are_empty_null_or_missing(absent: str, value: str | None) -> None:
-    _, body = encoded(Knobs(encoding="json", wrapper="bare", absent=absent, start_spelling="start_timestamp"))
+    _, body = encoded(Encoding(encoding="json", wrapper="bare", absent=absent, start_spelling="start_timestamp"))
     assert json.loads(body).get("start_timestamp", "gone") == value
 
 
 def test_php_drops_null_keys_from_forms() -> None:
-    _, body = encoded(Knobs(encoding="urlencoded", wrapper="bare", absent="null"))
+    _, body = encoded(Encoding(encoding="urlencoded", wrapper="bare", absent="null"))
     assert b"start_" not in body
 
 
 def test_numbers_are_text_or_integers_or_both_in_one_object() -> None:
     def kinds(numbers: str) -> set[type]:
-        _, body = encoded(Knobs(encoding="json", wrapper="bare", numbers=numbers))
+        _, body = encoded(Encoding(encoding="json", wrapper="bare", numbers=numbers))
         fields = json.loads(body)
         plain = [fields[name] for name in ("attempts", "max_attempts", "queued_timestamp", "reattempt_wait")]
         return {type(value) for value in [*plain, *(event["timestamp"] for event in fields["events"])]}
@@ -312,7 +312,7 @@ def test_numbers_are_text_or_integers_or_both_in_one_object() -> None:
 
 
 def test_the_odd_spelling_of_start_timestamp_can_be_requested() -> None:
-    knobs = Knobs(encoding="json", start_spelling="start_Timestamp")
+    knobs = Encoding(encoding="json", start_spelling="start_Timestamp")
     _, body = encoded(knobs, {**CALL_DETAILS, "start_timestamp": 1475095925})
     assert b'"start_Timestamp"' in body
     assert b'"start_timestamp"' not in body
@@ -327,26 +327,26 @@ def test_the_odd_spelling_of_start_timestamp_can_be_requested() -> None:
     ],
 )
 def test_the_content_type_can_be_wrong_or_missing(encoding: str, wrong: str) -> None:
-    assert encoded(Knobs(encoding=encoding, content_type="wrong"))[0]["Content-Type"] == wrong
-    assert "Content-Type" not in encoded(Knobs(encoding=encoding, content_type="missing"))[0]
+    assert encoded(Encoding(encoding=encoding, content_type="wrong"))[0]["Content-Type"] == wrong
+    assert "Content-Type" not in encoded(Encoding(encoding=encoding, content_type="missing"))[0]
 
 
 def test_a_multipart_body_never_loses_its_boundary() -> None:
     for content_type in FORMS["content_type"]:
-        headers, body = encoded(Knobs(encoding="multipart", content_type=content_type))
+        headers, body = encoded(Encoding(encoding="multipart", content_type=content_type))
         assert decoded(headers["Content-Type"], body) == flat(CALL_DETAILS)
 
 
 def test_large_bodies_ask_leave_as_phps_curl_does() -> None:
-    small, _ = encoded(Knobs(encoding="json"))
-    large, _ = encoded(Knobs(encoding="json"), {**CALL_DETAILS, "events": CALL_DETAILS["events"] * 20})
+    small, _ = encoded(Encoding(encoding="json"))
+    large, _ = encoded(Encoding(encoding="json"), {**CALL_DETAILS, "events": CALL_DETAILS["events"] * 20})
     assert "Expect" not in small
     assert large["Expect"] == "100-continue"
 
 
 def test_an_unescaped_plus_arrives_as_a_space() -> None:
     for call in campaign(
-        [Target(AUTO.url, "dev")], 20, SEED, Knobs(dev_phone="unescaped_plus", content_type="right")
+        [Target(AUTO.url, "dev")], 20, SEED, Encoding(dev_phone="unescaped_plus", content_type="right")
     ):
         number = call.truth["phone_number"]
         assert call.posts[0].body.startswith(b"phone_number=" + number.encode())
@@ -354,7 +354,7 @@ def test_an_unescaped_plus_arrives_as_a_space() -> None:
 
 
 def test_the_truth_keeps_fuses_quotes_as_sent() -> None:
-    knobs = Knobs(fuse_phone="quoted", content_type="right")
+    knobs = Encoding(fuse_phone="quoted", content_type="right")
     for call in campaign([Target(AUTO.url, "fuse")], 20, SEED, knobs):
         assert sent(call)["phone_number"] == call.truth["phone_number_raw"]
         assert call.truth["phone_number_raw"].startswith("'")
@@ -362,14 +362,14 @@ def test_the_truth_keeps_fuses_quotes_as_sent() -> None:
 
 def test_an_unknown_form_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match="absent is one of drawn, empty, missing, null, not 'zero'"):
-        Knobs(absent="zero")
+        Encoding(absent="zero")
 
 
 # Truth against what was sent
 
 
 def test_sent_results_agree_with_the_expected_outcomes() -> None:
-    for call in campaign([AUTO], 600, SEED, Knobs(content_type="right")):
+    for call in campaign([AUTO], 600, SEED, Encoding(content_type="right")):
         fields, truth = sent(call), call.truth
         assert truth["status_raw"] == fields[{"dev": "result"}.get(truth["product"], "status")]
         assert truth["status"] == truth["status_raw"].lower()
@@ -408,7 +408,7 @@ def last_attempt(text: str | None) -> str | None:
 
 
 def test_insights_duration_is_derived_from_events_and_others_are_as_sent() -> None:
-    for call in campaign([AUTO], 600, SEED, Knobs(content_type="right")):
+    for call in campaign([AUTO], 600, SEED, Encoding(content_type="right")):
         truth, duration = call.truth, sent(call).get("duration")
         if truth["product"] != "insight":
             assert truth["duration_seconds"] == (None if duration is None else int(duration))
@@ -454,7 +454,7 @@ def test_the_truth_speaks_the_contracts_words(word: str, disposition: str, answe
 
 @pytest.fixture(scope="module")
 def trouble() -> list[Call]:
-    return campaign([AUTO], 1500, SEED, Knobs(content_type="right"), misbehave=True)
+    return campaign([AUTO], 1500, SEED, Encoding(content_type="right"), misbehave=True)
 
 
 def test_a_behaving_campaign_posts_each_call_once_and_no_body_twice() -> None:

@@ -23,7 +23,7 @@ from app.store import integrations, migrating, quarantine
 from app.store.database import Database
 from app.store.schema import deliveries, expected_calls
 from app.web.pages.attention import EXAMPLES
-from app.web.pages.attention_checks import Watch
+from app.web.pages.attention_checks import AttentionChecks
 from app.web.pages.explanations import REASONS
 from tests.conftest import wait_until
 from tests.web.conftest import running
@@ -226,7 +226,7 @@ def test_an_empty_store_shows_that_all_is_well(tmp_path) -> None:
     database = Database(url)
     migrating.migrate(database)
     with running(from_environment({"PLUM_DATABASE_URL": url, "PLUM_SPOOL_DIR": str(tmp_path / "spool")})) as app:
-        app.extensions["watch"] = Watch(replace(app.extensions["plum"], heartbeat=lambda: 0.0))
+        app.extensions["watch"] = AttentionChecks(replace(app.extensions["plum"], heartbeat=lambda: 0.0))
         reader = Reader(app, database, Scope.READ)
         soon(reader, "not-understood", "Every delivery of the last 30 days was understood.")
         soon(reader, "missing", "No call is registered as expected")

@@ -31,7 +31,7 @@ from app.plum.client.insight_fuse import FuseClient, InsightClient
 from app.plum.client.pacing import Pace
 from app.plum.client.requests import BulkRequest, CallRequest
 from app.plum.client.responses import CallStatus
-from app.plum.client.retrying import Patience
+from app.plum.client.retrying import Retries
 from app.plum.client.timeouts import Timeouts
 
 __all__ = [
@@ -85,4 +85,4 @@ def connect(
     # DEV reads login and PIN from the form, so it needs no Authorization header.
     exchange = Exchange(base_url, None if product == "dev" else credentials, timeouts or Timeouts())
     pace = Pace(1 / per_second, clocks.monotonic, clocks.sleep)
-    return CLIENTS[product](exchange, credentials, pace, Patience(clocks.sleep), clocks)
+    return CLIENTS[product](exchange, credentials, pace, Retries(clocks.sleep), clocks)

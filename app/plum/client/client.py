@@ -16,8 +16,8 @@ from app.plum.client.forms import File, Form, bulk_file, bulk_form, call_form
 from app.plum.client.limits import check_bulk, check_call
 from app.plum.client.pacing import Pace
 from app.plum.client.requests import BulkRequest, CallRequest
-from app.plum.client.responses import CallStatus, Unclear
-from app.plum.client.retrying import Patience
+from app.plum.client.responses import CallStatus, UnreadableResponse
+from app.plum.client.retrying import Retries
 
 if TYPE_CHECKING:
     from app.plum.client.exchange import Exchange
@@ -44,7 +44,7 @@ class Client(ABC):
     product: str
 
     def __init__(
-        self, exchange: Exchange, credentials: Credentials, pace: Pace, patience: Patience, clocks: Clocks
+        self, exchange: Exchange, credentials: Credentials, pace: Pace, patience: Retries, clocks: Clocks
     ) -> None:
         self._exchange = exchange
         self._credentials = credentials
@@ -98,16 +98,16 @@ class Client(ABC):
 
     @abstractmethod
     def _queue_call(self, to: str | None, form: Form) -> str:
-        """Send the request and return the call's id. Raises `Unclear` or a public exception."""
+        """Send the request and return the call's id. Raises `UnreadableResponse` or a public exception."""
 
     @abstractmethod
     def _queue_batch(self, to: str | None, form: Form, files: Mapping[str, File]) -> None:
-        """Send the request. Raises `Unclear` or a public exception."""
+        """Send the request. Raises `UnreadableResponse` or a public exception."""
 
     def _change(self, fate: str, send: Callable[[], T]) -> T:
         """Send once, within the rate limit. `fate` says what may have happened if no clear response arrives."""
         self._pace.wait()
         try:
             return send()
-        except Unclear as failure:
+        except UnreadableResponse as failure:
             raise FateUnknown(f"Plum gives {failure}: {fate}; look there before you do it again") from None

@@ -12,7 +12,7 @@ from app.plum.client.responses import (
     CallStatus,
     Fields,
     Reply,
-    Unclear,
+    UnreadableResponse,
     call_id,
     fields_of,
     is_dev_queued,
@@ -51,7 +51,7 @@ def _queued(reply: Reply) -> Fields:
             reply.status,
         )
     if not is_dev_queued(fields):
-        raise Unclear("an answer without status queued")
+        raise UnreadableResponse("an answer without status queued")
     return fields
 
 

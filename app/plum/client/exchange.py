@@ -11,7 +11,7 @@ import httpx
 from app.plum.client.credentials import Credentials
 from app.plum.client.failures import InvalidRequest, Unavailable
 from app.plum.client.forms import File, Form
-from app.plum.client.responses import Reply, Unclear
+from app.plum.client.responses import Reply, UnreadableResponse
 from app.plum.client.timeouts import Timeouts
 
 MAX_ANSWER_BYTES = 1048576
@@ -53,7 +53,8 @@ class Exchange:
         files: Mapping[str, File] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send a request. Raises `Unavailable` if it was certainly not sent, `Unclear` without a whole response."""
+        """Send a request. Raises `Unavailable` if it certainly was not sent, `UnreadableResponse` if the response is
+        incomplete."""
         request = self._client.build_request(
             method, path, data=form, files=files, headers={"Accept": accept, **(headers or {})}
         )
@@ -62,7 +63,7 @@ class Exchange:
         except NEVER_LEFT as error:
             raise Unavailable(f"Plum is not reached ({type(error).__name__}): see base URL and network") from None
         except httpx.HTTPError as error:
-            raise Unclear(f"no whole answer ({type(error).__name__})") from None
+            raise UnreadableResponse(f"no whole answer ({type(error).__name__})") from None
 
     def close(self) -> None:
         self._client.close()
@@ -88,9 +89,9 @@ class Exchange:
         for chunk in response.iter_raw():
             body += chunk
             if len(body) > MAX_ANSWER_BYTES:
-                raise Unclear(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+                raise UnreadableResponse(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
             if time.monotonic() > until:
-                raise Unclear("no whole answer in time")
+                raise UnreadableResponse("no whole answer in time")
         return bytes(body)
 
 

@@ -28,7 +28,7 @@ ACCEPT = "application/json"
 CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class NumberedClient(Client):
+class InsightFuseClient(Client):
     def status(self, call_id: str) -> CallStatus:
         if not CALL_ID.fullmatch(call_id):
             raise InvalidRequest("call_id", "the id that Plum gave when the call was queued")
@@ -61,7 +61,7 @@ class NumberedClient(Client):
     def _accepted(self, reply: Reply) -> Fields:
         """Return the fields of a response that accepts a change; its body may be empty.
 
-        Raises `Unclear` or a public exception.
+        Raises `UnreadableResponse` or a public exception.
         """
         check(reply, self._credentials.harmless)
         fields = fields_of(reply.body) if reply.body.strip() else {}
@@ -71,9 +71,9 @@ class NumberedClient(Client):
         return fields
 
 
-class InsightClient(NumberedClient):
+class InsightClient(InsightFuseClient):
     product = "insight"
 
 
-class FuseClient(NumberedClient):
+class FuseClient(InsightFuseClient):
     product = "fuse"

@@ -22,7 +22,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LINKED_ID = re.compile(r"/api/outbound/([A-Za-z0-9_-]{1,64})/?(?=[>?#]|$)")
 
 
-class Unclear(Exception):
+class UnreadableResponse(Exception):
     """No usable response arrived; the message says what arrived. `retry_after_seconds` is the time Plum asks for."""
 
     def __init__(self, text: str, retry_after_seconds: float | None = None) -> None:
@@ -56,10 +56,10 @@ class CallStatus:
 
 
 def fields_of(body: bytes) -> Fields:
-    """Return the object in the body; for XML, the root's attributes and children. Raises `Unclear`."""
+    """Return the object in the body; for XML, the root's attributes and children. Raises `UnreadableResponse`."""
     text = body.removeprefix(b"\xef\xbb\xbf").strip()
     if not text:
-        raise Unclear("an empty answer")
+        raise UnreadableResponse("an empty answer")
     return _xml(text) if text.startswith(b"<") else _json(text)
 
 
@@ -67,19 +67,19 @@ def _json(text: bytes) -> Fields:
     try:
         value = json.loads(text, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
-        raise Unclear("an answer that is neither JSON nor XML, or not to its end") from None
+        raise UnreadableResponse("an answer that is neither JSON nor XML, or not to its end") from None
     return value if isinstance(value, dict) else {}
 
 
 def _xml(text: bytes) -> Fields:
     if re.match(rb"<(!doctype\s+)?html", text, re.I):
-        raise Unclear("a page of HTML")
+        raise UnreadableResponse("a page of HTML")
     try:
         root = ElementTree.fromstring(text)
     except (ParseError, DefusedXmlException, ValueError, LookupError):
-        raise Unclear("XML that cannot be read, or not to its end") from None
+        raise UnreadableResponse("XML that cannot be read, or not to its end") from None
     if root.tag.rpartition("}")[2].lower() == "html":
-        raise Unclear("a page of HTML")
+        raise UnreadableResponse("a page of HTML")
     return {**root.attrib, **_children(root)}
 
 
@@ -97,26 +97,26 @@ def error_text(body: bytes) -> str:
     """Return the documented `error` of Insight and Fuse, "" if there is none."""
     try:
         error = fields_of(body).get("error")
-    except Unclear:
+    except UnreadableResponse:
         return ""
     return error if isinstance(error, str) else ""
 
 
 def call_id(fields: Fields, link: str) -> str:
-    """Return the call id from the body, else from the `Link` header. Raises `Unclear` if neither has it."""
+    """Return the call id from the body, else from the `Link` header. Raises `UnreadableResponse` without one."""
     value = fields.get("call_id")
     if isinstance(value, str) and _ID.fullmatch(value):
         return value
     if match := _LINKED_ID.search(link):
         return match[1]
-    raise Unclear("an answer without a call_id")
+    raise UnreadableResponse("an answer without a call_id")
 
 
 def call_status(reply: Reply) -> CallStatus:
-    """Return the status in the response. Raises `Unclear` if the response has no `call_details`."""
+    """Return the status in the response. Raises `UnreadableResponse` if the response has no `call_details`."""
     details = fields_of(reply.body).get("call_details")
     if not isinstance(details, dict):
-        raise Unclear("an answer without call_details")
+        raise UnreadableResponse("an answer without call_details")
     word = _word(details.get("status"))
     return CallStatus(reply.body, reply.content_type, word, word in FINAL_WORDS)
 

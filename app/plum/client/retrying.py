@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from app.plum.client.failures import Unavailable
-from app.plum.client.responses import Unclear
+from app.plum.client.responses import UnreadableResponse
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Retries:
     """The number of retries of a read, and the pauses before them, in seconds.
 
     If Plum asks for a longer pause than `longest_pause`, the read fails at once, and its exception names the pause.
@@ -28,18 +28,18 @@ class Patience:
         for pause in self.pauses:
             try:
                 return question()
-            except (Unavailable, Unclear) as failure:
+            except (Unavailable, UnreadableResponse) as failure:
                 plum_pause = failure.retry_after_seconds
                 if (plum_pause or 0) > self.longest_pause:
                     raise _unavailable(failure) from None
                 self.sleep(max(pause, plum_pause or 0))
         try:
             return question()
-        except (Unavailable, Unclear) as failure:
+        except (Unavailable, UnreadableResponse) as failure:
             raise _unavailable(failure) from None
 
 
-def _unavailable(failure: Unavailable | Unclear) -> Unavailable:
+def _unavailable(failure: Unavailable | UnreadableResponse) -> Unavailable:
     if isinstance(failure, Unavailable):
         return failure
     return Unavailable(f"Plum gives {failure}: ask again later", failure.retry_after_seconds)

@@ -21,7 +21,7 @@ from app.plum.client.failures import (
     UnknownDeployment,
     WrongCredentials,
 )
-from app.plum.client.responses import Reply, Unclear, error_text
+from app.plum.client.responses import Reply, UnreadableResponse, error_text
 
 REFUSALS: dict[int, tuple[type[Refused], str]] = {
     400: (Refused, "mend what it names; result_url must answer 200 to GET before Plum queues anything"),
@@ -40,7 +40,7 @@ OTHER = (Refused, "compare the base URL with Plum's pages")
 
 
 def check(reply: Reply, harmless: Callable[[str], str], *, is_call: bool = False) -> None:
-    """Return if the status is a success; raise `Refused` or `Unavailable`, or `Unclear` if the fate is unknown.
+    """Return if the status is a success; else raise `Refused`, `Unavailable`, or `UnreadableResponse` (unknown fate).
 
     `harmless` removes secrets from Plum's texts. `is_call` is true if the URL names one call.
     """
@@ -51,7 +51,7 @@ def check(reply: Reply, harmless: Callable[[str], str], *, is_call: bool = False
     if reply.status == 429:
         raise Unavailable("Plum answers 429: too many requests, so wait and queue more slowly", retry_after(reply))
     if not 400 <= reply.status < 500:
-        raise Unclear(f"an answer {reply.status}", retry_after(reply))
+        raise UnreadableResponse(f"an answer {reply.status}", retry_after(reply))
     raise _refusal(reply, harmless, is_call=is_call)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from app.plum.simulator.campaign import BASE, Call, Noise, Post, Target, campaign, noise
 from app.plum.simulator.probing import ProbeFailed, probe, probe_start
 from app.plum.simulator.result_sender import Starts, Summary, expectations, run, start
-from app.plum.simulator.wire_forms import ANY_FORM, DRAWN, FORMS, Knobs
+from app.plum.simulator.wire_forms import ANY_FORM, DRAWN, FORMS, Encoding
 
 __all__ = [
     "ANY_FORM",
@@ -16,7 +16,7 @@ __all__ = [
     "DRAWN",
     "FORMS",
     "Call",
-    "Knobs",
+    "Encoding",
     "Noise",
     "Post",
     "ProbeFailed",

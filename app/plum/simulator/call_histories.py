@@ -51,7 +51,7 @@ EXPIRES_AFTER_SECONDS = 86400
 
 
 @dataclass(frozen=True)
-class Story:
+class CallHistory:
     """The history of one call before it is serialised; times are Unix seconds.
 
     `events` are those of the telephone line, in order, even if the product does not report them.
@@ -106,7 +106,7 @@ class Story:
         expiry = EXPIRES_AFTER_SECONDS if self.ending.disposition == "not_attempted" else 0
         return max(at for _, at in self.events) + expiry
 
-    def earlier(self, attempts: int) -> Story:
+    def earlier(self, attempts: int) -> CallHistory:
         """Return the call as it was after so many attempts, fewer than its final number."""
         diallings = [index for index, (event, _) in enumerate(self.events) if event == "dialing"]
         return replace(
@@ -117,12 +117,12 @@ class Story:
         )
 
 
-def fields(story: Story) -> dict[str, Any]:
+def fields(story: CallHistory) -> dict[str, Any]:
     """Return the callback's fields, with Plum's names."""
     return _dev_fields(story) if story.product == "dev" else _call_details(story)
 
 
-def _dev_fields(story: Story) -> dict[str, Any]:
+def _dev_fields(story: CallHistory) -> dict[str, Any]:
     return {
         "phone_number": story.phone_number_raw,
         "message_reference": story.message_reference,
@@ -135,7 +135,7 @@ def _dev_fields(story: Story) -> dict[str, Any]:
     }
 
 
-def _call_details(story: Story) -> dict[str, Any]:
+def _call_details(story: CallHistory) -> dict[str, Any]:
     start, end = story.scheduled
     common = {
         "status": story.ending.status_raw,

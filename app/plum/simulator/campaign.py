@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from app.plum.simulator.call_histories import Story, fields
-from app.plum.simulator.expected_outcomes import truth
-from app.plum.simulator.random_calls import Teller
-from app.plum.simulator.wire_forms import ANY_FORM, FORM, JSON, XML, Knobs, choose, encode, headers
+from app.plum.simulator.call_histories import CallHistory, fields
+from app.plum.simulator.expected_outcomes import expected_outcome
+from app.plum.simulator.random_calls import RandomCalls
+from app.plum.simulator.wire_forms import ANY_FORM, FORM, JSON, XML, Encoding, choose, encode, headers
 
 BASE = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
@@ -115,7 +115,7 @@ def campaign(
     targets: Sequence[Target],
     calls: int,
     seed: int,
-    knobs: Knobs = ANY_FORM,
+    knobs: Encoding = ANY_FORM,
     *,
     misbehave: bool = False,
     base: datetime = BASE,
@@ -160,7 +160,7 @@ class _Dialler:
         self,
         targets: Sequence[Target],
         seed: int,
-        knobs: Knobs,
+        knobs: Encoding,
         *,
         misbehave: bool,
         base: int,
@@ -169,7 +169,7 @@ class _Dialler:
         self._rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
         self._knobs = knobs
         self._misbehave = misbehave
-        self._teller = Teller(self._rng, base)
+        self._teller = RandomCalls(self._rng, base)
 
     def dial(self) -> list[Call]:
         """Return the next call, with the calls that belong to it: the rest of a cancelled queue, or a lookalike."""
@@ -187,7 +187,7 @@ class _Dialler:
     def _chance(self, share: float) -> bool:
         return self._rng.random() < share
 
-    def _call(self, target: Target, story: Story, forms: Knobs, address: str) -> Call:
+    def _call(self, target: Target, story: CallHistory, forms: Encoding, address: str) -> Call:
         reference = self._teller.name() if address == "call" else None
         batch = self._rng.choice(BATCHES) if address == "batch" else None
         url = target.url
@@ -195,15 +195,15 @@ class _Dialler:
             url = target.below("call", reference)
         if batch is not None:
             url = target.below("batch", batch)
-        return Call(target, truth(story, reference, batch), [self._post(url, story, forms)])
+        return Call(target, expected_outcome(story, reference, batch), [self._post(url, story, forms)])
 
-    def _post(self, url: str, story: Story, forms: Knobs) -> Post:
+    def _post(self, url: str, story: CallHistory, forms: Encoding) -> Post:
         post_headers, body = encode(story.product, fields(story), forms, self._rng)
         return Post(url, post_headers, body, self._rng.random() if self._misbehave else story.told_at)
 
     # Misbehaviour
 
-    def _misbehaving(self, call: Call, story: Story, forms: Knobs) -> list[Call]:
+    def _misbehaving(self, call: Call, story: CallHistory, forms: Encoding) -> list[Call]:
         identity = call.truth["identity"]
         if identity != "none":
             self._repeat(call, story, forms)
@@ -213,7 +213,7 @@ class _Dialler:
             return [call, self._other_server(call, story, forms)]
         return [call]
 
-    def _repeat(self, call: Call, story: Story, forms: Knobs) -> None:
+    def _repeat(self, call: Call, story: CallHistory, forms: Encoding) -> None:
         if self._chance(DUPLICATE_SHARE):
             call.posts.append(self._duplicate(call.posts[0], story, forms))
         if story.attempts > 1 and self._chance(LATE_SHARE):
@@ -222,7 +222,7 @@ class _Dialler:
             call.ordered = True
         call.truth["deliveries"] = len(call.posts)
 
-    def _duplicate(self, first: Post, story: Story, forms: Knobs) -> Post:
+    def _duplicate(self, first: Post, story: CallHistory, forms: Encoding) -> Post:
         """Return a post with the same reading: the same bytes or another encoding, at the same or another time."""
         turn = self._rng.choice((first.turn, self._rng.random()))
         if self._chance(0.5):
@@ -235,7 +235,7 @@ class _Dialler:
         """Return another Insight call with exactly the same body."""
         return Call(call.target, {**call.truth}, [replace(call.posts[0], turn=self._rng.random())])
 
-    def _other_server(self, call: Call, story: Story, forms: Knobs) -> Call:
+    def _other_server(self, call: Call, story: CallHistory, forms: Encoding) -> Call:
         """Return a call of another outbound server with the same call_id; its reference or phone differs."""
         other = replace(self._teller.story("dev", forms), call_id=story.call_id)
         if other.phone_number_raw != story.phone_number_raw and self._chance(0.5):

@@ -6,10 +6,10 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.plum.simulator.call_histories import CANCELED, ENDINGS, Ending, Story, fields
-from app.plum.simulator.queue_requests import Order
+from app.plum.simulator.call_histories import CANCELED, ENDINGS, CallHistory, Ending, fields
+from app.plum.simulator.queue_requests import QueueRequest
 from app.plum.simulator.random_events import dialled, line_events
-from app.plum.simulator.wire_forms import Knobs, choose
+from app.plum.simulator.wire_forms import Encoding, choose
 
 RING_SECONDS = 20
 UNCALLED = {
@@ -20,10 +20,10 @@ UNCALLED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class CallCourse:
     """All that happens to a call. Times are Unix seconds; at `ended_at` the result is known and posted."""
 
-    story: Story
+    story: CallHistory
     ended_at: int
 
     def state(self, now: float) -> str:
@@ -45,7 +45,7 @@ class Course:
         ending = Ending(self.state(now), None, "", None)
         return fields(replace(self.story, ending=ending, attempts=attempts, events=events))
 
-    def canceled(self, now: int) -> Course:
+    def canceled(self, now: int) -> CallCourse:
         """Return the course of the call if it is canceled at this moment; later events never happen."""
         past_events = [(name, min(at, now)) for name, at in self.story.events if at <= now or name == "queued"]
         attempts = sum(name == "dialing" for name, _ in past_events)
@@ -56,15 +56,15 @@ class Course:
             attempts=max(attempts, 1),
             events=(*past_events, ("canceled", now)),
         )
-        return Course(story, now)
+        return CallCourse(story, now)
 
 
-def dial(order: Order, call_id: int, queued_at: int, rng: random.Random, forms: Knobs) -> Course:
+def dial(order: QueueRequest, call_id: int, queued_at: int, rng: random.Random, forms: Encoding) -> CallCourse:
     """Return the course of the call: it is dialled within its window, up to `max_attempts`, until it is answered."""
     ending = _ending(order, rng)
     attempts = dialled(rng, ending, order.max_attempts)
     events = line_events(rng, ending, attempts, order.reattempt_wait, queued_at, order.start or 0)
-    story = Story(
+    story = CallHistory(
         product=order.product,
         ending=ending,
         phone_number=order.phone_number,
@@ -83,7 +83,7 @@ def dial(order: Order, call_id: int, queued_at: int, rng: random.Random, forms: 
     return _within_window(order, story)
 
 
-def _ending(order: Order, rng: random.Random) -> Ending:
+def _ending(order: QueueRequest, rng: random.Random) -> Ending:
     """Draw an ending. Only the cancel API cancels; a call without `end` is never given up without an attempt."""
     endings = {
         ending: weight
@@ -93,24 +93,24 @@ def _ending(order: Order, rng: random.Random) -> Ending:
     return choose(rng, endings)
 
 
-def _within_window(order: Order, story: Story) -> Course:
+def _within_window(order: QueueRequest, story: CallHistory) -> CallCourse:
     last = max(at for _, at in story.events)
     if order.end is None:
-        return Course(story, last + _ring_seconds(story))
+        return CallCourse(story, last + _ring_seconds(story))
     attempts = sum(name == "dialing" and at < order.end for name, at in story.events)
     if attempts == 0:
         uncalled = replace(story, ending=UNCALLED[order.product], attempts=0, events=story.events[:1])
-        return Course(uncalled, max(order.end, story.events[0][1]))
+        return CallCourse(uncalled, max(order.end, story.events[0][1]))
     if attempts < story.attempts:
-        return Course(story.earlier(attempts), order.end)
-    return Course(story, last + _ring_seconds(story))
+        return CallCourse(story.earlier(attempts), order.end)
+    return CallCourse(story, last + _ring_seconds(story))
 
 
-def _ring_seconds(story: Story) -> int:
+def _ring_seconds(story: CallHistory) -> int:
     return RING_SECONDS if story.events[-1][0] == "dialing" else 0
 
 
-def _phone(order: Order, forms: Knobs) -> str:
+def _phone(order: QueueRequest, forms: Encoding) -> str:
     """Return the number as queued; Fuse may put quotes around it, as in Plum's sample."""
     is_quoted = order.product == "fuse" and forms.fuse_phone == "quoted"
     return f"'{order.phone_number}'" if is_quoted else order.phone_number

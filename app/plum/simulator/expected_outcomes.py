@@ -10,10 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from app.plum.simulator.call_histories import Story
+from app.plum.simulator.call_histories import CallHistory
 
 
-def truth(story: Story, reference: str | None = None, batch: str | None = None) -> dict[str, Any]:
+def expected_outcome(story: CallHistory, reference: str | None = None, batch: str | None = None) -> dict[str, Any]:
     """Return the outcome record of the story."""
     dev, insight = story.product == "dev", story.product == "insight"
     start_at, end_at = story.scheduled

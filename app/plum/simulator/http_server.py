@@ -13,8 +13,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from app.plum.simulator.dev_api import dev_api
-from app.plum.simulator.insight_fuse_api import numbered_api
-from app.plum.simulator.platform import Conduct, Platform
+from app.plum.simulator.insight_fuse_api import insight_fuse_api
+from app.plum.simulator.platform import Behaviour, Platform
 from app.plum.simulator.responses import KEY, LOGIN, PIN, USER, error
 
 MAX_REQUEST_BYTES = 64 * 1048576
@@ -34,7 +34,7 @@ SETTINGS = {
 }
 
 
-def serve(bind: str, conduct: Conduct, tell: Callable[[Mapping[str, str]], None]) -> None:
+def serve(bind: str, conduct: Behaviour, tell: Callable[[Mapping[str, str]], None]) -> None:
     """Serve until SIGTERM or SIGINT. `tell` is called with the `SETTINGS` once the server accepts connections.
 
     Raises ValueError for an address that is not loopback, OSError if the address is not available.
@@ -66,7 +66,7 @@ def application(platform: Platform) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     app.register_blueprint(dev_api(platform))
     for product in ("insight", "fuse"):
-        app.register_blueprint(numbered_api(product, platform))
+        app.register_blueprint(insight_fuse_api(product, platform))
     app.register_error_handler(HTTPException, error)
 
     @app.get("/truth")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from flask import Blueprint, Response, abort, request
 
 from app.plum.simulator.platform import Platform
-from app.plum.simulator.queue_requests import Order, Rejected, batch, single
-from app.plum.simulator.responses import KEY, USER, is_known, numbered, wants_xml
+from app.plum.simulator.queue_requests import QueueRequest, Rejected, batch, single
+from app.plum.simulator.responses import KEY, USER, insight_or_fuse, is_known, wants_xml
 from app.plum.simulator.wire_forms import FORM
 
 FOLDERS = {"insight": "surveys", "fuse": "apps"}
@@ -18,7 +18,7 @@ AWKWARD = {"403": 403, "404": 404, "409": 409, "500": 500}
 UNKNOWN_CALL = {"error": "No outbound call was found by that id."}
 
 
-def numbered_api(product: str, platform: Platform) -> Blueprint:
+def insight_fuse_api(product: str, platform: Platform) -> Blueprint:
     api = Blueprint(product, __name__, url_prefix=f"/{product}/api")
     deployment = f"/{FOLDERS[product]}/<folder>/<number>"
 
@@ -33,14 +33,14 @@ def numbered_api(product: str, platform: Platform) -> Blueprint:
         to = _deployment(product, folder, number)
         call_id = _queue(platform, lambda: [single(product, to, request.form)])[0]
         url = f"{request.host_url}{product}/api/outbound/{call_id}"
-        return numbered(product, {"call_id": call_id}, link=f'<{url}>; rel="status"')
+        return insight_or_fuse(product, {"call_id": call_id}, link=f'<{url}>; rel="status"')
 
     @api.post(f"{deployment}/bulk_queue")
     def bulk_queue(folder: str, number: str) -> Response:
         to, file = _deployment(product, folder, number), request.files.get("csv")
         content = file.read() if file else None
         _queue(platform, lambda: batch(product, to, request.form, content))
-        return numbered(product, {})
+        return insight_or_fuse(product, {})
 
     @api.delete(f"{deployment}/cancel")
     def cancel(folder: str, number: str) -> Response:
@@ -52,12 +52,14 @@ def numbered_api(product: str, platform: Platform) -> Blueprint:
         if call_id in AWKWARD:
             abort(AWKWARD[call_id])
         status = platform.status(product, call_id, "xml" if wants_xml() else "json")
-        return numbered(product, UNKNOWN_CALL, 404) if status is None else Response(status[1], content_type=status[0])
+        if status is None:
+            return insight_or_fuse(product, UNKNOWN_CALL, 404)
+        return Response(status[1], content_type=status[0])
 
     return api
 
 
-def _queue(platform: Platform, orders: Callable[[], list[Order]]) -> list[int]:
+def _queue(platform: Platform, orders: Callable[[], list[QueueRequest]]) -> list[int]:
     try:
         return platform.queue(orders())
     except Rejected as rejected:

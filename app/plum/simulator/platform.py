@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.plum.simulator.call_histories import fields
-from app.plum.simulator.dialling import Course, dial
+from app.plum.simulator.dialling import CallCourse, dial
 from app.plum.simulator.posting import Posting
 from app.plum.simulator.probing import ProbeFailed, fetch_plain
-from app.plum.simulator.queue_requests import Order, Rejected
-from app.plum.simulator.queued_calls import Mishaps, Placed
-from app.plum.simulator.scheduler import Agenda
+from app.plum.simulator.queue_requests import QueueRequest, Rejected
+from app.plum.simulator.queued_calls import Mishaps, QueuedCall
+from app.plum.simulator.scheduler import Scheduler
 from app.plum.simulator.wire_forms import ANY_FORM, encode, start_post
 
 # Each product has its own call ids, like those in Plum's samples.
@@ -27,7 +27,7 @@ LATE_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Conduct:
+class Behaviour:
     """How the platform behaves.
 
     `speed` is the number of a call's seconds in one real second; `lose`, `double` and `late` are shares of callbacks.
@@ -53,19 +53,19 @@ class Platform:
     windows keep their meaning however long the platform has been running fast.
     """
 
-    def __init__(self, conduct: Conduct) -> None:
+    def __init__(self, conduct: Behaviour) -> None:
         self._conduct = conduct
-        self._agenda = Agenda()
+        self._agenda = Scheduler()
         self._posting = Posting()
         self._lock = threading.Lock()
-        self._calls: dict[tuple[str, str], Placed] = {}
+        self._calls: dict[tuple[str, str], QueuedCall] = {}
         self._next_ids = dict(FIRST_CALL_IDS)
         self._queued_before: Counter[tuple[str, str]] = Counter()
 
     def close(self) -> None:
         self._agenda.close(self._posting.abort)
 
-    def queue(self, orders: Sequence[Order]) -> list[int]:
+    def queue(self, orders: Sequence[QueueRequest]) -> list[int]:
         """Queue the calls and return their ids, in order. Raises Rejected, and then queues none."""
         _probe(orders[0])
         with self._lock:
@@ -99,7 +99,7 @@ class Platform:
             calls = list(self._calls.values())
         return (call.truth(self._now(call)) for call in calls)
 
-    def _place(self, order: Order) -> Placed:
+    def _place(self, order: QueueRequest) -> QueuedCall:
         call_id = self._next_ids[order.product]
         self._next_ids[order.product] += 1
         repeats = self._queued_before[order.product, order.phone_number]
@@ -108,11 +108,11 @@ class Platform:
         forms, queued_at = ANY_FORM.drawn(rng), int(time.time())
         mishaps = self._conduct.mishaps(rng)
         course = dial(order, call_id, queued_at, rng, forms)
-        call = Placed(order, call_id, course, forms, mishaps, queued_at, time.monotonic())
+        call = QueuedCall(order, call_id, course, forms, mishaps, queued_at, time.monotonic())
         self._calls[order.product, str(call_id)] = call
         return call
 
-    def _cancel(self, call: Placed) -> None:
+    def _cancel(self, call: QueuedCall) -> None:
         now = self._now(call)
         if not call.is_told and call.course.state(now) == "queued":
             call.course = call.course.canceled(int(now))
@@ -120,15 +120,15 @@ class Platform:
 
     # The call's clock
 
-    def _now(self, call: Placed) -> float:
+    def _now(self, call: QueuedCall) -> float:
         return call.queued_at + (time.monotonic() - call.began) * self._conduct.speed
 
-    def _at(self, call: Placed, moment: float) -> float:
+    def _at(self, call: QueuedCall, moment: float) -> float:
         return call.began + (moment - call.queued_at) / self._conduct.speed
 
     # Posting
 
-    def _schedule(self, call: Placed) -> None:
+    def _schedule(self, call: QueuedCall) -> None:
         course = call.course
         if call.order.start_url:
             for name, at in course.story.events:
@@ -136,11 +136,11 @@ class Platform:
                     self._agenda.at(self._at(call, at), lambda: self._start(call, course))
         self._schedule_end(call)
 
-    def _schedule_end(self, call: Placed) -> None:
+    def _schedule_end(self, call: QueuedCall) -> None:
         course = call.course
         self._agenda.at(self._at(call, course.ended_at), lambda: self._finish(call, course))
 
-    def _start(self, call: Placed, course: Course) -> None:
+    def _start(self, call: QueuedCall, course: CallCourse) -> None:
         if call.course is not course:  # the call was canceled in the meantime
             return
         order = call.order
@@ -149,7 +149,7 @@ class Platform:
         )
         call.starts[self._posting.post(order.start_url, headers, body)] += 1
 
-    def _finish(self, call: Placed, course: Course) -> None:
+    def _finish(self, call: QueuedCall, course: CallCourse) -> None:
         """Post the result, unless it is lost, or the call's course was replaced in the meantime."""
         with self._lock:
             if call.course is not course:
@@ -160,7 +160,7 @@ class Platform:
         delay = LATE_SECONDS if call.mishaps.late else 0
         self._agenda.at(self._at(call, course.ended_at + delay), lambda: self._post_result(call))
 
-    def _post_result(self, call: Placed) -> None:
+    def _post_result(self, call: QueuedCall) -> None:
         story = call.course.story
         headers, body = encode(story.product, fields(story), call.forms, _seeded_random(call.call_id))
         for _ in range(2 if call.mishaps.doubled else 1):
@@ -171,7 +171,7 @@ def _seeded_random(seed: int | str) -> random.Random:
     return random.Random(seed)  # noqa: S311 - reproducible, not secret
 
 
-def _probe(order: Order) -> None:
+def _probe(order: QueueRequest) -> None:
     """GET the order's URLs as Plum does before it queues anything; raise Rejected if one does not respond 200."""
     for name, url in (("start_url", order.start_url), ("result_url", order.result_url)):
         try:

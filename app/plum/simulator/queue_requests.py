@@ -32,7 +32,7 @@ class Rejected(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class QueueRequest:
     """One call to dial. Times are Unix seconds; `to` is the deployment, or DEV's campaign."""
 
     product: str
@@ -48,12 +48,12 @@ class Order:
     end: int | None
 
 
-def single(product: str, to: str, form: Form) -> Order:
+def single(product: str, to: str, form: Form) -> QueueRequest:
     """Return the order of a single queue request. Raises Rejected."""
     return _order(product, to, form, form.get("phone_number", ""))
 
 
-def batch(product: str, to: str, form: Form, content: bytes | None) -> list[Order]:
+def batch(product: str, to: str, form: Form, content: bytes | None) -> list[QueueRequest]:
     """Return one order for each row of the contact list. Raises Rejected if any part is invalid."""
     rows = _rows(content)
     if rows[0][:1] != ["destination"]:
@@ -73,7 +73,7 @@ def _rows(content: bytes | None) -> list[list[str]]:
     return rows or [[]]
 
 
-def _row_order(product: str, to: str, form: Form, row: Form) -> Order:
+def _row_order(product: str, to: str, form: Form, row: Form) -> QueueRequest:
     order = _order(product, to, form, row["destination"])
     if product != "dev":
         return order
@@ -84,14 +84,14 @@ def _row_order(product: str, to: str, form: Form, row: Form) -> Order:
     )
 
 
-def _order(product: str, to: str, form: Form, phone_number: str) -> Order:
+def _order(product: str, to: str, form: Form, phone_number: str) -> QueueRequest:
     if not PHONE.fullmatch(phone_number):
         raise Rejected("The phone_number is missing or invalid.")
     if product == "fuse":
         _number("is_pci", form, (0, 1))
     attempts, wait = _attempts(product, form)
     start, end = _window(product, form)
-    return Order(
+    return QueueRequest(
         product=product,
         to=to,
         phone_number=phone_number,

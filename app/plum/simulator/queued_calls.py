@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.plum.simulator.dialling import Course
-from app.plum.simulator.queue_requests import Order
-from app.plum.simulator.wire_forms import Knobs
+from app.plum.simulator.dialling import CallCourse
+from app.plum.simulator.queue_requests import QueueRequest
+from app.plum.simulator.wire_forms import Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,13 @@ class Mishaps:
 
 
 @dataclass(slots=True)
-class Placed:
+class QueuedCall:
     """One call. Its clock starts when it is queued: `queued_at` in Unix seconds, `began` in monotonic seconds."""
 
-    order: Order
+    order: QueueRequest
     call_id: int
-    course: Course
-    forms: Knobs
+    course: CallCourse
+    forms: Encoding
     mishaps: Mishaps
     queued_at: int
     began: float

@@ -6,9 +6,9 @@ import itertools
 import random
 from dataclasses import replace
 
-from app.plum.simulator.call_histories import CANCELED, ENDINGS, Story
+from app.plum.simulator.call_histories import CANCELED, ENDINGS, CallHistory
 from app.plum.simulator.random_events import dialled, line_events
-from app.plum.simulator.wire_forms import Knobs, choose, dev_phone, fuse_phone
+from app.plum.simulator.wire_forms import Encoding, choose, dev_phone, fuse_phone
 
 # Numbers reserved for fiction: nobody's phone rings if a body leaks into a real queue.
 US_AREAS = (
@@ -57,7 +57,7 @@ NAMED_SHARE = 0.8
 WINDOW_SECONDS = 8 * 3600
 
 
-class Teller:
+class RandomCalls:
     """Draws stories. No two have the same call_id, message_reference or second of queueing."""
 
     def __init__(self, rng: random.Random, base: int) -> None:
@@ -66,7 +66,7 @@ class Teller:
         self._stories = itertools.count()
         self._names = itertools.count(1)
 
-    def story(self, product: str, forms: Knobs) -> Story:
+    def story(self, product: str, forms: Encoding) -> CallHistory:
         rng = self._rng
         number = next(self._stories)
         queued_at = self._base + number
@@ -76,7 +76,7 @@ class Teller:
         reattempt_wait = rng.choice((60, 300, 900, 3600) if max_attempts > 1 else (0, 300))
         attempts = dialled(rng, ending, max_attempts)
         phone_number = self._phone()
-        return Story(
+        return CallHistory(
             product=product,
             ending=ending,
             phone_number=phone_number,
@@ -98,7 +98,7 @@ class Teller:
             utc_offset=choose(rng, UTC_OFFSETS),
         )
 
-    def cancelled_queue(self, calls: int, forms: Knobs) -> list[Story]:
+    def cancelled_queue(self, calls: int, forms: Encoding) -> list[CallHistory]:
         """Return Insight calls that one request cancelled, all at the same moment."""
         stories = [self.story("insight", forms) for _ in range(calls)]
         cancelled_at = stories[-1].queued_at + 60

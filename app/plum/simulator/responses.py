@@ -35,7 +35,7 @@ def wants_xml() -> bool:
     return request.accept_mimetypes.best_match([JSON, XML, "application/xml"], JSON) != JSON
 
 
-def numbered(product: str, fields: Mapping[str, Any], status: int = 200, link: str | None = None) -> Response:
+def insight_or_fuse(product: str, fields: Mapping[str, Any], status: int = 200, link: str | None = None) -> Response:
     """Return a response of Insight or Fuse, in XML if the request prefers it; Insight's contains `success`."""
     content = {"success": status < 400, **fields} if product == "insight" else fields
     content_type, body = (XML, as_xml("result", content)) if wants_xml() else (JSON, as_json(content))
@@ -58,4 +58,4 @@ def error(failure: HTTPException) -> Response:
     if product == "dev":
         return dev("queuecall", "failed", status=status)
     text = failure.description if status == 400 else ERRORS.get(status, failure.name)
-    return numbered(product, {"error": text}, status)
+    return insight_or_fuse(product, {"error": text}, status)

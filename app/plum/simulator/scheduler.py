@@ -15,7 +15,7 @@ THREADS = 8
 Action = Callable[[], None]
 
 
-class Agenda:
+class Scheduler:
     """Runs actions at their times, in seconds of `time.monotonic`; late but in order while all threads are busy."""
 
     def __init__(self) -> None:

@@ -57,7 +57,7 @@ EXPECT_ABOVE_BYTES = 1024  # PHP's curl sends `Expect: 100-continue` with larger
 
 
 @dataclass(frozen=True)
-class Knobs:
+class Encoding:
     """The forms of one campaign's callbacks, each one of `FORMS` or `DRAWN`.
 
     `encoding` and `wrapper` (with or without `call_details` around the fields and `success` beside them) are for
@@ -82,7 +82,7 @@ class Knobs:
                 allowed = ", ".join((DRAWN, *forms))
                 raise ValueError(f"{knob} is one of {allowed}, not {getattr(self, knob)!r}")
 
-    def drawn(self, rng: random.Random) -> Knobs:
+    def drawn(self, rng: random.Random) -> Encoding:
         """Return knobs with a form drawn for each `DRAWN`.
 
         An unescaped plus exists in urlencoded bodies only, so it overrides `dev_encoding`.
@@ -93,10 +93,10 @@ class Knobs:
                 forms[knob] = choose(rng, FORMS[knob])
         if forms["dev_phone"] == "unescaped_plus":
             forms["dev_encoding"] = "urlencoded"
-        return Knobs(**forms)
+        return Encoding(**forms)
 
 
-ANY_FORM = Knobs()
+ANY_FORM = Encoding()
 
 
 def choose(rng: random.Random, weights: Mapping[T, int]) -> T:
@@ -127,7 +127,7 @@ def fuse_phone(number: str, form: str) -> str:
 # Bodies
 
 
-def encode(product: str, fields: Fields, forms: Knobs, rng: random.Random) -> tuple[dict[str, str], bytes]:
+def encode(product: str, fields: Fields, forms: Encoding, rng: random.Random) -> tuple[dict[str, str], bytes]:
     """Return headers and body of a callback with these fields; no form may be `DRAWN`."""
     values = _with_forms(fields, forms, rng)
     if product == "dev":
@@ -172,7 +172,7 @@ def _labelled(content_type: str, form: str) -> str | None:
     return "text/plain" if content_type == FORM else FORM
 
 
-def _with_forms(fields: Fields, forms: Knobs, rng: random.Random) -> dict[str, Any]:
+def _with_forms(fields: Fields, forms: Encoding, rng: random.Random) -> dict[str, Any]:
     values = {
         forms.start_spelling if name == "start_timestamp" else name: _numbers(value, forms.numbers, rng)
         for name, value in fields.items()

@@ -14,7 +14,7 @@ from app.store.query.question import Condition, Operator, Question, Records
 from app.web.caching import values_of
 from app.web.drift import DriftSchema
 from app.web.pages import explanations
-from app.web.pages.attention_checks import RECENT, Watch, run_check, watch
+from app.web.pages.attention_checks import RECENT, AttentionChecks, run_check, watch
 from app.web.pages.site import Blueprint, redirect_to, render_page
 from app.web.parts import now, parts
 
@@ -36,7 +36,7 @@ class Group(NamedTuple):
 
 @blueprint.record
 def _begin(state: BlueprintSetupState) -> None:
-    state.app.extensions["watch"] = Watch(state.app.extensions["plum"])
+    state.app.extensions["watch"] = AttentionChecks(state.app.extensions["plum"])
 
 
 @blueprint.app_template_global()

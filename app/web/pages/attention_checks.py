@@ -56,7 +56,7 @@ class State(NamedTuple):
     text: str
 
 
-class Watch:
+class AttentionChecks:
     """The checks. Each is called and returns its last result, or None if there is none yet."""
 
     def __init__(self, parts: Parts) -> None:
@@ -161,9 +161,9 @@ class Watch:
         return quarantine.count_by_reason(self._parts.answers, now() - RECENT)
 
 
-def watch() -> Watch:
+def watch() -> AttentionChecks:
     """Return the checks of the running application."""
-    watch: Watch = current_app.extensions["watch"]
+    watch: AttentionChecks = current_app.extensions["watch"]
     return watch
 
 

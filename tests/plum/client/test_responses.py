@@ -17,7 +17,7 @@ from app.plum.client.dev import DevClient
 from app.plum.client.insight_fuse import FuseClient, InsightClient
 from app.plum.client.pacing import Pace
 from app.plum.client.responses import Reply
-from app.plum.client.retrying import Patience
+from app.plum.client.retrying import Retries
 from tests.plum.client.conftest import NOW, PHONE, SECRET, USER, client, peer, perform
 
 ANSWERS = sorted((Path(__file__).parent / "answers").rglob("*.http"))
@@ -91,7 +91,7 @@ class Parrot:
 def parroting(kind: type, reply: Reply) -> api.Client:
     clocks = Clocks(now=lambda: NOW, monotonic=lambda: 0.0, sleep=lambda _: None)
     pace = Pace(0, clocks.monotonic, clocks.sleep)
-    return kind(Parrot(reply), Credentials(USER, SECRET), pace, Patience(clocks.sleep), clocks)
+    return kind(Parrot(reply), Credentials(USER, SECRET), pace, Retries(clocks.sleep), clocks)
 
 
 names = st.sampled_from(["call_id", "error", "success", "status", "call_details"])
