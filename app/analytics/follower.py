@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from app import metrics
 from app.analytics.copy import Copy
 from app.analytics.position import Position
+from app.analytics.read_ahead import ReadAhead
 from app.errors import CopyUnavailable, Damaged, PlumError
 from app.store import journal
 from app.store.csv_rows import csv_rows, csv_rows_behind
@@ -43,6 +44,7 @@ class Follower:
     def __init__(self, database: Database, copy: Copy) -> None:
         self._database = database
         self._copy = copy
+        self._outcomes_ahead = ReadAhead(lambda edge: csv_rows_behind(database, edge, FILL_ROWS))
         self._advanced = threading.Condition()
         self._wanted = threading.Event()
         self._filled = 0
@@ -166,8 +168,8 @@ class Follower:
         if self._store_outcomes is None:
             self._filled = self._copy.count()
             self._store_outcomes = self._outcomes()
-        rows, is_all = csv_rows_behind(self._database, position.filled_to, FILL_ROWS)
-        if is_all:
+        rows, is_last = self._outcomes_ahead.batch(position.filled_to)
+        if is_last:
             self._copy.write(rows, (), position._replace(filled_to=None, is_filled=True))
             log.info("the analytical copy is filled")
             return

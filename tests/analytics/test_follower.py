@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from random import Random
 from uuid import uuid4
@@ -23,6 +25,7 @@ from sqlalchemy import delete, select, text, update
 from app.analytics import copy, follower
 from app.analytics.copy import Copy, Locked
 from app.analytics.follower import CopyUnavailable
+from app.analytics.position import Position
 from app.analytics.sql import rows
 from app.errors import Damaged, StoreUnavailable
 from app.interpret import interpret
@@ -136,6 +139,48 @@ def test_any_text_is_copied_as_it_is(database, engine, texts) -> None:
     with engine._copy.reading() as cursor, database.reading() as connection:
         [ours], [theirs] = rows(cursor, one), connection.execute(one).all()
     assert list(map(_plain, ours)) == list(map(_plain, theirs))
+
+
+def test_a_fill_reads_the_next_batch_while_it_writes_one(database, tmp_path, monkeypatch) -> None:
+    write(database, 60)
+    monkeypatch.setattr(follower, "FILL_ROWS", 20)
+    read, copy_write = follower.csv_rows_behind, Copy.write
+    reads, writes = [], []
+
+    def noted_read(*args: object) -> object:
+        reads.append(args)
+        return read(*args)
+
+    def late_write(self: Copy, batch: list, replaced: object, position: Position) -> None:
+        writes.append(position)
+        if not position.is_filled:
+            wait_until(lambda: len(reads) > len(writes))
+        copy_write(self, batch, replaced, position)
+
+    monkeypatch.setattr(follower, "csv_rows_behind", noted_read)
+    monkeypatch.setattr(Copy, "write", late_write)
+    with closing(opened(database, tmp_path)) as engine:
+        assert_same(database, engine)
+    assert len(reads) == len(writes) > 2
+
+
+def test_a_failed_read_of_a_batch_is_repeated(database, tmp_path, monkeypatch) -> None:
+    write(database, 60)
+    monkeypatch.setattr(follower, "FILL_ROWS", 20)
+    read, failures = follower.csv_rows_behind, [2, 4]
+    reads = count(1)
+
+    def failing(*args: object) -> object:
+        if next(reads) in failures:
+            raise StoreUnavailable("the store is away")
+        return read(*args)
+
+    monkeypatch.setattr(follower, "csv_rows_behind", failing)
+    with closing(opened(database, tmp_path)) as engine:
+        for _ in failures:
+            with pytest.raises(CopyUnavailable):
+                copied(database, engine)
+        assert_same(database, engine)
 
 
 @pytest.mark.parametrize("pages", [1, 3])
