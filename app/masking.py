@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,7 +23,8 @@ PHONE_FIELDS = frozenset({"phone_number", "phone_number_raw"})
 MASKED_WITHIN = frozenset({"extra", "headers", "query", "problems", "metadata"})
 
 # Both repetitions are possessive: without backtracking the time is linear in the text's length.
-_RUN = re.compile(r"\d(?:[\W_]{0,3}+\d){6,}+")
+_RUN = r"\d(?:[\W_%s]{0,3}+\d){6,}+"
+_ASCII_RUN = re.compile(_RUN % "")
 _HOLDS_LAST_FOUR = 4 + 3 * 3  # characters: four digits, and at most three others between any two of them
 _NO_DIGITS = re.compile("[^0-9]+")
 # Parameters that are masked whole: a cursor contains a row's values, and a search text may be part of a number.
@@ -48,7 +50,7 @@ def mask_digits(text: str) -> str:
 
     Between any two digits of a run there may be up to three characters that are neither letters nor digits.
     """
-    return _RUN.sub(_last_four, text)
+    return (_ASCII_RUN if text.isascii() else _any_run()).sub(_last_four, text)
 
 
 def mask_e164(number: str) -> str:
@@ -108,6 +110,14 @@ def _mask_object(value: dict[str, Any]) -> dict[str, Any]:
             unique = f"{masked_name} ({repetitions[masked_name] + 1})"
         shown[unique] = mask_json(item)
     return shown
+
+
+@cache
+def _any_run() -> re.Pattern[str]:
+    """The pattern for any text. Fractions and Roman numerals match `\\w`, but are neither letters nor digits."""
+    characters = map(chr, range(0x80, sys.maxunicode + 1))
+    numerals = "".join(one for one in characters if one.isnumeric() and not one.isalpha() and not one.isdecimal())
+    return re.compile(_RUN % numerals)
 
 
 def _last_four(run: re.Match[str]) -> str:

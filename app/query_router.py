@@ -5,7 +5,7 @@ writes files.
 |---|---|
 | single records, deliveries, the audit log | store |
 | outcomes in order of `ended_at`, all or between two times | store |
-| outcomes with one id, or one number, call id, message reference or reference, in order of `ended_at` | store |
+| outcomes by ids, or by one number, call id, message reference or reference in order of `ended_at` | store |
 | other lists of outcomes | ids from the copy, their rows from the store |
 | the same with an id, number, call id or reference, while the copy is away | store |
 | counts, facets, summaries, drift, exports of outcomes, redial | copy |

@@ -10,7 +10,7 @@ import csv
 import io
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
@@ -90,7 +90,7 @@ def queue(
         return Queued(known.call_id, reference, sent.result_url, is_new=False)
     if not is_new and not again:
         raise Exists(f"a call with the reference {reference} is expected and may be queued; to queue it now: --again")
-    with connect(target.product) as client, _fate(database, [call.id] if is_new else []):
+    with connect(target.product) as client, _forgetting_refused(database, [call.id] if is_new else []):
         call_id = client.queue(sent)
     expected.note_queued(database, [call.id], call_id, now())
     return Queued(call_id, reference, sent.result_url, is_new=True)
@@ -120,16 +120,15 @@ def _expected(
     )
 
 
-class _fate(AbstractContextManager[None]):  # noqa: N801
-    """Context: expected calls are removed again if an error proves that Plum did not queue them."""
-
-    def __init__(self, database: Database, fresh: Sequence[UUID]) -> None:
-        self._database = database
-        self._fresh = fresh
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, NothingQueued) and self._fresh:
-            expected.forget(self._database, self._fresh)
+@contextmanager
+def _forgetting_refused(database: Database, fresh: Sequence[UUID]) -> Iterator[None]:
+    """Remove newly registered calls again if an error proves that Plum did not queue them."""
+    try:
+        yield
+    except NothingQueued:
+        if fresh:
+            expected.forget(database, fresh)
+        raise
 
 
 # --- many
@@ -202,7 +201,7 @@ def _queue_part(
     progress.unknown += len(unknown)
     wanted = [one for one in part if one.call.id not in done | unknown]
     if wanted:
-        with _fate(database, sorted(fresh)):
+        with _forgetting_refused(database, sorted(fresh)):
             call_id = send(wanted)
         expected.note_queued(database, [one.call.id for one in wanted], call_id, now)
         progress.queued += len(wanted)

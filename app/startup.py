@@ -71,7 +71,8 @@ def listen(bind: str) -> socket.socket:
 def welcome(settings: Settings, database: Database) -> str:
     """Return the text of the first start, with the secrets that it creates; later starts show none."""
     if integrations.list_integrations(database):
-        return f"Serving {public_url(settings)} with what is there; for a new URL: plum-outcomes integration add NAME"
+        new = "for a new URL: plum-outcomes integration add NAME"
+        return f"Serving {public_url(settings)} with the existing integrations; {new}"
     now = datetime.now(UTC)
     for what in ("integration add", "token add"):
         log_command(database, what, [("name", "first")])

@@ -38,7 +38,7 @@ def run_from(text: str, at: int) -> list[int]:
         if text[place].isdecimal():
             run.append(place)
             between = 0
-        elif not run or text[place].isalnum() or between == 3:
+        elif not run or text[place].isalpha() or between == 3:
             break
         else:
             between += 1
@@ -77,7 +77,8 @@ def test_a_text_is_masked_by_the_rule_and_by_nothing_else(text) -> None:
         ("1   2   3   4   5   6   7   8", "•••5678"),
         ("123    4567", "123    4567"),
         ("12345a67890", "12345a67890"),
-        ("123½4567", "123½4567"),
+        ("123½4567", "•••4567"),
+        ("1ⅧⅨ²234567", "•••4567"),
         ("123_4567", "•••4567"),
         ("a1234567b1234568", "a•••4567b•••4568"),
         ("٦١٧٥٥٥١٢٣٤", "•••١٢٣٤"),

@@ -88,8 +88,8 @@ def _replace(file: Path, content: dict[str, Json]) -> None:
 
 
 def _serialised(known: KnownKey) -> list[str | None]:
-    """Serialise a key. Its guards come last, if it has any, so that a release without guards can read the other
-    keys."""
+    """Serialise a key. Its networks and password come last, if it has any, so that a release that does not know them
+    can read the other keys."""
     integration = known.integration
     expires_at = known.expires_at.isoformat() if known.expires_at else None
     allowed, password = ",".join(map(str, integration.allowed_from)), integration.password_hash

@@ -59,7 +59,9 @@ def _object(line: bytes) -> dict[str, Json]:
         raise BadLine("not UTF-8") from None
     except RecursionError:
         raise BadLine("nested too deeply") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
+        raise BadLine(f"not JSON: {error.msg} at character {error.pos + 1}") from None
+    except ValueError as error:  # a number of too many digits
         raise BadLine(f"not JSON: {error}") from None
     if not isinstance(values, dict):
         raise BadLine("not a JSON object")
@@ -86,7 +88,7 @@ def _body(values: dict[str, Json], *, may_be_empty: bool) -> bytes:
         body = text.encode(errors="surrogatepass") if names == ["body"] else base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise BadLine("body_base64 is not base64") from None
-    if not body and not may_be_empty:  # only a start may have an empty body, since its values may be in the query
+    if not body and not may_be_empty:  # a start has values in its query, and an incomplete body may be empty
         raise BadLine("the body is empty, which is a probe and no delivery")
     return body
 

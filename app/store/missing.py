@@ -42,7 +42,7 @@ def _claim(database: Database, key: UUID, before: datetime, until: datetime) -> 
 
 
 def make_due(database: Database, question: Question, before: datetime) -> int:
-    """Make missing calls due now, and refused calls if the question filters by state; return their number."""
+    """Make missing calls due now, or, if the question filters by state, calls in any state; return their number."""
     own = expected_calls.c
     late = [own.outcome_id.is_(None), func.coalesce(own.ends_at, own.registered_at) <= before]
     if not any(condition.field == "state" for condition in question.conditions):
@@ -87,14 +87,14 @@ def link(database: Database, call: ExpectedCall, outcome_id: UUID, state: CallSt
     find_results(database, [call.id])
 
 
-def find_twin(database: Database, told: Outcome) -> UUID | None:
-    """Return the id of an outcome with the same content as `told` that identifies no call and is linked to none."""
+def find_twin(database: Database, polled: Outcome) -> UUID | None:
+    """Return the id of an outcome with the same content as `polled` that identifies no call and is linked to none."""
     is_linked = select(expected_calls.c.id).where(expected_calls.c.outcome_id == outcomes.c.id).exists()
-    indexed = [outcomes.c.ended_at == told.ended_at, outcomes.c.integration == told.integration]
+    indexed = [outcomes.c.ended_at == polled.ended_at, outcomes.c.integration == polled.integration]
     equal = [
         outcomes.c.identity == Identity.NONE,
-        outcomes.c.digest == told.digest,
-        outcomes.c.id != told.id,
+        outcomes.c.digest == polled.digest,
+        outcomes.c.id != polled.id,
         ~is_linked,
     ]
     with database.reading() as connection:

@@ -49,7 +49,7 @@ class Report:
     fields: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     left: set[UUID] = field(default_factory=set)  # outcomes that stay unchanged: some of their deliveries were pruned
-    told: set[UUID] = field(default_factory=set)  # records counted already, which a dry run finds unchanged again
+    counted: set[UUID] = field(default_factory=set)  # records that are counted, which a dry run finds unchanged again
 
 
 @dataclass(slots=True)
@@ -239,18 +239,18 @@ def _count(
     report: Report, count: int, batch: _Batch, new: dict[UUID, Outcome], verdicts: dict[UUID, Verdict]
 ) -> None:
     report.deliveries += count
-    old_ids, new_ids = batch.old.keys() - report.told, new.keys() - report.told
+    old_ids, new_ids = batch.old.keys() - report.counted, new.keys() - report.counted
     report.outcomes += len(old_ids | new_ids)
     report.made += len(new_ids - old_ids)
     report.removed += len(old_ids - new_ids)
-    report.told |= (old_ids ^ new_ids) | {key for key in old_ids & new_ids if new[key].deliveries > 1}
+    report.counted |= (old_ids ^ new_ids) | {key for key in old_ids & new_ids if new[key].deliveries > 1}
     for key in old_ids & new_ids:
         differing = [name for name in _COMPARED_COLUMNS if getattr(batch.old[key], name) != getattr(new[key], name)]
         report.changed += bool(differing)
         report.fields.update(differing)
     changed = {key: verdict for key, verdict in verdicts.items() if batch.rows[key]["verdict"] != verdict}
-    report.verdicts.update(verdict.value for key, verdict in changed.items() if key not in report.told)
-    report.told |= changed.keys()
+    report.verdicts.update(verdict.value for key, verdict in changed.items() if key not in report.counted)
+    report.counted |= changed.keys()
 
 
 # --- writing

@@ -65,7 +65,7 @@ class SummaryAnswer(Schema):
 
 
 @blueprint.get("/facets")
-@needs(Scope.READ, gated=False)
+@needs(Scope.READ, limited=False)
 @blueprint.asks(FacetsSchema.about(OutcomeSchema))
 @blueprint.answers(FacetsAnswer)
 def show_facets(query: ListQuery) -> Response:
@@ -80,7 +80,7 @@ def _facet(field: str, value: Any, count: int) -> dict[str, Any]:
 
 
 @blueprint.get("/summary")
-@needs(Scope.READ, Logged.NEVER, gated=False)
+@needs(Scope.READ, Logged.NEVER, limited=False)
 @blueprint.asks(SummarySchema.about(OutcomeSchema))
 @blueprint.answers(SummaryAnswer)
 def show_summary(query: SummaryQuery) -> Response:

@@ -18,7 +18,7 @@ blueprint = Blueprint("records", __name__, url_prefix="/api/v1", description="Ca
 
 
 @blueprint.get("/outcomes")
-@needs(Scope.READ, gated=False)
+@needs(Scope.READ, limited=False)
 @blueprint.asks(ListSchema.about(OutcomeSchema))
 @blueprint.answers(page_of(OutcomeSchema))
 def list_outcomes(query: ListQuery) -> Response:
@@ -38,7 +38,7 @@ def get_outcome(outcome_id: str) -> Response:
 
 
 @blueprint.get("/outcomes/<outcome_id>/deliveries")
-@needs(Scope.READ, gated=False)
+@needs(Scope.READ, limited=False)
 @blueprint.asks(ListSchema.about(DeliverySchema, without="outcome_id"))
 @fails(404)
 @blueprint.answers(page_of(DeliverySchema))
@@ -49,7 +49,7 @@ def list_deliveries_of(query: ListQuery, outcome_id: str) -> Response:
 
 
 @blueprint.get("/deliveries")
-@needs(Scope.READ, gated=False)
+@needs(Scope.READ, limited=False)
 @blueprint.asks(ListSchema.about(DeliverySchema))
 @blueprint.answers(page_of(DeliverySchema))
 def list_deliveries(query: ListQuery) -> Response:
@@ -93,7 +93,7 @@ def reprocess(delivery_id: str) -> Response:
 
 
 @blueprint.get("/audit")
-@needs(Scope.ADMIN, Logged.NEVER, gated=False)
+@needs(Scope.ADMIN, Logged.NEVER, limited=False)
 @blueprint.asks(ListSchema.about(AuditSchema))
 @blueprint.answers(page_of(AuditSchema))
 def list_audit(query: ListQuery) -> Response:

@@ -53,7 +53,7 @@ def write(token: Token, path: dict[str, Any], status: int | None) -> None:
         at=at,
         who=token.name,
         what=request.endpoint or "",
-        asked=mask_parameters([*request.args.items(multi=True), *g.get("told", ())]),
+        asked=mask_parameters([*request.args.items(multi=True), *g.get("logged_fields", ())]),
         record_id=next(filter(None, map(_uuid, path.values())), None),
         remote_addr=storable(peer(request.environ, settings.trusted_proxies)),
         status=status,

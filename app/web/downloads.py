@@ -26,7 +26,7 @@ blueprint = Blueprint("downloads", __name__, url_prefix="/api/v1", description="
 def _offer(records: str, form: str, scope: Scope, description: str) -> None:
     """Register the path of these records in this format."""
 
-    @needs(scope, Logged.ALWAYS, gated=False)
+    @needs(scope, Logged.ALWAYS, limited=False)
     @blueprint.asks(SCHEMAS[records])
     @blueprint.answers(_FILE, content_type=CONTENT_TYPES[form].partition(";")[0])
     def export(query: ExportQuery) -> Response:

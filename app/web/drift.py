@@ -80,7 +80,7 @@ class DriftQuestion(Schema):
 
 
 @blueprint.get("/drift")
-@needs(Scope.READ, gated=False)
+@needs(Scope.READ, limited=False)
 @blueprint.asks(DriftQuestion())
 @blueprint.answers(DriftAnswer)
 def show_drift(query: DriftQuery) -> Response:

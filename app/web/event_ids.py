@@ -1,4 +1,4 @@
-"""Event ids: opaque tokens of a live stream's position. Only ids written here are accepted."""
+"""Event ids: opaque texts for a live stream's position. Other texts are refused."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ blueprint = Blueprint(
 
 
 @blueprint.get("/expected-calls")
-@needs(Scope.READ, gated=False)
+@needs(Scope.READ, limited=False)
 @blueprint.asks(ListSchema.about(ExpectedCallSchema))
 @blueprint.answers(page_of(ExpectedCallSchema))
 def list_expected_calls(query: ListQuery) -> Response:
@@ -54,7 +54,7 @@ def register_expected_calls() -> Response:
 
 
 @blueprint.get("/missing")
-@needs(Scope.READ, gated=False)
+@needs(Scope.READ, limited=False)
 @blueprint.asks(MissingSchema.about(ExpectedCallSchema))
 @blueprint.answers(data_of(CallCountsSchema))
 def show_missing(query: ListQuery) -> Response:

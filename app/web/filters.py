@@ -22,6 +22,8 @@ from app.web.parameters import MAX_VALUES, Filter, OfClock, Once, Several, SortK
 from app.web.schemas import RecordSchema
 
 MAX_LIMIT = 1000
+# Without digits in their values these find only text that everybody sees.
+_TEXT_OPERATORS = {Operator.EQUAL, Operator.NOT, Operator.PREFIX, Operator.CONTAINS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +225,19 @@ def permit(question: Question, *, reveal: bool, listed_fields: Iterable[str] = (
 
 def revealing(question: Question, listed_fields: Iterable[str] = ()) -> list[str]:
     """Return the fields by which the response may reveal a masked number; `listed_fields` are listed as values."""
-    conditions = question.conditions
-    compared = (
-        {condition.field for condition in conditions} | {key.field for key in question.order} | set(listed_fields)
-    )
-    searched = {each.field for each in conditions if each.operator is Operator.CONTAINS} & MASKED_WITHIN
-    return sorted((compared & (PHONE_FIELDS | {"query"})) | searched)
+    filtered = {condition.field for condition in question.conditions}
+    listed = {key.field for key in question.order} | set(listed_fields)
+    digits = {condition.field for condition in question.conditions if _may_find_digits(condition)}
+    return sorted((filtered | listed) & PHONE_FIELDS | listed & {"query"} | digits & MASKED_WITHIN)
+
+
+def _may_find_digits(condition: Condition) -> bool:
+    """True if the result may depend on digits, which masking hides. `headers` may not be searched at all."""
+    if condition.operator is Operator.NULL:
+        return False
+    if condition.field == "headers" or condition.operator not in _TEXT_OPERATORS:
+        return True
+    return any(character.isnumeric() for value in condition.values for character in str(value))
 
 
 def _described(text: str, example: Any = None) -> dict[str, Any]:

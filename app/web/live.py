@@ -61,7 +61,7 @@ class ResumeSchema(Schema):
 
 
 @blueprint.get("/live")
-@needs(Scope.READ, gated=False)
+@needs(Scope.READ, limited=False)
 @blueprint.asks(LiveSchema.about(OutcomeSchema))
 @blueprint.asks(ResumeSchema(), location="headers")
 @blueprint.answers({"type": "string"}, content_type="text/event-stream")

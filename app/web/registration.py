@@ -92,15 +92,16 @@ class RegistrationSchema(Schema):
         self._integrations = integrations
         self.fields["phone_number"]._region = region  # type: ignore[attr-defined]
 
-    @validates_schema(skip_on_field_errors=False)
-    def _check_whole(self, loaded: dict[str, Any], **kwargs: Any) -> None:
+    @validates_schema(skip_on_field_errors=False, pass_original=True)
+    def _check_whole(self, loaded: dict[str, Any], sent: Any, **kwargs: Any) -> None:
         errors = {}
+        invalid = sent.keys() - loaded.keys() if isinstance(sent, Mapping) else set()
         metadata = loaded.get("metadata", {})
         if not _is_plain(metadata):
             errors["metadata"] = f"holds NaN or an infinity, or lists and objects more than {MAX_DEPTH} deep"
         elif len(json_text(metadata)) > MAX_METADATA:
             errors["metadata"] = f"has more than {MAX_METADATA} characters"
-        if not loaded.get("reference") and not loaded.get("call_id"):
+        if not (loaded.get("reference") or loaded.get("call_id") or invalid & {"reference", "call_id"}):
             errors["reference"] = "give reference or call_id: one of them identifies its result"
         if "integration" in loaded and loaded["integration"] not in self._integrations:
             errors["integration"] = "no integration has this name; see: plum-outcomes integration list"

@@ -91,11 +91,11 @@ class ProblemSchema(Schema):
     errors = fields.Dict(keys=fields.String(), values=fields.List(fields.String()))
 
 
-def needs(scope: Scope, when: Logged = Logged.REVEALED, *, gated: bool = True) -> Callable[[_View], _View]:
+def needs(scope: Scope, when: Logged = Logged.REVEALED, *, limited: bool = True) -> Callable[[_View], _View]:
     """Allow tokens of this scope or a wider one, and log the request. `g.reveal` says whether numbers may be shown.
 
-    `gated` views share the limit of concurrent questions. Other views have limits of their own, since they stream or
-    wait for the analytical copy.
+    `limited` views share the limit of concurrent questions. Other views have limits of their own, since they stream
+    or wait for the analytical copy.
     """
 
     def decorate(view: _View) -> _View:
@@ -105,7 +105,7 @@ def needs(scope: Scope, when: Logged = Logged.REVEALED, *, gated: bool = True) -
             if not token.scope.includes(scope):
                 raise Forbidden(f"this needs a token with the scope {scope}; yours has {token.scope}")
             g.reveal = token.scope.includes(Scope.REVEAL)
-            with parts().question_limit.slot() if gated else nullcontext():
+            with parts().question_limit.slot() if limited else nullcontext():
                 return logged(when, token, lambda: view(*args, **kwargs), kwargs)
 
         bearer: _View = flask_smorest.Blueprint.doc(security=[{"bearer": []}])(guarded)

@@ -66,6 +66,8 @@ def test_errors_are_named_by_place_and_nothing_is_registered(service: Service, a
         "[7].colour", "[8].reference",
     )  # fmt: skip
     tell(service, admin, right | {"batch": 5.5}).assert_problem(422, "batch")
+    too_long = tell(service, admin, right | {"reference": "x" * 256}).json()["errors"]["reference"]
+    assert too_long == ["Length must be between 1 and 255."]
     for nothing in ([], ["x"], "x", 7, None):
         tell(service, admin, nothing).assert_problem(422, *(["[0].body"] if nothing == ["x"] else ["body"]))
     tell(service, admin, b"{").assert_problem(422, "body")

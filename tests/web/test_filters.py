@@ -177,7 +177,14 @@ def test_masked_numbers_cannot_be_found_by_asking_for_them(name, value) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("query", "a"), ("query__prefix", "phone="), ("sort", "query"), ("headers__contains", "617")]
+    ("name", "value"),
+    [
+        ("query", "a=6"),
+        ("query__prefix", "phone=%36"),
+        ("query__gt", "a"),
+        ("sort", "query"),
+        ("headers__contains", "x"),
+    ],
 )
 def test_masked_users_cannot_search_by_the_query(name, value) -> None:
     with pytest.raises(Forbidden):
@@ -186,10 +193,31 @@ def test_masked_users_cannot_search_by_the_query(name, value) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("extra__null", "true"), ("events__contains", "queued"), ("fields", "phone_number")]
+    ("name", "value"),
+    [
+        ("extra__null", "true"),
+        ("extra__contains", "voicemail"),
+        ("problems__contains", "not_a_time"),
+        ("events__contains", "queued"),
+        ("fields", "phone_number"),
+    ],
 )
 def test_queries_that_reveal_no_number_are_allowed_for_read(name, value) -> None:
     permit(ask((name, value)).question, reveal=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("query", "campaign=spring"), ("query__not", "a"), ("query__contains", "a,b"), ("query__null", "false")],
+)
+def test_deliveries_are_searched_by_text_without_digits_for_read(name, value) -> None:
+    permit(ask((name, value), schema=DELIVERIES).question, reveal=False)
+
+
+def test_a_search_for_any_kind_of_digit_needs_reveal() -> None:
+    for digit in "6½²Ⅷ٣":
+        with pytest.raises(Forbidden):
+            permit(ask(("extra__contains", f"a{digit}")).question, reveal=False)
 
 
 @pytest.mark.parametrize("text", ["2026-03-08t14:30:00z", "2026-03-08T14:30:00Z", "2026-03-08T09:30:00-05:00"])

@@ -83,11 +83,11 @@ def _condition(column: Column[Any], condition: Condition) -> ColumnElement[bool]
 
 def _equal(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
     if column is deliveries.c.outcome_id:
-        return _tells_of(values)
+        return _belongs_to(values)
     return column == bound(column, values[0]) if len(values) == 1 else column.in_(values)
 
 
-def _tells_of(ids: list[UUID]) -> ColumnElement[bool]:
+def _belongs_to(ids: list[UUID]) -> ColumnElement[bool]:
     """Match deliveries that belong to these outcomes, or starts of the calls with these ids.
 
     The row of an outcome has the id of its first delivery.

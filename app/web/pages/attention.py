@@ -78,7 +78,7 @@ def _form_result() -> dict[str, int | None]:
     }
 
 
-@blueprint.form("/attention/reprocess", tells=["reason"])
+@blueprint.form("/attention/reprocess", logged_fields=["reason"])
 def reprocess() -> Response:
     """Read the newest deliveries of a reason again, with the current normaliser."""
     ids = [row["id"] for row in quarantine.newest(parts().beside, request.form.get("reason", ""), AT_ONCE)]
@@ -88,7 +88,7 @@ def reprocess() -> Response:
     return redirect_to("attention.show", read=len(ids), understood=understood)
 
 
-@blueprint.form("/attention/reconcile", tells=["integration", "batch"])
+@blueprint.form("/attention/reconcile", logged_fields=["integration", "batch"])
 def reconcile() -> Response:
     """Make a batch's missing calls due now, so that housekeeping asks Plum for them within seconds."""
     batch = request.form.get("batch")

@@ -124,7 +124,7 @@ def show() -> Response:
     )
 
 
-@blueprint.form("/calls/export", Scope.READ, Logged.ALWAYS, tells=["format", "reveal"])
+@blueprint.form("/calls/export", Scope.READ, Logged.ALWAYS, logged_fields=["format", "reveal"])
 def export() -> Response:
     """Export all calls of the list with its columns, and with whole numbers if the form says so."""
     form = request.form.get("format", "csv")

@@ -29,7 +29,7 @@ REASONS = {
     "cut_short": "The sender hung up before the body was whole",
     "empty": "There is no body",
     "no_known_field": "No field of it is one that Plum sends",
-    "not_form": "It says that it is a form, and is none",
+    "not_form": "It is not a form, nor anything else that can be read",
     "not_inflated": "It is compressed, and cannot be inflated",
     "not_json": "It says that it is JSON, and is none",
     "not_text": "Its bytes are no text",
@@ -45,5 +45,5 @@ STATES = {
     CallState.MISSING: "its window is over and no result has come",
     CallState.POLLED: "its result was asked for at Plum",
     CallState.UNKNOWN_TO_PLUM: "Plum does not know it",
-    CallState.REFUSED: "Plum refused it",
+    CallState.REFUSED: "Plum refused to queue it, or does not let this account see it",
 }

@@ -33,7 +33,7 @@ def show() -> Response:
     return _page()
 
 
-@blueprint.form("/setup/integrations", tells=["name", "product"])
+@blueprint.form("/setup/integrations", logged_fields=["name", "product"])
 def add_integration() -> Response:
     """Add an integration. The response to the form shows its URLs, so that they appear in no URL and no log."""
     try:
@@ -45,7 +45,7 @@ def add_integration() -> Response:
     return _addresses_page(name, declared, key)
 
 
-@blueprint.form("/setup/integrations/rotate", tells=["name", "grace"])
+@blueprint.form("/setup/integrations/rotate", logged_fields=["name", "grace"])
 def rotate_integration() -> Response:
     try:
         grace = timedelta(days=int(_choice("grace", list(GRACES))))
@@ -55,7 +55,7 @@ def rotate_integration() -> Response:
     return _addresses_page(integration.name, integration.product, key)
 
 
-@blueprint.form("/setup/integrations/disable", tells=["name"])
+@blueprint.form("/setup/integrations/disable", logged_fields=["name"])
 def disable_integration() -> Response:
     try:
         integrations.disable_integration(parts().beside, _field("name"), now())
@@ -64,7 +64,7 @@ def disable_integration() -> Response:
     return redirect_to("setup.show")
 
 
-@blueprint.form("/setup/integrations/enable", tells=["name"])
+@blueprint.form("/setup/integrations/enable", logged_fields=["name"])
 def enable_integration() -> Response:
     try:
         integrations.enable_integration(parts().beside, _field("name"))
@@ -85,7 +85,7 @@ def seen_of(name: str) -> Response:
     return jsonify({"probed": is_probed, "result": result})
 
 
-@blueprint.form("/setup/tokens", tells=["name", "scope"])
+@blueprint.form("/setup/tokens", logged_fields=["name", "scope"])
 def add_token() -> Response:
     """Add a token. Only the response to the form shows it."""
     try:
@@ -96,7 +96,7 @@ def add_token() -> Response:
     return render_page("made_token.html", name=name, scope=scope, secret=secret)
 
 
-@blueprint.form("/setup/tokens/rotate", tells=["name"])
+@blueprint.form("/setup/tokens/rotate", logged_fields=["name"])
 def rotate_token() -> Response:
     """Replace a token. Only the response shows the new one; the old one is invalid at once."""
     try:
@@ -107,7 +107,7 @@ def rotate_token() -> Response:
     return render_page("made_token.html", name=name, scope=scope, secret=secret)
 
 
-@blueprint.form("/setup/tokens/revoke", tells=["name"])
+@blueprint.form("/setup/tokens/revoke", logged_fields=["name"])
 def revoke_token() -> Response:
     """Revoke a token. Revoking the token of this sign-in needs a confirmation, and signs the user out."""
     name = _field("name")

@@ -56,15 +56,15 @@ class Blueprint(flask.Blueprint):
         return decorate
 
     def form(
-        self, rule: str, scope: Scope = Scope.ADMIN, when: Logged = Logged.CHANGE, tells: Sequence[str] = ()
+        self, rule: str, scope: Scope = Scope.ADMIN, when: Logged = Logged.CHANGE, logged_fields: Sequence[str] = ()
     ) -> Callable[[_View], _View]:
-        """Register the view of a form. It redirects by `seen`, unless it reveals something.
+        """Register the view of a form. The view returns `redirect_to(…)`, unless it shows a secret.
 
-        The audit log keeps the values of the fields `tells`.
+        The audit log keeps the values of the fields `logged_fields`.
         """
 
         def decorate(view: _View) -> _View:
-            return self.post(rule)(_guarded_view(scope, when, view, tells))
+            return self.post(rule)(_guarded_view(scope, when, view, logged_fields))
 
         return decorate
 
@@ -76,7 +76,9 @@ def _guarded_view(scope: Scope, when: Logged, view: _View, logged_fields: Sequen
         if token is None:
             return _sign_in_response()
         g.token, g.reveal = token, False
-        g.told = [(name, request.form[name][:_LOGGED_LENGTH]) for name in logged_fields if name in request.form]
+        g.logged_fields = [
+            (name, request.form[name][:_LOGGED_LENGTH]) for name in logged_fields if name in request.form
+        ]
         if not token.scope.includes(scope):
             raise Forbidden(f"this needs a token with the scope {scope}; yours has {token.scope}")
         if request.method == "POST":

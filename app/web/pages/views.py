@@ -24,7 +24,7 @@ blueprint = Blueprint("views", __name__)
 _SCHEMA = ListSchema.about(OutcomeSchema)
 
 
-@blueprint.form("/views", Scope.READ, tells=["name"])
+@blueprint.form("/views", Scope.READ, logged_fields=["name"])
 def save() -> Response:
     """Save the list's parameters under a name."""
     name = (storable(request.form.get("name", "")) or "").strip()
@@ -33,7 +33,7 @@ def save() -> Response:
     return redirect(f"/calls?{urlencode(pairs)}", 303)  # type: ignore[return-value]
 
 
-@blueprint.form("/views/remove", Scope.READ, tells=["name"])
+@blueprint.form("/views/remove", Scope.READ, logged_fields=["name"])
 def remove() -> Response:
     saved_views.remove_view(parts().beside, request.form.get("name", ""), None if may(Scope.ADMIN) else token().name)
     return redirect_to("calls.show")
