@@ -230,7 +230,7 @@ def test_a_result_is_kept_though_its_sender_does_not_wait_for_the_answer(nginx: 
     body = dev_body(call_id="gone")
     for _ in range(TIMES):
         leave(nginx, f"{sender.path}/batch/gone", body, len(body))
-    wait_until(lambda: sender.outcome(batch="gone")["deliveries"] == TIMES)
+    wait_until(lambda: [one["deliveries"] for one in sender.outcomes(batch="gone")] == [TIMES])
 
 
 def test_the_private_port_serves_the_rest_with_working_links(nginx: Nginx, service: Service, sender: Sender) -> None:
