@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
@@ -25,6 +24,7 @@ MASKED_WITHIN = frozenset({"extra", "headers", "query", "problems", "metadata"})
 # Both repetitions are possessive: without backtracking the time is linear in the text's length.
 _RUN = r"\d(?:[\W_%s]{0,3}+\d){6,}+"
 _ASCII_RUN = re.compile(_RUN % "")
+_NUMERALS_END = 0x20000  # the planes of Unicode beyond have no numerals that are not letters
 _HOLDS_LAST_FOUR = 4 + 3 * 3  # characters: four digits, and at most three others between any two of them
 _NO_DIGITS = re.compile("[^0-9]+")
 # Parameters that are masked whole: a cursor contains a row's values, and a search text may be part of a number.
@@ -115,9 +115,12 @@ def _mask_object(value: dict[str, Any]) -> dict[str, Any]:
 @cache
 def _any_run() -> re.Pattern[str]:
     """The pattern for any text. Fractions and Roman numerals match `\\w`, but are neither letters nor digits."""
-    characters = map(chr, range(0x80, sys.maxunicode + 1))
-    numerals = "".join(one for one in characters if one.isnumeric() and not one.isalpha() and not one.isdecimal())
-    return re.compile(_RUN % numerals)
+    return re.compile(_RUN % "".join(filter(_is_numeral, map(chr, range(0x80, _NUMERALS_END)))))
+
+
+def _is_numeral(character: str) -> bool:
+    """True for a fraction, a Roman numeral, and other numbers that are neither letters nor digits."""
+    return character.isnumeric() and not character.isalpha() and not character.isdecimal()
 
 
 def _last_four(run: re.Match[str]) -> str:

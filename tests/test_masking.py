@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.exports.cells import json_text
-from app.masking import mask_digits, mask_headers, mask_json, mask_query, masked, masks
+from app.masking import _NUMERALS_END, _is_numeral, mask_digits, mask_headers, mask_json, mask_query, masked, masks
 
 NUMBER = "6175551234"
 
@@ -90,6 +91,10 @@ def test_a_text_is_masked_by_the_rule_and_by_nothing_else(text) -> None:
 )
 def test_each_run_of_seven_digits_keeps_its_last_four_whatever_it_means(text, shown) -> None:
     assert mask_digits(text) == by_hand(text) == shown
+
+
+def test_all_numerals_are_among_the_characters_that_are_tried() -> None:
+    assert not any(_is_numeral(chr(code)) for code in range(_NUMERALS_END, sys.maxunicode + 1))
 
 
 # --- the two phone fields

@@ -237,7 +237,7 @@ def _may_find_digits(condition: Condition) -> bool:
         return False
     if condition.field == "headers" or condition.operator not in _TEXT_OPERATORS:
         return True
-    return any(character.isnumeric() for value in condition.values for character in str(value))
+    return any(character.isdecimal() for value in condition.values for character in str(value))
 
 
 def _described(text: str, example: Any = None) -> dict[str, Any]:
