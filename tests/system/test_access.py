@@ -13,6 +13,8 @@ from tests.conftest import wait_until
 from tests.system.conftest import FORM, REVOKED_SECONDS, Answer, Sender, Service, dev_body
 from tests.system.faults import metric
 
+ENGINE = "postgresql"
+
 NAMES = count()
 
 

@@ -12,6 +12,8 @@ from tests.conftest import wait_until
 from tests.system.conftest import PHONE, Sender, Service, dev_body
 from tests.system.test_live import Listener
 
+ENGINE = "postgresql"
+
 
 @pytest.fixture(scope="session")
 def admin(service: Service) -> str:

@@ -20,6 +20,8 @@ from tests.conftest import wait_until
 from tests.system import faults
 from tests.system.conftest import PROGRAM, Sender, Service, together
 
+ENGINE = "postgresql"
+
 CALLS = 80
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.system.conftest import Answer, Sender, Service, together
 
+ENGINE = "postgresql"
+
 PHONE_RAW = "6175551234"
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from tests.system.conftest import ROOT, Sender, Service, dev_body
 
+ENGINE = "sqlite"
+
 PROGRAMS = Path(sys.executable).parent
 
 

@@ -17,6 +17,8 @@ import pytest
 from tests.system.conftest import PROGRAM, Installation, Sender, Service, dev_body
 from tests.system.test_api import OUTCOME_FIELDS
 
+ENGINE = "postgresql"
+
 
 @pytest.fixture
 def store(new_database_url: Callable[[], str], tmp_path: Path) -> Installation:

@@ -10,6 +10,8 @@ import pytest
 from tests.system.browser import COOKIE
 from tests.system.conftest import FORM, PHONE, Answer, Sender, Service, dev_body
 
+ENGINE = "sqlite"
+
 FROM_ELSEWHERE = {"Origin": "https://elsewhere.example"}
 
 

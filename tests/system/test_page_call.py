@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, expect
 from tests.system.browser import COOKIE, Analyst, analyst
 from tests.system.conftest import FORM, PHONE, Sender, dev_body
 
+ENGINE = "sqlite"
+
 HOSTILE = "<script>document.title='taken'</script>\u202e" + "y" * 10_000
 
 

@@ -16,6 +16,8 @@ from playwright.sync_api import Browser, expect
 from tests.system.browser import Analyst, analyst
 from tests.system.conftest import PHONE, Sender, Service, dev_body
 
+ENGINE = "sqlite"
+
 HOSTILE = "<script>document.title='taken'</script>\u202e'\"&amp;" + "x" * 10_000
 
 

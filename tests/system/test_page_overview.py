@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, expect
 from tests.system.browser import Analyst, analyst
 from tests.system.conftest import Sender, dev_body
 
+ENGINE = "sqlite"
+
 PAGES = ("/", "/?period=7-days", "/calls", "/attention", "/setup", "/search?q=nothing-like-it")
 PAGE_BYTES = 100_000
 

@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, expect
 from tests.system.browser import analyst
 from tests.system.conftest import FORM, Service, dev_body
 
+ENGINE = "sqlite"
+
 
 @pytest.fixture(scope="module")
 def owner(service: Service) -> Iterator[str]:

@@ -9,6 +9,8 @@ import pytest
 
 from tests.system.conftest import Sender, Service, dev_body
 
+ENGINE = "sqlite"
+
 FORMS = ["", "/", "/call/appt-42", "/call/appt-42/", "/batch/spring", "/batch/spring/"]
 REFERENCES = [  # as it stands in the URL, and what it says
     ("a", "a"),

@@ -10,6 +10,8 @@ import pytest
 from tests.conftest import Cluster, wait_until
 from tests.system.conftest import Sender, Service, command_line, dev_body
 
+ENGINE = "sqlite"
+
 FACES = {
     "receiver": {"/result/KEY", "/start/KEY"},
     "analyst": {"/api/v1/outcomes", "/api/docs", "/api/openapi.json"},

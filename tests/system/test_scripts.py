@@ -18,6 +18,8 @@ from tests.system.conftest import FORM, Answer, Sender, Service
 from tests.system.faults import kill, running, stopped
 from tests.system.test_start import FIELDS, VXML, assert_ends_the_call, path, start
 
+ENGINE = "sqlite"
+
 REACHES_SECONDS = 5  # the contract's
 SCRIPT = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<vxml version="2.1" xmlns="http://www.w3.org/2001/vxml"><form><block>'

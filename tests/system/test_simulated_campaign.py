@@ -13,6 +13,8 @@ import pytest
 from tests.system.conftest import Sender, Service
 from tests.system.test_api import OUTCOME_FIELDS
 
+ENGINE = "sqlite"
+
 CALLS = 300
 OURS = {"id", "integration", "received_at", "updated_at", "normaliser", "metadata"}  # what no sender can know
 

@@ -14,6 +14,8 @@ from tests.conftest import Cluster, wait_until
 from tests.system.conftest import FORM, Answer, Installation, Sender, Service, dev_body
 from tests.system.faults import UNDER_WAY_SECONDS, assert_drained, running, stopped
 
+ENGINE = "sqlite"
+
 VXML = "{http://www.w3.org/2001/vxml}"
 FIELDS = {
     "phone_number": "16175551234",

@@ -23,6 +23,8 @@ from tests.system.conftest import FORM, Answer, Sender, Service, dev_body
 from tests.system.faults import Load, assert_nothing_lost_or_doubled, metric, processes, running, total
 from tests.system.test_faults_pressure import RESIDENT_BYTES, resident
 
+ENGINE = "sqlite"
+
 SECONDS = 8
 FELT_SECONDS = 1.0  # by half of the posts; a machine that runs tests delays single ones by more
 HEAD_SECONDS = 10  # for a head, or for silence on a new connection
