@@ -35,6 +35,7 @@ HEAD_SECONDS = 10.0  # the limit for the first byte of a head, and from there to
 STALLED_SECONDS = 60.0  # the longest pause of a client that reads a response or sends a body
 PIECE_BYTES = 64 * 1024  # of a response, sent at a time
 DRAIN_BYTES = 2 * 1024 * 1024  # of an unread body, read so that its sender sees the response
+IDLE_SECONDS = 1.0  # without a byte of a request; while the worker stops, such connections are closed
 MAX_WAITING = 500  # connections before their first request, and as many between two requests
 MAX_WORKING = 1000  # connections with a request under way
 BOOT_FAILED = 1  # not gunicorn's own status for this, which would end the whole service
@@ -79,6 +80,7 @@ class Connection(socket.socket):
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
         self.address = address
         self._head_bytes = 0
+        self._waiting_since = 0.0
         self._deadline: float | None = None
         self.expect_head(HEAD_SECONDS)
 
@@ -87,10 +89,16 @@ class Connection(socket.socket):
         """True if a part of the head has arrived."""
         return self._head_bytes > 0
 
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing of a request has arrived for some time, so that none is likely to be on its way."""
+        return not self.has_begun and time.monotonic() - self._waiting_since >= IDLE_SECONDS
+
     def expect_head(self, seconds: float) -> None:
         """Set the time limit for the first byte of the next request."""
         self._head_bytes = 0
-        self._deadline = time.monotonic() + seconds
+        self._waiting_since = time.monotonic()
+        self._deadline = self._waiting_since + seconds
 
     def has_head(self) -> None:
         """Note that a request is under way."""
@@ -170,10 +178,10 @@ class Waiting:
             del self._by_address[connection.address]
 
     def end_idle(self) -> None:
-        """Close the connections that have sent nothing yet."""
+        """Close the connections that are idle. Whoever sends often learns by the next response that it must close."""
         for of_address in self._by_address.values():
             for connection in of_address:
-                if not connection.has_begun:
+                if connection.is_idle:
                     connection.read_no_more()
 
 
@@ -221,7 +229,10 @@ class Worker(GeventWorker):  # type: ignore[misc]
             sys.exit(BOOT_FAILED)
 
     def notify(self) -> None:
-        """Called every second: idle connections must not delay a worker that is stopping."""
+        """Called every second: idle connections must not delay a worker that is stopping.
+
+        Connections in use stay open until their next response: a post sent while its connection is closed is lost.
+        """
         super().notify()
         if not self.alive:
             self._new.end_idle()

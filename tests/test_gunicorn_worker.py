@@ -30,7 +30,7 @@ class Closable:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.has_begun = False
+        self.is_idle = True
         self.is_ended = False
 
     def read_no_more(self) -> None:
@@ -59,14 +59,27 @@ def test_a_connection_with_a_request_under_way_is_not_idle() -> None:
     assert not other.is_ended
 
 
-def test_when_the_worker_stops_those_that_have_sent_nothing_end() -> None:
+def test_when_the_worker_stops_idle_connections_end() -> None:
     waiting = Waiting(9)
-    idle, begun = Closable("a"), Closable("a")
-    begun.has_begun = True
+    idle, busy = Closable("a"), Closable("a")
+    busy.is_idle = False
     waiting.add(idle)
-    waiting.add(begun)
+    waiting.add(busy)
     waiting.end_idle()
-    assert (idle.is_ended, begun.is_ended) == (True, False)
+    assert (idle.is_ended, busy.is_ended) == (True, False)
+
+
+def test_a_connection_is_idle_if_it_has_sent_nothing_for_a_while(ends: Ends, monkeypatch) -> None:
+    connection, client = ends
+    now = time.monotonic()
+    monkeypatch.setattr(gunicorn_worker.time, "monotonic", lambda: now)
+    connection.expect_head(60)
+    assert not connection.is_idle, "its client may be sending the next request"
+    now += gunicorn_worker.IDLE_SECONDS
+    assert connection.is_idle
+    client.sendall(b"POST")
+    connection.recv(10)
+    assert not connection.is_idle
 
 
 def test_a_head_that_drips_does_not_win_time_by_it(ends: Ends, monkeypatch) -> None:

@@ -31,14 +31,14 @@ def filled(database, router):
     return router
 
 
-def test_buckets_of_local_time_hold_what_the_oracle_says(filled, database) -> None:
-    rows = all_rows(database)
+def test_buckets_of_local_time_hold_what_the_oracle_says(filled, database, engine_name, fullness) -> None:
+    rows, random = all_rows(database), Random(f"{engine_name} {fullness}")
     for zone, bucket in product(ZONES, ("hour", "day", "week", "month")):
-        for group_by in ([bucket], ["batch", bucket]):
-            found = filled.summarise(QUESTION, group_by, ZoneInfo(zone))
-            wanted = expected(rows, group_by, ZoneInfo(zone))
-            assert found == wanted, zone
-            assert [row[bucket].isoformat() for row in found] == [row[bucket].isoformat() for row in wanted], zone
+        group_by = random.choice([[bucket], ["batch", bucket]])
+        found = filled.summarise(QUESTION, group_by, ZoneInfo(zone))
+        wanted = expected(rows, group_by, ZoneInfo(zone))
+        assert found == wanted, zone
+        assert [row[bucket].isoformat() for row in found] == [row[bucket].isoformat() for row in wanted], zone
 
 
 def test_hours_of_the_week_are_local_on_copy_and_store(filled, database) -> None:

@@ -39,26 +39,27 @@ def pieces(random: Random, values: list[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("records", list(Records))
-def test_every_operator_on_every_field_agrees_with_the_oracle(database, router, records) -> None:
+def test_every_operator_on_every_field_agrees_with_the_oracle(
+    database, router, records, engine_name, fullness
+) -> None:
     add_odd_texts(database)
-    rows, random = all_rows(database, records), Random(1)
+    rows, random = all_rows(database, records), Random(f"{engine_name} {fullness}")
     by_id = [Order("id")]
     for column in records.columns:
         values = [row[column.name] for row in rows if row[column.name] is not None]
         for operator in operators(column.name, values):
-            for _ in range(2):
-                if operator is Operator.NULL:
-                    asked: list[Any] = random.choice([[True], [False], [True, False]])
-                elif operator in TEXTUAL:
-                    asked = pieces(random, values)
-                else:
-                    asked = random.choices(values, k=random.randint(1, 3))
-                condition = Condition(column.name, operator, asked)
-                question = Question(records=records, conditions=[condition], order=by_id, limit=10_000)
-                wanted = [row for row in rows if holds(row, condition)]
-                for page in (pagination.page(database, question, ["id"]), router.page(question, ["id"])):
-                    assert sorted(ids(wanted)) == ids(page.rows), condition
-                assert pagination.count(database, question) == counted(router, question) == len(wanted)
+            if operator is Operator.NULL:
+                asked: list[Any] = random.choice([[True], [False], [True, False]])
+            elif operator in TEXTUAL:
+                asked = pieces(random, values)
+            else:
+                asked = random.choices(values, k=random.randint(1, 3))
+            condition = Condition(column.name, operator, asked)
+            question = Question(records=records, conditions=[condition], order=by_id, limit=10_000)
+            wanted = [row for row in rows if holds(row, condition)]
+            for page in (pagination.page(database, question, ["id"]), router.page(question, ["id"])):
+                assert sorted(ids(wanted)) == ids(page.rows), condition
+            assert pagination.count(database, question) == counted(router, question) == len(wanted)
 
 
 def test_a_prefix_ends_where_the_next_character_would_begin(database, router) -> None:

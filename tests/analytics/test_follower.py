@@ -362,9 +362,8 @@ engine.run(threading.Event())
 """
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_process_that_is_killed_anywhere_leaves_a_usable_copy(database, tmp_path, seed) -> None:
-    random = Random(seed)
+def test_a_process_that_is_killed_anywhere_leaves_a_usable_copy(database, tmp_path, engine_name, fullness) -> None:
+    random = Random(f"{engine_name} {fullness}")
     file = tmp_path / "analytics.duckdb"
     for _ in range(4):
         command = [sys.executable, "-c", FOLLOWING, database.engine.url.render_as_string(False), str(file)]

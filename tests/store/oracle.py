@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cmp_to_key
@@ -37,6 +38,15 @@ TEXTS = [
     "''",
     '"',
 ]
+COMPARISONS = {
+    Operator.EQUAL: operator.eq,
+    Operator.GT: operator.gt,
+    Operator.GTE: operator.ge,
+    Operator.LT: operator.lt,
+    Operator.LTE: operator.le,
+    Operator.PREFIX: str.startswith,
+    Operator.CONTAINS: operator.contains,
+}
 WORDS = ["Completed", "Failed", "canceled", "rejected", "uncalled", "odd"]
 
 
@@ -77,19 +87,8 @@ def holds(row: dict[str, Any], condition: Condition) -> bool:
         case Operator.CONTAINS if is_json:
             text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
             return any(one in text for one in values)
-    return value is not None and any(_compares(value, condition.operator, one) for one in values)
-
-
-def _compares(value: Any, operator: Operator, other: Any) -> bool:
-    return {
-        Operator.EQUAL: lambda: value == other,
-        Operator.GT: lambda: value > other,
-        Operator.GTE: lambda: value >= other,
-        Operator.LT: lambda: value < other,
-        Operator.LTE: lambda: value <= other,
-        Operator.PREFIX: lambda: value.startswith(other),
-        Operator.CONTAINS: lambda: other in value,
-    }[operator]()
+    compares = COMPARISONS[condition.operator] if value is not None else None
+    return compares is not None and any(compares(value, one) for one in values)
 
 
 def chosen(rows: Iterable[dict[str, Any]], question: Question) -> list[dict[str, Any]]:

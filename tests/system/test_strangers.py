@@ -37,6 +37,13 @@ def alone(new_database_url: Callable[[], str], tmp_path: Path) -> Iterator[Sende
         yield made
 
 
+@pytest.fixture(scope="module")
+def besieged(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sender]:
+    """A service that meets one kind of strangers after the other."""
+    with running(new_database_url(), tmp_path_factory.mktemp("besieged")) as made:
+        yield made
+
+
 @contextmanager
 def strangers(service: Service, kind: str, count: int) -> Iterator[None]:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -65,14 +72,15 @@ def strangers(service: Service, kind: str, count: int) -> Iterator[None]:
         ("unwanted_body", 4000),
     ],
 )
-def test_strangers_are_not_felt(alone: Sender, kind: str, count: int) -> None:
-    service = alone.service
-    before = service.workers()
+def test_strangers_are_not_felt(besieged: Sender, kind: str, count: int) -> None:
+    service = besieged.service
+    besieged.forget()
+    before, logged = service.workers(), len(service.stderr.splitlines())
     most = 0
     with (
         strangers(service, kind, count),
-        Load(alone, "kept", threads=4, pause=0.05) as kept,
-        Load(alone, "single", threads=4, pause=0.05, keep_alive=False) as single,
+        Load(besieged, "kept", threads=4, pause=0.05) as kept,
+        Load(besieged, "single", threads=4, pause=0.05, keep_alive=False) as single,
     ):
         ends = time.monotonic() + SECONDS
         while time.monotonic() < ends:
@@ -86,8 +94,8 @@ def test_strangers_are_not_felt(alone: Sender, kind: str, count: int) -> None:
     assert median(post.seconds for post in posts) < FELT_SECONDS
     assert service.workers() == before
     assert 0 < most < RESIDENT_BYTES
-    assert len(service.stderr.splitlines()) < 100
-    assert_nothing_lost_or_doubled(alone, posts)
+    assert len(service.stderr.splitlines()) - logged < 100
+    assert_nothing_lost_or_doubled(besieged, posts)
 
 
 def answer_to(service: Service, sent: bytes, *, ends: bool = False, seconds: float = 30) -> tuple[int, bytes]:
@@ -321,7 +329,7 @@ def fill(sender: Sender, count: int) -> None:
 def test_many_heavy_questions_are_not_felt_by_posts_and_some_are_refused_at_once(alone: Sender) -> None:
     service = alone.service
     service.token = service.new_token("asker", "reveal")
-    fill(alone, 200_000)
+    fill(alone, 100_000)
     wait_until(lambda: service.get("summary").status == 200, 120)
     most = 0
     with (
@@ -353,7 +361,7 @@ def test_live_streams_that_nobody_reads_hold_little_and_are_closed(alone: Sender
         time.sleep(1)
         before = resident(service, with_copy=False)
         with Load(alone, "large", threads=4, pause=0.0, padding=100_000) as load:
-            load.wait_for(2000)
+            load.wait_for(1000)
         assert resident(service, with_copy=False) - before < 180 << 20
         wait_until(lambda: _established(service.port) == 0, 120)
     assert [post for post in load.posts if post.status != 200] == []
