@@ -236,9 +236,8 @@ class Service(Installation):
 
     def _group(self) -> list[int]:
         """The living processes of the service's group."""
-        listed = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True)
-        rows = [line.split() for line in listed.stdout.splitlines()]
-        return [int(pid) for pid, group, state in rows if int(group) == self.process.pid and state[0] != "Z"]
+        pids = (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())
+        return [pid for pid in pids if _group_of(pid) == self.process.pid]
 
     def workers(self) -> list[int]:
         """The web workers: forks of the one that was started, whatever else runs beside them."""
@@ -335,6 +334,15 @@ class Service(Installation):
 
     def records(self, path: str, **filters: object) -> list[dict[str, Any]]:
         return [record for page in self.pages(path, **({"limit": 1000} | filters)) for record in page["data"]]
+
+
+def _group_of(pid: int) -> int | None:
+    """Nothing for a process that is gone, or has ended and was not waited for."""
+    try:
+        state, _, group, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if state == "Z" else int(group)
 
 
 def command_line(pid: int) -> bytes:
