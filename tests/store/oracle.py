@@ -87,8 +87,10 @@ def holds(row: dict[str, Any], condition: Condition) -> bool:
         case Operator.CONTAINS if is_json:
             text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
             return any(one in text for one in values)
-    compares = COMPARISONS[condition.operator] if value is not None else None
-    return compares is not None and any(compares(value, one) for one in values)
+    if value is None:
+        return False
+    compares = COMPARISONS[condition.operator]
+    return any(compares(value, one) for one in values)
 
 
 def chosen(rows: Iterable[dict[str, Any]], question: Question) -> list[dict[str, Any]]:

@@ -8,10 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
 from statistics import median
@@ -283,94 +282,6 @@ def test_a_worker_that_cannot_start_is_tried_again(alone: Sender) -> None:
     service.wait_for_workers(2, without=worker)
     alone.assert_accepted(dev_body())
     assert processes(service)
-
-
-# --- analysts who ask much, and those who do not read
-
-
-@contextmanager
-def asking(service: Service, count: int, **filters: object) -> Iterator[list[int]]:
-    """So many ask without pause; the statuses that they get."""
-    statuses: list[int] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        while not stop.is_set():
-            statuses.append(service.get("outcomes", **filters).status)
-
-    threads = [threading.Thread(target=ask) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield statuses
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
-def fill(sender: Sender, count: int) -> None:
-    """So many outcomes, as large as one that was posted."""
-    sender.assert_accepted(dev_body(note="x" * 500))
-    made = (
-        "gen_random_uuid()" if sender.service.database_url.startswith("postgresql") else "lower(hex(randomblob(16)))"
-    )
-    with sender.service.sql() as connection:
-        row = connection.execute("SELECT * FROM outcomes LIMIT 1")
-        columns = ", ".join(column[0] for column in row.description if column[0] != "id")
-        connection.execute(
-            f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count}) "
-            f"INSERT INTO outcomes (id, {columns}) SELECT {made}, {columns} FROM outcomes, numbers"
-        )
-        sender.service.tell_journal(connection, sender.name)
-
-
-@pytest.mark.alone
-def test_many_heavy_questions_are_not_felt_by_posts_and_some_are_refused_at_once(alone: Sender) -> None:
-    service = alone.service
-    service.token = service.new_token("asker", "reveal")
-    fill(alone, 100_000)
-    wait_until(lambda: service.get("summary").status == 200, 120)
-    most = 0
-    with (
-        asking(service, 24, extra__contains="nowhere", sort="-attempts") as statuses,
-        Load(alone, "kept", threads=4, pause=0.05) as kept,
-    ):
-        ends = time.monotonic() + SECONDS
-        while time.monotonic() < ends:
-            most = max(most, resident(service, with_copy=False))
-            time.sleep(0.5)
-    assert set(statuses) <= {200, 503}
-    assert 200 in statuses
-    assert len(kept.posts) > 100
-    assert [post for post in kept.posts if post.status != 200 or post.verdict == "spooled"] == []
-    assert median(post.seconds for post in kept.posts) < FELT_SECONDS
-    assert 0 < most < RESIDENT_BYTES
-
-
-@pytest.mark.alone
-def test_live_streams_that_nobody_reads_hold_little_and_are_closed(alone: Sender) -> None:
-    service = alone.service
-    service.token = service.new_token("watcher", "reveal")
-    request = f"GET /api/v1/live HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {service.token}\r\n\r\n".encode()
-    with ExitStack() as stack:
-        streams = [stack.enter_context(socket.create_connection(("127.0.0.1", service.port))) for _ in range(20)]
-        for stream in streams:
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            stream.sendall(request)
-        time.sleep(1)
-        before = resident(service, with_copy=False)
-        with Load(alone, "large", threads=4, pause=0.0, padding=100_000) as load:
-            load.wait_for(1000)
-        assert resident(service, with_copy=False) - before < 180 << 20
-        wait_until(lambda: _established(service.port) == 0, 120)
-    assert [post for post in load.posts if post.status != 200] == []
-
-
-def _established(port: int) -> int:
-    """Connections to this port that the service still holds open."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(local.endswith(f":{port:04X}") and state == "01" for _, local, _, state, *_ in rows)
 
 
 def test_counters_go_on_over_a_reload(alone: Sender) -> None:
