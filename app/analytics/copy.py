@@ -23,9 +23,8 @@ from app.analytics.failures import first_line, in_words
 from app.analytics.position import Position, read, written
 from app.analytics.sql import csv_source, literal
 from app.errors import ConfigError, StoreUnavailable
-from app.exports.cells import quoted
 from app.exports.columns import Mask
-from app.store.csv_rows import COLUMNS, CsvRow
+from app.store.csv_rows import COLUMNS, NULL, QUOTE, CsvRow
 from app.store.types import UtcDateTime
 
 VERSION = 2  # of the tables and their contents
@@ -73,7 +72,7 @@ class Copy:
                 delete = "DELETE FROM outcomes WHERE id IN (SELECT unnest($1::UUID[]))"
                 cursor.execute(delete, [[str(key) for key in replaced]])
             if rows:
-                source = csv_source(str(self._load_from), _COLUMNS, 2 * longest)
+                source = csv_source(str(self._load_from), _COLUMNS, 2 * longest, QUOTE, NULL)
                 cursor.execute(f"INSERT INTO outcomes SELECT * FROM {source}")  # noqa: S608
                 self._load_from.unlink()
 
@@ -133,7 +132,7 @@ class Copy:
         with self._load_from.open("wb") as file:
             for row in rows:
                 masked = [mask(getattr(row, name)) for name, mask in self._masks.items()]
-                cells = ["" if text is None else quoted(text) for text in masked]
+                cells = [NULL if text is None else literal(text) for text in masked]
                 line = f"{row.text},{','.join(cells)}\n".encode()
                 longest = max(longest, len(line))
                 file.write(line)

@@ -39,8 +39,8 @@ def fetched(cursor: Cursor) -> list[Sequence[Any]]:
     return [[_read(value) for value in row] for row in cursor.fetchall()]
 
 
-def csv_source(path: str, types: Mapping[str, str], line_bytes: int) -> str:
-    """Return a table function for a CSV file or pipe: texts may be quoted; an empty cell without quotes is null.
+def csv_source(path: str, types: Mapping[str, str], line_bytes: int, quote: str = '"', null: str = "") -> str:
+    """Return a table function for a CSV file or pipe: texts may be quoted; a cell `null` without quotes is null.
 
     No line may be longer than `line_bytes`; DuckDB's reader needs twice that memory.
     """
@@ -48,7 +48,8 @@ def csv_source(path: str, types: Mapping[str, str], line_bytes: int) -> str:
     max_line_bytes = max(line_bytes, LEAST_LINE_BYTES)
     return (
         f"read_csv({literal(path)}, columns = {{{columns}}}, auto_detect = false, header = false, delim = ',', "
-        "quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, new_line = '\\n', parallel = false, "
+        f"quote = {literal(quote)}, escape = {literal(quote)}, nullstr = {literal(null)}, "
+        "allow_quoted_nulls = false, new_line = '\\n', parallel = false, "
         f"max_line_size = {max_line_bytes}, buffer_size = {2 * max_line_bytes})"
     )
 

@@ -1,6 +1,7 @@
 """Outcomes as CSV rows that the database formats: the fastest way into another engine.
 
-Every text is quoted; null is an empty cell without quotes.
+A cell is written as an SQL literal: a text in single quotes, null as the word NULL. SQLite formats a whole row of
+such cells in one call.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Boolean, ColumnElement, Integer, Select, Uuid, and_, func, literal_column, or_, select
+from sqlalchemy import Boolean, ColumnElement, Integer, Select, Text, Uuid, and_, func, literal_column, or_, select
 
 from app.store.database import Database
 from app.store.query.literals import bound
@@ -26,9 +27,13 @@ SECONDS = 60.0  # for one batch
 MAX_CHARACTERS = 1 << 24  # of a batch, which is held in memory
 ROWS_AT_ONCE = 100
 
-_QUOTED = "coalesce('\"' || replace({0}, '\"', '\"\"') || '\"', '')"
-_AS_IT_IS = "coalesce(CAST({0} AS TEXT), '')"
-_UTC = "coalesce(CAST(timezone('UTC', {0}) AS TEXT), '')"
+QUOTE, NULL = "'", "NULL"
+
+_LITERAL = "%Q"  # of SQLite's printf: https://sqlite.org/printf.html
+# PostgreSQL's own quote_literal writes texts with a backslash in a form that is no CSV.
+_QUOTED = "coalesce('''' || replace({0}, '''', '''''') || '''', 'NULL')"
+_AS_IT_IS = "coalesce(CAST({0} AS TEXT), 'NULL')"
+_UTC = "coalesce(CAST(timezone('UTC', {0}) AS TEXT), 'NULL')"
 _PLAIN = (Integer, Boolean, Uuid)
 
 
@@ -95,13 +100,15 @@ def _select(database: Database) -> Select[Any]:
 
 @cache
 def _text(is_sqlite: bool) -> ColumnElement[str]:
-    cells = [_template(column.type, is_sqlite).format(f"outcomes.{column.name}") for column in COLUMNS]
+    if is_sqlite:
+        return func.printf(literal_column(f"'{','.join([_LITERAL] * len(COLUMNS))}'"), *COLUMNS, type_=Text)
+    cells = [_template(column.type).format(f"outcomes.{column.name}") for column in COLUMNS]
     return literal_column(" || ',' || ".join(cells))
 
 
-def _template(type_: Any, is_sqlite: bool) -> str:
+def _template(type_: Any) -> str:
     if isinstance(type_, UtcDateTime):
-        return _AS_IT_IS if is_sqlite else _UTC
+        return _UTC
     return _AS_IT_IS if isinstance(type_, _PLAIN) else _QUOTED
 
 
