@@ -17,6 +17,7 @@ from app.store.journal import Horizon
 if TYPE_CHECKING:
     from app.analytics.engine import Engine
 
+RECEIVED_SECONDS = 5.0  # for a sign that the process is alive
 PATIENCE_SECONDS = 27.0  # waiting for a turn, for the copy to reach the horizon, and for the answer
 STARTING_SECONDS = 5.0  # how long a client waits for a process that is starting
 RETRY_SECONDS = 0.1
@@ -96,7 +97,7 @@ class Remote:
     def _connect(self) -> socket.socket:
         """Open a connection. Raises `OSError`."""
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(PATIENCE_SECONDS)
+        connection.settimeout(RECEIVED_SECONDS)
         try:
             with reachable(self._path) as address:
                 connection.connect(address)
@@ -110,6 +111,8 @@ class Remote:
             send(connection, ask)
         except OSError as error:
             raise _away(error) from error
+        self._receive(connection)  # `Received`
+        connection.settimeout(PATIENCE_SECONDS)
         return self._receive(connection)
 
     def _receive(self, connection: socket.socket) -> Any:

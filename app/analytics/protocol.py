@@ -32,6 +32,10 @@ class Ask(NamedTuple):
     horizon: Horizon
 
 
+class Received(NamedTuple):
+    """Sent at once for each question: the process is alive, however long the answer takes."""
+
+
 class Failed(NamedTuple):
     """Sent instead of an answer, or instead of the rest of a file."""
 

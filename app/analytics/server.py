@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.analytics.engine import Engine
-from app.analytics.protocol import Ask, Done, Failed, File, reachable, receive, send
+from app.analytics.protocol import Ask, Done, Failed, File, Received, reachable, receive, send
 from app.errors import Damaged, Overloaded, PlumError, StoreUnavailable
 from app.store.journal import Horizon
 
@@ -61,7 +61,9 @@ class Server:
         with connection:
             connection.settimeout(SEND_SECONDS)
             try:
-                self._answer(connection, receive(connection))
+                ask = receive(connection)
+                send(connection, Received())
+                self._answer(connection, ask)
             except OSError:  # the client has closed the connection
                 return
 

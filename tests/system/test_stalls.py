@@ -18,8 +18,6 @@ from tests.system.faults import Load, running
 from tests.system.test_faults_pressure import RESIDENT_BYTES, resident
 from tests.system.test_strangers import FELT_SECONDS, SECONDS
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture
 def alone(new_database_url: Callable[[], str], tmp_path: Path) -> Iterator[Sender]:
@@ -64,6 +62,7 @@ def fill(sender: Sender, count: int) -> None:
         sender.service.tell_journal(connection, sender.name)
 
 
+@pytest.mark.alone
 def test_many_heavy_questions_are_not_felt_by_posts_and_some_are_refused_at_once(alone: Sender) -> None:
     service = alone.service
     service.token = service.new_token("asker", "reveal")
