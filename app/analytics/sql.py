@@ -26,7 +26,8 @@ _DIALECT = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-cal
 def compiled(statement: ClauseElement) -> tuple[str, list[Any]]:
     """Return the statement's text and its parameters, in the order of their numbers."""
     compilation: Any = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    return str(compilation), [_bound(compilation.params[name]) for name in compilation.positiontup or ()]
+    parameters = compilation.params  # which computes all of them each time
+    return str(compilation), [_bound(parameters[name]) for name in compilation.positiontup or ()]
 
 
 def rows(cursor: Cursor, statement: ClauseElement) -> list[Sequence[Any]]:
