@@ -144,14 +144,14 @@ class Copy:
 
     def _open_existing(self) -> duckdb.DuckDBPyConnection | None:
         """Open the existing file; return None if it is missing, unreadable or of another version."""
+        if not self._path.exists():
+            return None
         connection = None
         try:
             connection = self._connect()
             if _version(connection) == VERSION:
                 self.position = _read_position(connection)
                 return connection
-        except duckdb.ParserException as error:
-            raise ConfigError(f"PLUM_ANALYTICS_MEMORY should be an amount like 1GB, not {self._memory}") from error
         except duckdb.Error as error:
             log.warning("the analytical copy cannot be read, so it is made again: %s", first_line(error))
         if connection:
@@ -167,16 +167,19 @@ class Copy:
         return connection
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
-        connection = duckdb.connect(
-            self._path,
-            config={
-                "memory_limit": self._memory,
-                "threads": os.cpu_count() or 1,
-                "temp_directory": str(self._path.with_name(f"{self._path.name}.spill")),
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
-        )
+        try:
+            connection = duckdb.connect(
+                self._path,
+                config={
+                    "memory_limit": self._memory,
+                    "threads": os.cpu_count() or 1,
+                    "temp_directory": str(self._path.with_name(f"{self._path.name}.spill")),
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                },
+            )
+        except duckdb.ParserException as error:
+            raise ConfigError(f"PLUM_ANALYTICS_MEMORY should be an amount like 1GB, not {self._memory}") from error
         for setting in (
             f"allowed_paths = [{literal(str(self._load_from))}]",
             "allowed_directories = ['/dev/fd']",  # the pipes into which exports are written
