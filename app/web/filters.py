@@ -52,8 +52,8 @@ class QuestionSchema(Schema):
     def about(cls, record: type[RecordSchema], without: str | None = None) -> Self:
         """Return the schema for these records, without filters on `without`, the field that the URL's path sets."""
         record_schema = record()
-        parameters = filters(record_schema, without=without) | cls._controls(record_schema)
-        schema = cls.from_dict(parameters, name=f"{cls.__name__}About{record.__name__}")
+        of_fields = {name: each for name, each in filters(record).items() if each.field != without}
+        schema = cls.from_dict(of_fields | cls._controls(record_schema), name=f"{cls.__name__}About{record.__name__}")
         schema.record = record_schema  # type: ignore[attr-defined]
         return schema()  # type: ignore[return-value]
 

@@ -6,7 +6,9 @@ parameter's name to the texts of that parameter.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
+from functools import cache
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
@@ -106,13 +108,14 @@ class SortKey(Text):
         return Order(name.removeprefix("-"), descending=name.startswith("-"))
 
 
-def filters(record: Schema, *, without: str | None = None) -> dict[str, fields.Field[Any]]:
-    """Return a filter for each operator of each field, except for the field `without`."""
+@cache
+def filters(record: type[Schema]) -> Mapping[str, Filter]:
+    """Return a filter for each operator of each field of the record."""
     return {
         f"{name}__{operator}".removesuffix("__"): Filter(name, operator, reader)
-        for name, field in record.fields.items()
+        for name, field in record().fields.items()
         for operator in Operator
-        if name != without and (reader := _reader(field, operator))
+        if (reader := _reader(field, operator))
     }
 
 
