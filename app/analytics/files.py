@@ -31,7 +31,8 @@ from app.store.schema import outcomes
 from app.store.types import CodePointText, UtcDateTime
 
 SECONDS = 4 * 3600.0  # for one file, whose transaction keeps its snapshot of the copy so long
-STRETCH_ROWS = 50_000
+FIRST_STRETCH_ROWS = 50_000  # the first bytes wait for this stretch
+STRETCH_ROWS = 250_000  # two of DuckDB's row groups and more, so that two processors have work
 BLOCK_BYTES = 1 << 18
 
 
@@ -106,7 +107,14 @@ def _copy_by_stretches(
 
 
 def _rows(question: Question, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
-    return select(*columns).select_from(outcomes).where(*where(question)).order_by(*ordering(question))
+    """Return the columns of the matching rows in order. They are computed after the sort, which then holds less.
+
+    DuckDB preserves the order of a subquery: https://duckdb.org/docs/stable/sql/dialect/order_preservation
+    """
+    ordered: Select[Any] = (
+        select(literal_column("*")).select_from(outcomes).where(*where(question)).order_by(*ordering(question))
+    )
+    return select(*columns).select_from(ordered.subquery())
 
 
 # --- stretches of time
@@ -132,11 +140,11 @@ def _stretches(cursor: Cursor, question: Question) -> Iterator[Question]:
 
 def _bounds(hours: Iterable[tuple[datetime, int]]) -> Iterator[datetime]:
     """Yield the hours at which a new stretch begins."""
-    rows_held = 0
+    rows_held, most = 0, FIRST_STRETCH_ROWS
     for hour, count in hours:
-        if rows_held and rows_held + count > STRETCH_ROWS:
+        if rows_held and rows_held + count > most:
             yield hour
-            rows_held = 0
+            rows_held, most = 0, STRETCH_ROWS
         rows_held += count
 
 
@@ -152,11 +160,11 @@ _MASKED_SQL = {
     **{name: f"coalesce({name}_masked, {name})" for name in MASKED},
 }
 _MOMENT = (
-    "CASE WHEN {0} = date_trunc('second', {0}) THEN replace({0}::VARCHAR, ' ', 'T') || 'Z' "
-    "ELSE rpad(replace({0}::VARCHAR, ' ', 'T'), 26, '0') || 'Z' END"
+    "CASE WHEN epoch_us({0}) % 1000000 = 0 THEN strftime({0}, '%Y-%m-%dT%H:%M:%SZ') "
+    "ELSE strftime({0}, '%Y-%m-%dT%H:%M:%S.%fZ') END"
 )
-_GUARDED_CHARACTERS = ", ".join(f"chr({ord(character)})" for character in GUARDED)
-_GUARDED = f"CASE WHEN left({{0}}, 1) IN ({_GUARDED_CHARACTERS}) THEN '''' || {{0}} ELSE {{0}} END"
+_GUARDED_CODES = ", ".join(str(ord(character)) for character in GUARDED)
+_GUARDED = f"CASE WHEN ascii({{0}}) IN ({_GUARDED_CODES}) THEN '''' || {{0}} ELSE {{0}} END"
 
 
 def _visible(column: Column[Any], file: File) -> ColumnElement[Any]:
@@ -187,8 +195,9 @@ def _cell(name: str, file: File) -> ColumnElement[Any]:
 
 def _object(file: File) -> ColumnElement[Any]:
     """Return the record as a JSON object with the values of the query API."""
-    pairs = [f"'\"{name}\":' || coalesce({_json(outcomes.c[name], file)}, 'null')" for name in file.fields]
-    line = " || ".join(["'{'", " || ',' || ".join(pairs), "'}'"])
+    pairs = [f"'\"{name}\":', coalesce({_json(outcomes.c[name], file)}, 'null')" for name in file.fields]
+    members = ", ',', ".join(pairs)
+    line = f"concat('{{', {members}, '}}')"  # a chain of || would copy the line again for each field
     for end, escape in LINE_ENDS.items():
         line = f"replace({line}, chr({ord(end)}), '{escape}')"
     return literal_column(line)

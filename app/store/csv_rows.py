@@ -103,7 +103,7 @@ def _text(is_sqlite: bool) -> ColumnElement[str]:
     if is_sqlite:
         return func.printf(literal_column(f"'{','.join([_LITERAL] * len(COLUMNS))}'"), *COLUMNS, type_=Text)
     cells = [_template(column.type).format(f"outcomes.{column.name}") for column in COLUMNS]
-    return literal_column(" || ',' || ".join(cells))
+    return literal_column(f"concat_ws(',', {', '.join(cells)})")
 
 
 def _template(type_: Any) -> str:
