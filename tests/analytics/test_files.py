@@ -64,10 +64,8 @@ def test_a_file_holds_the_records_of_the_list_in_its_order(records, router, monk
             assert in_csv(content(router, File("csv", question, FIELDS, reveal, raw))) == [
                 {name: cell(name, value, raw) for name, value in record.items()} for record in wanted
             ]
-        lines = content(
-            router, File("ndjson", question, FIELDS, reveal)
-        ).splitlines()  # at any of Unicode's line ends
-        assert [json.loads(line) for line in lines] == wanted
+        ndjson = content(router, File("ndjson", question, FIELDS, reveal))
+        assert [json.loads(line) for line in ndjson.splitlines()] == wanted  # Unicode's line ends are escaped
 
 
 def content(router, file: File) -> str:

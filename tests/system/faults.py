@@ -79,10 +79,10 @@ class Load(Background):
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
 
-    def wait_for(self, count: int) -> None:
+    def wait_for(self, count: int, seconds: float = 30) -> None:
         """So many more posts were acknowledged."""
         before = len(self.acknowledged)
-        wait_until(lambda: len(self.acknowledged) >= before + count, 30)
+        wait_until(lambda: len(self.acknowledged) >= before + count, seconds)
 
     @property
     def acknowledged(self) -> list[Post]:

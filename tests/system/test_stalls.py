@@ -97,7 +97,7 @@ def test_live_streams_that_nobody_reads_hold_little_and_are_closed(alone: Sender
         time.sleep(1)
         before = resident(service, with_copy=False)
         with Load(alone, "large", threads=4, pause=0.0, padding=100_000) as load:
-            load.wait_for(2000)
+            load.wait_for(2000, 120)  # large ones, beside other tests
         assert resident(service, with_copy=False) - before < 180 << 20
         wait_until(lambda: _established(service.port) == 0, 120)
     assert [post for post in load.posts if post.status != 200] == []
