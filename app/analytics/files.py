@@ -24,6 +24,7 @@ from app.analytics.redial import contact_list
 from app.analytics.sql import compiled, rows
 from app.exports.cells import GUARDED, HIDDEN, LINE_ENDS
 from app.exports.csv import header
+from app.store.csv_rows import COLUMNS
 from app.store.query.conditions import where
 from app.store.query.order import ordering
 from app.store.query.question import Condition, Operator, Question, is_json
@@ -31,8 +32,11 @@ from app.store.schema import outcomes
 from app.store.types import CodePointText, UtcDateTime
 
 SECONDS = 4 * 3600.0  # for one file, whose transaction keeps its snapshot of the copy so long
-FIRST_STRETCH_ROWS = 50_000  # the first bytes wait for this stretch
-STRETCH_ROWS = 250_000  # two of DuckDB's row groups and more, so that two processors have work
+FIRST_STRETCH_BYTES = 25_000_000  # the first rows wait for this stretch
+# A tenth of the memory each: four files may be written at once, and DuckDB needs about twice a stretch. Of 1 GB this is
+# some 190,000 usual rows, more than one of DuckDB's row groups, so that two processors have work.
+STRETCHES_IN_MEMORY = 10
+ROW_BYTES = 300  # of a row without its lists and objects
 BLOCK_BYTES = 1 << 18
 
 
@@ -120,6 +124,9 @@ def _rows(question: Question, columns: Sequence[ColumnElement[Any]]) -> Select[A
 # --- stretches of time
 
 
+_BYTES = f"sum({ROW_BYTES} + " + " + ".join(f"strlen({column.name})" for column in COLUMNS if is_json(column)) + ")"
+
+
 def _stretches(cursor: Cursor, question: Question) -> Iterator[Question]:
     """Split the question into stretches of time, in its order; yield it whole if its first sort field is not the
     time."""
@@ -128,9 +135,9 @@ def _stretches(cursor: Cursor, question: Question) -> Iterator[Question]:
         yield question
         return
     hour = func.date_trunc("hour", outcomes.c.ended_at)
-    counted = select(hour, func.count()).where(*where(question)).group_by(literal_column("1"))
-    hours = sorted(((moment, count) for moment, count in rows(cursor, counted)), reverse=first_order.descending)
-    bounds = [None, *_bounds(hours), None]
+    measured = select(hour, literal_column(_BYTES)).where(*where(question)).group_by(literal_column("1"))
+    hours = sorted(((moment, size) for moment, size in rows(cursor, measured)), reverse=first_order.descending)
+    bounds = [None, *_bounds(hours, _memory_bytes(cursor) // STRETCHES_IN_MEMORY), None]
     for start, end in pairwise(bounds):
         since, until = (end, start) if first_order.descending else (start, end)
         limits = [(Operator.GTE, since), (Operator.LT, until)]
@@ -138,14 +145,20 @@ def _stretches(cursor: Cursor, question: Question) -> Iterator[Question]:
         yield replace(question, conditions=[*question.conditions, *conditions])
 
 
-def _bounds(hours: Iterable[tuple[datetime, int]]) -> Iterator[datetime]:
-    """Yield the hours at which a new stretch begins."""
-    rows_held, most = 0, FIRST_STRETCH_ROWS
-    for hour, count in hours:
-        if rows_held and rows_held + count > most:
+def _bounds(hours: Iterable[tuple[datetime, int]], most: int) -> Iterator[datetime]:
+    """Yield the hours at which a new stretch begins; a stretch has at most `most` bytes, unless an hour has more."""
+    held, limit = 0, min(most, FIRST_STRETCH_BYTES)
+    for hour, size in hours:
+        if held and held + size > limit:
             yield hour
-            rows_held, most = 0, STRETCH_ROWS
-        rows_held += count
+            held, limit = 0, most
+        held += size
+
+
+def _memory_bytes(cursor: Cursor) -> int:
+    """Return the copy's limit of memory."""
+    limit = "SELECT parse_formatted_bytes(current_setting('memory_limit'))"
+    return int(cursor.execute(limit).fetchall()[0][0])
 
 
 # --- the contents of cells

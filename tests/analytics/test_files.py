@@ -49,10 +49,10 @@ def records(database) -> list[dict]:
 
 
 @pytest.mark.parametrize("reveal", [True, False], ids=["reveal", "read"])
-@pytest.mark.parametrize("stretches", [(1, 1), (7, 20), (50_000, 250_000)])
+@pytest.mark.parametrize("stretches", [(1, 1), (3_000, 10_000), (files.FIRST_STRETCH_BYTES, 1 << 30)])
 def test_a_file_holds_the_records_of_the_list_in_its_order(records, router, monkeypatch, stretches, reveal) -> None:
-    monkeypatch.setattr(files, "FIRST_STRETCH_ROWS", stretches[0])
-    monkeypatch.setattr(files, "STRETCH_ROWS", stretches[1])
+    monkeypatch.setattr(files, "FIRST_STRETCH_BYTES", stretches[0])
+    monkeypatch.setattr(files, "_memory_bytes", lambda cursor: stretches[1] * files.STRETCHES_IN_MEMORY)
     schema = OutcomeSchema(reveal=reveal)
     for order in ORDERS:
         question = Question(
