@@ -33,7 +33,7 @@ from app.store.types import CodePointText, UtcDateTime
 
 SECONDS = 4 * 3600.0  # for one file, whose transaction keeps its snapshot of the copy so long
 FIRST_STRETCH_BYTES = 25_000_000  # the first rows wait for this stretch
-# A tenth of the memory each: four files may be written at once, and DuckDB needs about twice a stretch. Of 1 GB this is
+# A tenth of the memory each: four files may be written at once, and DuckDB needs about twice a stretch. Of 1 GB it is
 # some 190,000 usual rows, more than one of DuckDB's row groups, so that two processors have work.
 STRETCHES_IN_MEMORY = 10
 ROW_BYTES = 300  # of a row without its lists and objects
