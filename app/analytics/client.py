@@ -126,6 +126,8 @@ class Remote:
 
 
 def _away(error: OSError) -> CopyUnavailable:
+    if isinstance(error, TimeoutError):
+        return CopyUnavailable("the analytical copy does not respond; ask again in a moment")
     return CopyUnavailable(
         "the analytical copy is away; it is started again by itself, so ask again in a moment",
         f"the process of the analytical copy does not answer: {error.strerror or type(error).__name__}",
