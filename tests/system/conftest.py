@@ -500,6 +500,15 @@ def read_token(service: Service) -> str:
     return service.new_token("only-reads", "read")
 
 
+@pytest.fixture
+def alone(new_database_url: Callable[[], str], tmp_path: Path) -> Iterator[Sender]:
+    """A sender with a service of its own."""
+    from tests.system.faults import running  # which knows the services of this module
+
+    with running(new_database_url(), tmp_path) as made:
+        yield made
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     from tests.system.browser import chromium  # which knows the services of this module

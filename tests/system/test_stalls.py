@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -14,15 +14,9 @@ import pytest
 
 from tests.conftest import wait_until
 from tests.system.conftest import Sender, Service, dev_body
-from tests.system.faults import Load, running
+from tests.system.faults import Load
 from tests.system.test_faults_pressure import RESIDENT_BYTES, resident
 from tests.system.test_strangers import FELT_SECONDS, SECONDS
-
-
-@pytest.fixture
-def alone(new_database_url: Callable[[], str], tmp_path: Path) -> Iterator[Sender]:
-    with running(new_database_url(), tmp_path) as made:
-        yield made
 
 
 @contextmanager

@@ -30,12 +30,6 @@ HEAD_SECONDS = 10  # for a head, or for silence on a new connection
 STRANGER = Path(__file__).with_name("stranger.py")
 
 
-@pytest.fixture
-def alone(new_database_url: Callable[[], str], tmp_path: Path) -> Iterator[Sender]:
-    with running(new_database_url(), tmp_path) as made:
-        yield made
-
-
 @pytest.fixture(scope="module")
 def besieged(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sender]:
     """A service that meets one kind of strangers after the other."""
