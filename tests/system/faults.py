@@ -74,7 +74,8 @@ class Load(Background):
     ) -> None:
         self.posts: list[Post] = []
         self._sender, self._name = sender, name
-        self._pause, self._most, self._keep_alive, self._padding = pause, most, keep_alive, padding
+        self._pause, self._most, self._keep_alive = pause, most, keep_alive
+        self._padding = b"&note=" + b"x" * padding if padding else b""
         self._numbers = itertools.count()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
@@ -108,7 +109,7 @@ class Load(Background):
                 self._stop.wait(self._pause if post.status else max(self._pause, 0.05))
 
     def _post(self, connection: HTTPConnection, body: Body) -> Post:
-        sent = dev_body(call_id=body[0], attempts=body[1], note="x" * self._padding or None)
+        sent = dev_body(call_id=body[0], attempts=body[1]) + self._padding
         started = time.monotonic()
         try:
             connection.request("POST", self._sender.path, sent, {"Content-Type": FORM})
@@ -131,14 +132,13 @@ class Load(Background):
 
 
 @contextmanager
-def running(database_url: str, directory: Path, spool: Path | None = None) -> Iterator[Sender]:
+def running(database_url: str, directory: Path, spool: Path | None = None, worker_count: int = 2) -> Iterator[Sender]:
     """A service with one sender whose key it knows; at the end it is stopped, which has to go well."""
     (directory / "tmp").mkdir()
-    service = Service(database_url, directory, {"TMPDIR": str(directory / "tmp")})
+    service = Service(database_url, directory, {"TMPDIR": str(directory / "tmp")}, worker_count)
     if spool:
         service.settings["PLUM_SPOOL_DIR"] = str(spool)
-    service.ok("migrate")
-    sender = service.sender("load")
+    sender = service.prepare().one
     try:
         service.start()
         service.through_each_worker("GET", sender.path)

@@ -138,16 +138,14 @@ def test_posts_without_the_password_are_accepted_only_by_id(guarded: Sender) -> 
 @pytest.mark.parametrize(
     "path", ["/result/KEY", "/result/wrong", "/livez", "/readyz", "/metrics", "/nowhere", "/api/v1/x"]
 )
-def test_every_response_forbids_caching_and_sniffing(service: Service, one_sender: Sender, path: str) -> None:
-    answer = service.request("GET", path.replace("KEY", one_sender.key))
+def test_every_response_forbids_caching_and_sniffing(service: Service, path: str) -> None:
+    answer = service.request("GET", path.replace("KEY", service.one.key))
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_after_a_hostile_hour_no_log_and_no_metric_holds_a_key_a_token_or_a_number(
-    service: Service, one_sender: Sender
-) -> None:
-    key, token = one_sender.key, service.token
+def test_after_a_hostile_hour_no_log_and_no_metric_holds_a_key_a_token_or_a_number(service: Service) -> None:
+    key, token = service.one.key, service.token
     number = "+16175551234"
     targets = [f"/result/{key}/{quote(number)}", f"/result/{key}%00", f"/result/{key}?to={quote(number)}", f"/{key}"]
     targets += [

@@ -17,8 +17,7 @@ from tests.system.faults import beside, metric, running
 @pytest.fixture(scope="module")
 def with_a_copy(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sender]:
     """A service whose copy may be broken, since it has to be there again for the next test."""
-    with running(new_database_url(), tmp_path_factory.mktemp("with-a-copy")) as made:
-        made.service.token = made.service.new_token("reader", "reveal")
+    with running(new_database_url(), tmp_path_factory.mktemp("with-a-copy"), worker_count=1) as made:
         yield made
 
 

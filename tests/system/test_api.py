@@ -89,7 +89,7 @@ def asked(service: Service) -> Sender:
 @pytest.fixture(scope="session")
 def reader(service: Service) -> str:
     """A token that sees phone numbers masked."""
-    return service.new_token("reader", "read")
+    return service.read_token
 
 
 # --- tokens

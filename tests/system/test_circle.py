@@ -68,9 +68,9 @@ def plum() -> Iterator[Plum]:
 
 @pytest.fixture(scope="session")
 def dialling(plum: Plum, new_database_url, tmp_path_factory) -> Iterator[Service]:
-    made = Service(new_database_url(), tmp_path_factory.mktemp("dialling"), dict(plum.settings)).prepare()
-    made.start()
-    made.token = made.new_token("dialler", "admin")
+    made = Service(new_database_url(), tmp_path_factory.mktemp("dialling"), dict(plum.settings), worker_count=1)
+    made.prepare().start()
+    made.token = made.admin_token
     try:
         yield made
     finally:
@@ -88,6 +88,10 @@ def contact_list(file: Path, first: int, count: int) -> str:
 def queue(service: Service, sender: Sender, file: str, *options: str) -> dict[str, Any]:
     to = [] if sender.name.startswith("dev") else ["--to", "12/34"]
     return service.json("plum", "bulk-queue", sender.name, file, *to, "--key", sender.key, *options)
+
+
+def expected_calls(service: Service, sender: Sender, **filters: str) -> list[dict[str, Any]]:
+    return service.records("expected-calls", integration=sender.name, **filters)
 
 
 def counts(service: Service, sender: Sender) -> dict[str, int]:
@@ -128,7 +132,7 @@ def test_devs_contact_list_is_known_by_its_references(dialling: Service, plum: P
     sender = dialling.sender("dev-circle", "dev")
     assert queue(dialling, sender, contact_list(tmp_path / "list.csv", 400, 30), "--batch", "spring")["queued"] == 30
     lost = sum(call["lost"] for call in plum.ended(sender, 30).values())
-    wait_until(lambda: counts(dialling, sender)["received"] == 30 - lost, 30)
+    wait_until(lambda: len(expected_calls(dialling, sender, state="received")) == 30 - lost, 30)
     assert counts(dialling, sender)["missing"] == lost
     assert dialling.json("reconcile", f"integration={sender.name}", "--grace", "0s") == {"not_asked": lost}
 
@@ -138,8 +142,9 @@ def test_a_batch_whose_results_name_no_call_is_counted(dialling: Service, plum: 
     assert queue(dialling, sender, contact_list(tmp_path / "list.csv", 500, 30), "--batch", "spring")["queued"] == 30
     # Insight's callback that comes twice cannot be told from those of two calls.
     come = min(30, sum(sum(call["posts"].values()) for call in plum.ended(sender, 30).values()))
-    wait_until(lambda: counts(dialling, sender)["received"] == come, 30)
-    assert counts(dialling, sender)["missing"] == 30 - come
+    wait_until(lambda: len(sender.outcomes()) == come, 30)
+    found = counts(dialling, sender)
+    assert (found["received"], found["missing"]) == (come, 30 - come)
 
 
 def test_a_url_that_does_not_answer_is_refused_by_plum_and_nothing_is_expected(dialling: Service) -> None:
@@ -153,21 +158,24 @@ def test_a_url_that_does_not_answer_is_refused_by_plum_and_nothing_is_expected(d
         )  # fmt: skip
     finally:
         dialling.settings = settings
-    assert dialling.json("missing", f"integration={sender.name}") == []
+    assert expected_calls(dialling, sender) == []
+
+
+@pytest.fixture(scope="module")
+def refused(dialling: Service) -> Sender:
+    return dialling.sender("line", "insight")
 
 
 @pytest.mark.parametrize(
     ("to", "says"),
     [("404/1", "404"), ("403/1", "403"), ("409/1", "409"), ("12", "SURVEY/INSTANCE"), ("500/1", "may be queued")],
 )
-def test_plums_refusals_are_reported_in_one_line(dialling: Service, to: str, says: str) -> None:
-    name = f"line-{to.replace('/', '-')}"
-    sender = dialling.sender(name, "insight")
-    told = ("plum", "queue", name, "16175551234", "--to", to, "--key", sender.key, "--reference", "r-1")
+def test_plums_refusals_are_reported_in_one_line(dialling: Service, refused: Sender, to: str, says: str) -> None:
+    told = ("plum", "queue", refused.name, "16175551234", "--to", to, "--key", refused.key, "--reference", to)
     dialling.assert_one_line(*told, says=says, hides="loopback-developer-key")
     if to == "500/1":  # its fate is unknown: never again unasked
         dialling.assert_one_line(*told, says="--again")
-        assert counts(dialling, sender)["expected"] == 1
+    assert len(expected_calls(dialling, refused, reference=to)) == (to == "500/1")
 
 
 def test_a_call_is_shown_as_plum_reports_it_and_nothing_is_stored(dialling: Service, plum: Plum) -> None:
@@ -175,7 +183,7 @@ def test_a_call_is_shown_as_plum_reports_it_and_nothing_is_stored(dialling: Serv
     made = dialling.json(
         "plum", "queue", sender.name, "16175559876", "--to", "12/34", "--key", sender.key, "--reference", "r-1"
     )  # fmt: skip
-    wait_until(lambda: dialling.json("plum", "status", sender.name, made["call_id"])["ended_at"] is not None, 30)
+    plum.ended(sender, 1)
     record = dialling.json("plum", "status", sender.name, made["call_id"], "--reveal")
     assert (record["call_id"], record["phone_number"]) == (made["call_id"], "+16175559876")
     assert dialling.records("deliveries", integration=sender.name, via="poll") == []
@@ -199,7 +207,7 @@ def test_redial_reports_the_numbers_and_why_others_are_left_out(dialling: Servic
     told = ("plum", "bulk-queue", sender.name, *which, "--batch", "again")
     left_out = {"already_reached": 1, "attempts_used_up": 1, "do_not_call": 1}
     assert dialling.json(*told, "--dry-run") == {"numbers": 2} | left_out
-    assert dialling.json("missing", f"integration={sender.name}") == []
+    assert expected_calls(dialling, sender) == []
     made = dialling.json(*told, "--key", sender.key)
     assert Counter(made) == Counter({"batch": "again", "queued": 2, "numbers": 2} | left_out | dict.fromkeys(
         ("already_queued", "repeated", "unknown"), 0
@@ -230,10 +238,6 @@ def test_a_killed_command_continues_where_it_stopped(dialling: Service, plum: Pl
     assert counts["unknown"] <= 1
     assert again.returncode == counts["unknown"]
     assert set(Counter(call["phone_number"] for call in plum.calls_of(sender).values()).values()) == {1}
-
-
-def expected_calls(service: Service, sender: Sender) -> list[dict[str, Any]]:
-    return service.records("expected-calls", integration=sender.name, limit=1000)
 
 
 def test_a_call_is_queued_once_however_many_queue_it_at_a_time(dialling: Service, plum: Plum) -> None:
@@ -273,7 +277,14 @@ def test_a_list_with_a_wrong_row_queues_nothing(dialling: Service, plum: Plum, t
         "plum", "bulk-queue", sender.name, str(file), "--batch", "b", "--key", sender.key, says="destination"
     )
     assert plum.calls_of(sender) == {}
-    assert dialling.json("missing", f"integration={sender.name}") == []
+    assert expected_calls(dialling, sender) == []
+
+
+@pytest.fixture(scope="module")
+def told_before(dialling: Service) -> Sender:
+    made = dialling.sender("told-before", "insight")
+    dialling.settings["PLUM_RESULT_KEY"] = made.key
+    return made
 
 
 @pytest.mark.parametrize(
@@ -287,14 +298,11 @@ def test_a_list_with_a_wrong_row_queues_nothing(dialling: Service, plum: Plum, t
     ],
 )
 def test_an_invalid_request_is_reported_before_it_is_sent(
-    dialling: Service, options: tuple[str, ...], says: str
+    dialling: Service, told_before: Sender, options: tuple[str, ...], says: str
 ) -> None:
-    told = ("plum", "queue", "told-before", "16175551234", "--to", "12/34")
-    if not any(one["name"] == "told-before" for one in dialling.json("integration", "list")):
-        made = dialling.json("integration", "add", "told-before", "--product", "insight")
-        dialling.settings["PLUM_RESULT_KEY"] = dialling.know(made["key"])
+    told = ("plum", "queue", told_before.name, "16175551234", "--to", "12/34")
     dialling.assert_one_line(*told, *options, says=says)
-    assert dialling.json("missing", "integration=told-before") == []
+    assert expected_calls(dialling, told_before) == []
 
 
 @pytest.mark.parametrize("filters", ["", "status='", "colour=red"])

@@ -20,7 +20,7 @@ PHONE_RAW = "6175551234"
 
 @pytest.fixture(scope="session")
 def admin(service: Service) -> str:
-    return service.new_token("expecter", "admin")
+    return service.admin_token
 
 
 def tell(service: Service, admin: str, told: Any) -> Answer:
@@ -107,7 +107,7 @@ def test_numbers_are_masked_without_reveal_and_only_admins_register(service: Ser
     sender = service.sender("masked-calls")
     call = {"integration": sender.name, "reference": "r-1", "phone_number": PHONE_RAW}
     tell(service, admin, call | {"metadata": {"other": "617 555 9999"}})
-    reader = service.new_token("call-reader", "read")
+    reader = service.read_token
     [record] = service.get("expected-calls", reader, integration=sender.name).json()["data"]
     assert record["phone_number"] == "+1617•••1234"
     assert record["metadata"] == {"other": "•••9999"}
@@ -191,8 +191,7 @@ def test_files_and_filters_know_metadata_as_the_list_does(service: Service, admi
     tell(service, admin, calls)
     for at in range(3):
         sender.assert_accepted(b'{"status":"completed"}', below=f"/call/r-{at}")
-    reader = service.new_token("metadata-reader", "read")
-    for token in (service.token, reader):
+    for token in (service.token, service.read_token):
         asked = {"integration": sender.name, "sort": "reference"}
         listed = [one["metadata"] for one in service.get("outcomes", token, **asked).json()["data"]]
         lines = service.get("outcomes.ndjson", token, **asked).body.decode().splitlines()

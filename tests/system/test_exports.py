@@ -50,7 +50,7 @@ def called(service: Service) -> Sender:
 
 @pytest.fixture(scope="module")
 def reader(service: Service) -> str:
-    return service.new_token("export-reader", "read")
+    return service.read_token
 
 
 def download(service: Service, path: str, token: str | None = None, **filters: object) -> bytes:

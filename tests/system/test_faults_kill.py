@@ -23,7 +23,7 @@ from tests.system.faults import (
     total,
 )
 
-ROUNDS = 5
+ROUNDS = 3
 UNPACED = 0.001
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -20,13 +19,19 @@ LIVE_SECONDS = 3.0  # the promise is about one, and nobody has noticed yet that 
 SILENCE_SECONDS = 4.0  # after which workers ask anew what a key opens
 
 
-@pytest.fixture
-def sender(own: Cluster, tmp_path: Path) -> Iterator[Sender]:
-    with running(own.create(), tmp_path) as made:
-        made.service.token = made.service.new_token("analyst", "reveal")
+@pytest.fixture(scope="module")
+def scripted(own: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sender]:
+    """A service that is well again after each test."""
+    with running(own.create(), tmp_path_factory.mktemp("scripted")) as made:
         store_script(made, SCRIPT)
         wait_until_heard(made, SCRIPT)
         yield made
+
+
+@pytest.fixture
+def sender(scripted: Sender) -> Sender:
+    scripted.forget()
+    return scripted
 
 
 def timed_start(sender: Sender, number: int) -> tuple[Answer, float]:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Cluster, skip_or_fail, wait_until
-from tests.system.conftest import Sender, Service, dev_body
+from tests.system.conftest import Installation, Sender, Service, dev_body
 from tests.system.faults import (
     Load,
     assert_nothing_lost_or_doubled,
@@ -30,10 +30,17 @@ HUNG_SECONDS = 30
 CONNECTIONS = 8
 
 
-@pytest.fixture
-def sender(own: Cluster, tmp_path: Path) -> Iterator[Sender]:
-    with running(own.create(), tmp_path) as made:
+@pytest.fixture(scope="module")
+def surrounded(own: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sender]:
+    """A service that is well again after each test."""
+    with running(own.create(), tmp_path_factory.mktemp("surrounded")) as made:
         yield made
+
+
+@pytest.fixture
+def sender(surrounded: Sender) -> Sender:
+    surrounded.forget()
+    return surrounded
 
 
 @contextmanager
@@ -55,7 +62,7 @@ def read_only(place: Path) -> Iterator[None]:
 
 def test_an_unwritable_spool_does_not_prevent_the_start(own: Cluster, tmp_path: Path) -> None:
     service = Service(own.create(), tmp_path).prepare()
-    sender = service.sender("ours")
+    sender = service.one
     with read_only(tmp_path / "spool"):
         service.start()
         try:
@@ -98,7 +105,6 @@ def readiness(service: Service) -> str:
 
 def test_a_question_to_a_frozen_store_is_answered_in_time(own: Cluster, sender: Sender) -> None:
     service = sender.service
-    service.token = service.new_token("analyst", "reveal")
     for path in ("outcomes", "deliveries"):
         assert service.get(path).status == 200
     with frozen(own):
@@ -110,7 +116,6 @@ def test_a_question_to_a_frozen_store_is_answered_in_time(own: Cluster, sender: 
 
 def test_a_worker_opens_no_more_connections_than_are_allowed(own: Cluster, sender: Sender) -> None:
     service = sender.service
-    service.token = service.new_token("analyst", "reveal")
     with Load(sender, "busy", threads=8) as load:
         load.wait_for(100)
         for _ in range(3):
@@ -161,7 +166,8 @@ def test_a_large_spool_is_drained_beside_live_posts_through_a_kill(own: Cluster,
 
 
 def test_settings_of_the_database_cost_no_post(own: Cluster, tmp_path: Path) -> None:
-    url = own.create()
+    service = Service(own.create(), tmp_path).prepare()
+    empty = Installation(own.create(), tmp_path)
     with psycopg.connect(own.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
         for setting in (
             "datestyle TO 'SQL, DMY'",
@@ -170,15 +176,18 @@ def test_settings_of_the_database_cost_no_post(own: Cluster, tmp_path: Path) -> 
             "client_encoding TO 'LATIN1'",
             "search_path TO nowhere",
         ):
-            connection.execute(f'ALTER DATABASE "{url.rpartition("/")[2]}" SET {setting}')
-    with running(url, tmp_path) as sender:
-        service = sender.service
-        service.token = service.new_token("analyst", "reveal")
-        sender.assert_accepted(dev_body(call_id="é"))
-        assert sender.outcome()["call_id"] == "é"
+            for store in (service, empty):
+                connection.execute(f'ALTER DATABASE "{store.database_url.rpartition("/")[2]}" SET {setting}')
+    empty.ok("migrate")
+    service.start()
+    try:
+        service.one.assert_accepted(dev_body(call_id="é"))
+        assert service.one.outcome()["call_id"] == "é"
         assert readiness(service).startswith("store: ok")
         csv = service.get("outcomes.csv", fields="call_id,status")
         assert (csv.status, "é" in csv.body.decode()) == (200, True)
+    finally:
+        service.stop()
 
 
 def test_an_unforeseen_error_costs_no_post_and_is_reported(sender: Sender) -> None:

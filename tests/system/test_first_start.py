@@ -14,6 +14,8 @@ from pathlib import Path
 from tests.conftest import skip_or_fail, wait_until
 from tests.system.conftest import Service
 
+ENGINE = "sqlite"
+
 
 def bash(line: str) -> str:
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=True).stdout

@@ -22,15 +22,12 @@ ENGINE = "postgresql"
 
 @pytest.fixture
 def store(new_database_url: Callable[[], str], tmp_path: Path) -> Installation:
-    made = Installation(new_database_url(), tmp_path)
-    made.ok("migrate")
-    made.ok("integration", "add", "ours")
-    return made
+    return Service(new_database_url(), tmp_path).prepare()
 
 
 def line(sent: bytes | None = None, **fields: Any) -> str:
     """A line with this body; a field of None is left out."""
-    given = {"integration": "ours", "body": (sent or dev_body()).decode()} | fields
+    given = {"integration": "one", "body": (sent or dev_body()).decode()} | fields
     return json.dumps({name: value for name, value in given.items() if value is not None})
 
 
@@ -66,7 +63,7 @@ def test_imported_deliveries_are_read_like_posted_ones(store: Installation) -> N
 
 
 def test_imported_twice_adds_nothing_with_ids_and_without(store: Installation) -> None:
-    anonymous = json.dumps({"integration": "ours", "body": '{"status":"completed"}'})
+    anonymous = json.dumps({"integration": "one", "body": '{"status":"completed"}'})
     name = written(store, line(id=str(uuid4())), anonymous, anonymous)
     assert imported(store, name) == {"applied": 3}
     before = outcomes(store)
@@ -88,9 +85,9 @@ BAD = {
     "not a JSON object": "[1]",
     "integration is missing": json.dumps({"body": "x"}),
     "there is no integration 'nobody'": line(integration="nobody"),
-    "give one of body and body_base64$": json.dumps({"integration": "ours"}),
+    "give one of body and body_base64$": json.dumps({"integration": "one"}),
     "not both": line(body_base64="eA=="),
-    "body_base64 is not base64": json.dumps({"integration": "ours", "body_base64": "é"}),
+    "body_base64 is not base64": json.dumps({"integration": "one", "body_base64": "é"}),
     "body is no text": line(body=5),
     "the body is empty": line(body=""),
     "received_at is no time": line(received_at="yesterday"),

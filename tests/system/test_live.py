@@ -130,8 +130,7 @@ def test_a_stream_that_broke_before_its_first_event_loses_nothing(sender: Sender
 
 
 def test_phones_are_masked_with_the_scope_read(sender: Sender) -> None:
-    token = sender.service.new_token("live-reader", "read")
-    with listening(sender.service, token) as masked, listening(sender.service) as whole:
+    with listening(sender.service, sender.service.read_token) as masked, listening(sender.service) as whole:
         post(sender, "a")
         wait_until(lambda: masked.calls == whole.calls == ["a"])
         assert masked.events[0][1]["phone_number"] == "+1617•••1234"
@@ -157,7 +156,7 @@ def test_an_id_that_is_not_ours_is_refused_in_words(service: Service, mark: str)
 def test_unsupported_parameters_of_a_stream_are_refused_with_a_message(service: Service) -> None:
     service.request("GET", "/api/v1/live").assert_problem(401)
     service.get("live", limit=5, nonsense=1).assert_problem(422, "limit", "nonsense")
-    service.get("live", service.new_token("live-blind", "read"), phone_number="+16175551234").assert_problem(403)
+    service.get("live", service.read_token, phone_number="+16175551234").assert_problem(403)
 
 
 def test_revoking_the_token_ends_its_streams(service: Service) -> None:
@@ -207,7 +206,6 @@ def test_concurrent_and_late_writers_are_all_sent_once(service: Service, sender:
 @pytest.fixture
 def own(new_database_url: Callable[[], str], tmp_path: Path) -> Iterator[Sender]:
     with running(new_database_url(), tmp_path) as sender:
-        sender.service.token = sender.service.new_token("analyst", "reveal")
         yield sender
 
 

@@ -14,8 +14,8 @@ SIMULATED = 200
 
 
 def test_a_development_install_simulates_calls_and_another_does_not(tmp_path: Path) -> None:
-    service = Service(f"sqlite:///{tmp_path / 'outcomes.db'}", tmp_path).prepare()
-    service.token = service.new_token("owner", "admin")
+    service = Service(f"sqlite:///{tmp_path / 'outcomes.db'}", tmp_path, worker_count=1).prepare()
+    service.token = service.admin_token
     held = {"Cookie": f"{COOKIE}={service.token}", "Content-Type": FORM}
 
     def pressed() -> int:

@@ -46,11 +46,10 @@ class Prometheus:
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sender]:
     directory = tmp_path_factory.mktemp("scraped")
-    service = Service(f"sqlite:///{directory / 'outcomes.db'}", directory).prepare()
-    sender = service.sender("scraped")
+    service = Service(f"sqlite:///{directory / 'outcomes.db'}", directory, worker_count=1).prepare()
     service.start()
     try:
-        yield sender
+        yield service.one
     finally:
         service.stop()
 
@@ -96,8 +95,8 @@ def test_prometheus_finds_the_service_up_and_its_series_arrive(scraped: Sender, 
     before = prometheus.values("sum(plum_deliveries_total)")
     scraped.assert_accepted(dev_body(call_id="seen"))
     wait_until(lambda: prometheus.values("sum(plum_deliveries_total)") == [before[0] + 1], PATIENCE_SECONDS)
-    assert prometheus.values('plum_deliveries_total{integration="scraped",verdict="applied"}') == [1]
-    assert prometheus.values('plum_deliveries_total{integration="scraped",verdict="duplicate"}') == [0]
+    assert prometheus.values('plum_deliveries_total{integration="one",verdict="applied"}') == [1]
+    assert prometheus.values('plum_deliveries_total{integration="one",verdict="duplicate"}') == [0]
 
 
 def test_prometheus_evaluates_every_rule(scraped: Sender, prometheus: Prometheus) -> None:

@@ -48,7 +48,7 @@ def campaign(service: Service) -> Sender:
 
 @pytest.fixture(scope="session")
 def reader(service: Service) -> str:
-    return service.new_token("masked-reader", "read")
+    return service.read_token
 
 
 def at(text: str) -> datetime:

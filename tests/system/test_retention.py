@@ -24,7 +24,7 @@ OTHER = "12125559876"
 @pytest.fixture(scope="module")
 def keeper(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that keeps nothing for ever, once its own first round of pruning is over: the next is in an hour."""
-    made = Service(new_database_url(), tmp_path_factory.mktemp("keeper"))
+    made = Service(new_database_url(), tmp_path_factory.mktemp("keeper"), worker_count=1)
     made.settings |= {
         "PLUM_RETAIN_OUTCOMES_DAYS": "365",
         "PLUM_RETAIN_DELIVERIES_DAYS": "30",

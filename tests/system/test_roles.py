@@ -28,7 +28,7 @@ def apart(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             directory = tmp_path_factory.mktemp(role)
             spool = made.get("receiver") if role == "metrics" else None
             settings = {"PLUM_ROLES": role} | ({"PLUM_SPOOL_DIR": str(spool.directory / "spool")} if spool else {})
-            made[role] = Service(url, directory, settings)
+            made[role] = Service(url, directory, settings, worker_count=1)
             if role == "receiver":
                 made[role].prepare()
             made[role].token = made["receiver"].token

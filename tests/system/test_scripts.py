@@ -164,8 +164,7 @@ def test_changes_of_a_script_are_in_the_audit_log(service: Service) -> None:
     store_script(Sender(service, "audited", "", ""), SCRIPT)
     service.ok("integration", "script", "audited")
     service.ok("integration", "script", "audited", "--remove")
-    token = service.new_token("script-auditor", "admin")
-    entries = service.get("audit", token, what="integration script").json()["data"]
+    entries = service.get("audit", service.admin_token, what="integration script").json()["data"]
     asked = [one["asked"] for one in entries if ["name", "audited"] in one["asked"]]
     assert asked == [[["name", "audited"], ["script", kind]] for kind in ("default", "own")]
 
@@ -198,7 +197,7 @@ def test_a_script_that_cannot_be_had_is_named(service: Service, tmp_path: Path) 
 
 
 def test_calls_hear_their_script_while_the_store_is_away_after_a_restart_too(own: Cluster, tmp_path: Path) -> None:
-    with running(own.create(), tmp_path) as sender:
+    with running(own.create(), tmp_path, worker_count=1) as sender:
         store_script(sender, SCRIPT)
         wait_until_heard(sender, SCRIPT)
         with stopped(own):

@@ -82,7 +82,7 @@ def test_the_outcomes_equal_what_was_sent_field_by_field(campaign: Campaign, pro
 
 
 def test_no_phone_of_a_campaign_is_shown_to_a_reader(campaign: Campaign) -> None:
-    reader = campaign.service.new_token("campaign-reader", "read")
+    reader = campaign.service.read_token
     for sender in campaign.senders:
         records = campaign.service.records("outcomes", token=reader, integration=sender.name)
         shown = {record["phone_number"] for record in records} - {None}

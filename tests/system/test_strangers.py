@@ -136,24 +136,24 @@ def test_a_head_has_to_be_whole_in_some_seconds(service: Service, bytes_sent: by
     ],
 )
 def test_requests_that_the_server_refuses_are_counted_and_not_quoted(
-    service: Service, one_sender: Sender, head: list[str], reason: str, status: int
+    service: Service, head: list[str], reason: str, status: int
 ) -> None:
     service.secrets |= {"6175550000", "hush"}
     before = refused(service, reason)
     secret = ["Authorization: Bearer hush", "X-Original-URI: /?phone=6175550000"]
-    assert answer_to(service, head_of(one_sender, *secret, *head))[0] == status
+    assert answer_to(service, head_of(service.one, *secret, *head))[0] == status
     wait_until(lambda: refused(service, reason) == before + 1)
     assert "hush" not in service.stderr
-    assert one_sender.key not in service.stderr
+    assert service.one.key not in service.stderr
 
 
-def test_a_line_that_is_no_request_line_reaches_no_log(service: Service, one_sender: Sender) -> None:
+def test_a_line_that_is_no_request_line_reaches_no_log(service: Service) -> None:
     service.secrets.add("6175550001")
-    for line in (f"POST {one_sender.path} 6175550001", f"post {one_sender.path} HTTP/1.1", "\x16\x03\x01"):
+    for line in (f"POST {service.one.path} 6175550001", f"post {service.one.path} HTTP/1.1", "\x16\x03\x01"):
         assert answer_to(service, f"{line}\r\n\r\n".encode())[0] == 400
     assert answer_to(service, f"GET /{'6175550001' * 1000} HTTP/1.1\r\n\r\n".encode())[0] == 414
     assert "6175550001" not in service.stderr
-    assert one_sender.key not in service.stderr
+    assert service.one.key not in service.stderr
 
 
 @pytest.mark.parametrize("path", ["/result", "/result/", "/start/", "/nowhere", "/result/k/odd/path"])
