@@ -27,7 +27,7 @@ from xdist.workermanage import WorkerController
 CI = os.environ.get("CI") == "true"
 
 # No test asserts how long something takes: the machine may be busy.
-hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("untimed", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("untimed")
 
 

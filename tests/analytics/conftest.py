@@ -13,6 +13,9 @@ from app.query_router import QueryRouter
 from app.store.database import Database
 from tests.store.conftest import crowded, database, full_postgresql, full_sqlite, fullness  # noqa: F401
 
+# For a test that takes seconds: what it writes is then among other rows, and an empty store would show no more.
+on_a_full_store = pytest.mark.parametrize("fullness", ["full"], indirect=True)
+
 
 def opened(store: Database, directory: Path) -> Engine:
     return Engine(store, directory / "analytics.duckdb", "200MB", masks())

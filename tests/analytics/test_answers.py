@@ -19,6 +19,7 @@ from app.model import Delivery
 from app.store import pagination
 from app.store.query.question import Condition, Hours, Operator, Order, Question, Records
 from app.store.readings import save
+from tests.analytics.conftest import on_a_full_store
 from tests.store.figures import ZONES, add_calls, expected, figures
 from tests.store.oracle import JSON_FIELDS, add_odd_texts, all_rows, chosen
 
@@ -31,6 +32,7 @@ def filled(database, router):
     return router
 
 
+@on_a_full_store
 def test_buckets_of_local_time_hold_what_the_oracle_says(filled, database, engine_name, fullness) -> None:
     rows, random = all_rows(database), Random(f"{engine_name} {fullness}")
     for zone, bucket in product(ZONES, ("hour", "day", "week", "month")):
@@ -41,6 +43,7 @@ def test_buckets_of_local_time_hold_what_the_oracle_says(filled, database, engin
         assert [row[bucket].isoformat() for row in found] == [row[bucket].isoformat() for row in wanted], zone
 
 
+@on_a_full_store
 def test_hours_of_the_week_are_local_on_copy_and_store(filled, database, engine_name, fullness) -> None:
     random, rows = Random(f"{engine_name} {fullness}"), all_rows(database)
     some_years = [
@@ -103,6 +106,7 @@ def test_without_groups_there_is_one_row_even_of_nothing(database, router) -> No
     assert router.summarise(nobody, ["day"], UTC) == router.summarise(nobody, ["batch"], UTC) == []
 
 
+@on_a_full_store
 def test_a_tally_counts_each_grouping_as_a_summary_does(filled, database, engine_name, fullness) -> None:
     rows, random = all_rows(database), Random(f"{engine_name} {fullness}")
     for zone in ZONES:

@@ -12,6 +12,7 @@ from app.store import pagination
 from app.store.pagination import Page
 from app.store.query.question import Condition, Operator, Order, Question, Records
 from app.web.parameters import MAX_VALUES, MAX_WHOLE
+from tests.analytics.conftest import on_a_full_store
 from tests.store.oracle import JSON_FIELDS, TEXTS, add_odd_texts, all_rows, chosen, holds, ids
 
 COMPARING = [Operator.EQUAL, Operator.NOT, Operator.GT, Operator.GTE, Operator.LT, Operator.LTE]
@@ -88,6 +89,7 @@ def test_conditions_hold_together(database, router) -> None:
         )
 
 
+@on_a_full_store
 @pytest.mark.parametrize("operator", [Operator.EQUAL, Operator.NOT, *TEXTUAL])
 def test_as_many_values_as_may_be_asked_for_are_answered(database, router, operator) -> None:
     rows = all_rows(database)

@@ -19,6 +19,7 @@ from app.store.query.question import Condition, Operator, Order, Question, Recor
 from app.store.readings import save
 from app.web.fields import Text
 from app.web.schemas import OutcomeSchema
+from tests.analytics.conftest import on_a_full_store
 from tests.store.oracle import add_odd_texts, all_rows, chosen
 
 FIELDS = OutcomeSchema().fields
@@ -48,6 +49,7 @@ def records(database) -> list[dict]:
     return all_rows(database)
 
 
+@on_a_full_store
 @pytest.mark.parametrize("reveal", [True, False], ids=["reveal", "read"])
 @pytest.mark.parametrize("stretches", [(1, 1), (3_000, 10_000), (files.FIRST_STRETCH_BYTES, 1 << 30)])
 def test_a_file_holds_the_records_of_the_list_in_its_order(records, router, monkeypatch, stretches, reveal) -> None:

@@ -39,7 +39,7 @@ from app.store.readings import save
 from app.store.reprocess import reprocess_one
 from app.store.schema import changes, deliveries, outcomes
 from app.store.types import to_json
-from tests.analytics.conftest import opened
+from tests.analytics.conftest import on_a_full_store, opened
 from tests.conftest import wait_until
 from tests.store.oracle import add_odd_texts
 
@@ -122,11 +122,13 @@ def test_masked_texts_are_stored_beside_the_plain_ones(database, engine) -> None
     assert "•••1234" in found[0][3]
 
 
+@on_a_full_store
 def test_a_value_as_large_as_a_body_can_make_it_is_copied_whole(database, engine) -> None:
     save(database, [interpret(call(1, note="é" * 3_000_000)), interpret(call(2))])
     assert_same(database, engine)
 
 
+@on_a_full_store
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")) | ODD, min_size=4))
 def test_any_text_is_copied_as_it_is(database, engine, texts) -> None:
@@ -305,6 +307,7 @@ def test_a_slow_transaction_is_not_missed(crowded, tmp_path) -> None:
     engine.close()
 
 
+@on_a_full_store
 def test_an_answer_includes_everything_written_before_the_question(database, tmp_path) -> None:
     """Under writers that never rest: no count falls below what was acknowledged before it was asked for."""
     engine, stop = opened(database, tmp_path), threading.Event()
@@ -362,6 +365,7 @@ engine.run(threading.Event())
 """
 
 
+@on_a_full_store
 def test_a_process_that_is_killed_anywhere_leaves_a_usable_copy(database, tmp_path, engine_name, fullness) -> None:
     random = Random(f"{engine_name} {fullness}")
     file = tmp_path / "analytics.duckdb"
@@ -380,6 +384,7 @@ def test_a_process_that_is_killed_anywhere_leaves_a_usable_copy(database, tmp_pa
     engine.close()
 
 
+@on_a_full_store
 @pytest.mark.parametrize("damage", ["gone", "no database", "cut", "zeros", "other version"])
 def test_an_unusable_file_is_created_again(database, tmp_path, damage) -> None:
     write(database, 200)
@@ -465,6 +470,7 @@ def test_a_full_disk_stops_the_copy_in_words(database, engine, monkeypatch) -> N
     ["COPY (SELECT 1) TO '{0}/out.csv'", "SELECT * FROM read_csv('/etc/passwd')", "ATTACH '{0}/other.db'",
      "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access = true"],
 )  # fmt: skip
+@on_a_full_store
 def test_the_copy_reads_and_writes_nothing_but_its_own_files(engine, tmp_path: Path, statement) -> None:
     with pytest.raises(duckdb.Error, match=r"disabled|locked"):
         engine._copy._connection.cursor().execute(statement.format(tmp_path))

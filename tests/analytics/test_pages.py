@@ -23,6 +23,7 @@ from app.store.query.question import Condition, Digest, Edge, Hours, Operator, O
 from app.store.readings import save
 from app.store.schema import outcomes
 from app.store.types import to_json
+from tests.analytics.conftest import on_a_full_store
 from tests.store.oracle import JSON_FIELDS, add_odd_texts, all_rows, chosen, ids
 
 Ask = Callable[..., Page]
@@ -87,6 +88,7 @@ def test_pages_hold_each_row_once_and_in_order_forward_and_back(database, ask, s
         assert back[-1].more_after
 
 
+@on_a_full_store
 def test_a_page_of_large_rows_ends_early_and_none_is_lost(database, ask, monkeypatch) -> None:
     monkeypatch.setattr(pagination, "PAGE_BYTES", 20_000)
     save(database, [interpret(late(number, "é" * size)) for number, size in enumerate([10, 3000, 15_000, 70] * 10)])
@@ -114,6 +116,7 @@ def shown(rows: Iterable[dict]) -> list[dict]:
     return [{column.name: row[column.name] for column in Records.OUTCOMES.columns} for row in rows]
 
 
+@on_a_full_store
 def test_every_field_orders_with_nulls_last_both_ways(database, ask) -> None:
     add_odd_texts(database)
     rows = all_rows(database)
@@ -128,6 +131,7 @@ def test_every_field_orders_with_nulls_last_both_ways(database, ask) -> None:
                 assert ids(beside.rows) == ids(expected), (order, at, backwards)
 
 
+@on_a_full_store
 @pytest.mark.parametrize("order", [[Order("ended_at", True)], [Order("batch"), Order("attempts", True)]])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_rows_written_meanwhile_neither_repeat_nor_push_out_others(database, ask, order, backwards) -> None:

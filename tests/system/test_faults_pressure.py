@@ -20,9 +20,9 @@ from tests.system.faults import ACK_SECONDS, Load, Post, assert_nothing_lost_or_
 pytestmark = pytest.mark.alone
 
 SLOW = 500
-SLOW_SECONDS = 6
+SLOW_SECONDS = 4
 BUSY = 512
-BUSY_SECONDS = 5
+BUSY_SECONDS = 4
 P99_SECONDS = 10  # the contract's, as is what follows
 RESIDENT_BYTES = 600 << 20
 

@@ -59,7 +59,7 @@ def fill(sender: Sender, count: int) -> None:
 @pytest.mark.alone
 def test_many_heavy_questions_are_not_felt_by_posts_and_some_are_refused_at_once(alone: Sender) -> None:
     service = alone.service
-    fill(alone, 200_000)
+    fill(alone, 100_000)
     wait_until(lambda: service.get("summary").status == 200, 120)
     most = 0
     with (
