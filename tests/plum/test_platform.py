@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.error import HTTPError
@@ -39,6 +40,7 @@ from app.plum.client import (
     WrongCredentials,
     connect,
 )
+from app.plum.simulator.posting import Posting
 from tests.conftest import wait_until
 
 COMMAND = [sys.executable, "-m", "app.cli", "simulate", "--platform", "--bind", "127.0.0.1:0", "--json"]
@@ -505,6 +507,20 @@ def test_it_stops_at_once_while_a_receiver_gives_no_answer() -> None:
         assert plum.process.wait(timeout=20) == 0
         server.is_mute = False
     assert time.monotonic() - began < 5
+
+
+def test_a_post_that_connects_while_it_stops_is_not_sent_nor_is_a_later_one(
+    ours: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posting, connect = Posting(), HTTPConnection.connect
+
+    def connect_late(connection: HTTPConnection) -> None:
+        posting.abort()
+        connect(connection)
+
+    monkeypatch.setattr(HTTPConnection, "connect", connect_late)
+    assert [posting.post(ours.url(), {}, b"a=b") for _ in range(2)] == ["ConnectionAbortedError"] * 2
+    assert ours.posts == []
 
 
 def test_three_thousand_calls_end_and_are_reported(ours: Receiver) -> None:

@@ -29,6 +29,7 @@ def scripted(own: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def sender(scripted: Sender) -> Sender:
+    wait_until(lambda: metric(scripted.service, "plum_breaker_open") == 0)
     scripted.forget()
     return scripted
 

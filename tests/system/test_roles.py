@@ -40,7 +40,7 @@ def apart(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def sender(apart: dict[str, Service]) -> Sender:
     """Posts to the receiver; its questions go to the analysts' side."""
-    made = apart["receiver"].sender("apart")
+    made = apart["receiver"].one
     return Sender(apart["analyst"], made.name, made.key, made.result_url)
 
 
@@ -64,9 +64,7 @@ def test_acknowledged_results_can_be_queried_on_the_analysts_side_at_once(
 ) -> None:
     for number in range(20):
         apart["receiver"].request("POST", sender.path, dev_body(call_id=str(number))).assert_completed()
-        assert (
-            sender.service.get("outcomes", integration="apart", count="exact").json()["count"]["value"] == number + 1
-        )
+        assert sender.service.get("outcomes", integration="one", count="exact").json()["count"]["value"] == number + 1
 
 
 def test_the_copy_is_kept_for_analysts_and_house_for_each_spool(apart: dict[str, Service]) -> None:

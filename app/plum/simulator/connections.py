@@ -19,6 +19,7 @@ class Connections:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._open: dict[tuple[str, str], http.client.HTTPConnection] = {}
+        self._is_aborted = False
 
     def exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
@@ -31,6 +32,10 @@ class Connections:
         connection = self._connection(parts.scheme, parts.netloc)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         try:
+            if connection.sock is None:
+                connection.connect()
+            if self._is_aborted:  # while it connected, `abort` had nothing to shut down
+                raise ConnectionAbortedError
             connection.request(method, target, body, dict(headers))
             response = connection.getresponse()
             return response.status, response.read()
@@ -44,6 +49,7 @@ class Connections:
 
     def abort(self) -> None:
         """End the current request at once, from another thread, as if the peer had closed the connection."""
+        self._is_aborted = True
         for connection in list(self._open.values()):
             if connection.sock is not None:
                 with suppress(OSError):  # the connection has just ended by itself

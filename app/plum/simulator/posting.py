@@ -15,11 +15,14 @@ class Posting:
     def __init__(self) -> None:
         self._active: set[Connections] = set()
         self._lock = threading.Lock()
+        self._is_aborted = False
 
     def post(self, url: str, headers: dict[str, str], body: bytes) -> str:
         """Send the post and return the status of the response, or the name of the exception."""
         connections = Connections(POST_SECONDS)
         with self._lock:
+            if self._is_aborted:
+                return ConnectionAbortedError.__name__
             self._active.add(connections)
         try:
             return str(connections.exchange("POST", url, headers, body)[0])
@@ -31,7 +34,8 @@ class Posting:
                 self._active.remove(connections)
 
     def abort(self) -> None:
-        """Abort the current posts, from another thread."""
+        """Abort the current posts, from another thread, and send no more."""
         with self._lock:
+            self._is_aborted = True
             for connections in self._active:
                 connections.abort()
