@@ -4,7 +4,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 # The number of parallel tests: more than a small machine's processors, since many tests wait for processes and timeouts.
-WORKERS ?= 4
+WORKERS ?= 5
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

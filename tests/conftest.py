@@ -8,13 +8,15 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from random import SystemRandom
 from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import uuid4
 
 import hypothesis
@@ -67,6 +69,28 @@ class ByService(LoadScopeScheduling):
         super()._assign_work_unit(node)
 
 
+# Whatever a test may change of a database besides its rows.
+SCHEMA = """
+SELECT string_agg(part, chr(10) ORDER BY part) FROM (
+  SELECT concat_ws(' ', attrelid::regclass, attname, atttypid, atttypmod, attnotnull, attisdropped) AS part
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace = 'public'::regnamespace
+  UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+  UNION ALL SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+  UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+  UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+  UNION ALL SELECT setconfig::text FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase
+    WHERE datname = current_database()
+) AS parts
+"""
+
+
+def _for_each_table(statement: str, first: str = "") -> str:
+    """A block that executes the statement for each table of the public schema."""
+    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    executed = f"FOR name IN {tables} LOOP EXECUTE format('{statement}', name); END LOOP;"
+    return f"DO $$ DECLARE name text; BEGIN {first} {executed} END $$"
+
+
 @dataclass
 class Cluster:
     """A PostgreSQL of the tests' own, on loopback."""
@@ -76,6 +100,8 @@ class Cluster:
     port: int
     user: str | None  # whom the server runs as; it refuses root
     syncs: bool = True
+    _idle: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # by what they are like
+    _schemas: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         options = f"-p {self.port} -k {self.data} -c listen_addresses=127.0.0.1 -c max_connections=200"
@@ -104,15 +130,48 @@ class Cluster:
 
     @contextmanager
     def lent(self, like: str | None = None) -> Iterator[str]:
-        """The same for a while: hundreds of databases would fill the disk, and keep the server busy."""
-        url = self.create(like)
+        """The same for a while. A copy with an unchanged schema is lent again, with its first rows, since making and
+        dropping a database takes long."""
+        idle = self._idle[like or ""]
+        url = idle.pop() if idle else self.create(like)
+        if like and url not in self._schemas:
+            self._keep_rows(url)
         try:
             yield url
         finally:
-            self._in_postgres(f'DROP DATABASE "{url.rpartition("/")[2]}" WITH (FORCE)')
+            self._end_sessions(url)
+            if like and self._schema(url) == self._schemas[url]:
+                self._restore_rows(url)
+                idle.append(url)
+            else:
+                self._in_postgres(f'DROP DATABASE "{url.rpartition("/")[2]}"')
+
+    def _keep_rows(self, url: str) -> None:
+        with self._connected(url) as connection:
+            connection.execute(_for_each_table("CREATE TABLE kept.%1$I AS TABLE public.%1$I", "CREATE SCHEMA kept;"))
+        self._schemas[url] = self._schema(url)
+
+    def _restore_rows(self, url: str) -> None:
+        with self._connected(url) as connection:
+            connection.execute("SET session_replication_role = replica")  # foreign keys hold again at the end
+            connection.execute(
+                _for_each_table("DELETE FROM public.%1$I; INSERT INTO public.%1$I SELECT * FROM kept.%1$I")
+            )
+
+    def _schema(self, url: str) -> str:
+        with self._connected(url) as connection:
+            return str((connection.execute(SCHEMA).fetchone() or ("",))[0])
+
+    def _end_sessions(self, url: str) -> None:
+        name = url.rpartition("/")[2]
+        self._in_postgres(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    def _connected(self, url: str) -> psycopg.Connection[tuple[Any, ...]]:
+        options = "-c default_transaction_read_only=off"  # whatever a test has set
+        return psycopg.connect(url.replace("+psycopg", ""), autocommit=True, options=options)
 
     def _in_postgres(self, statement: str) -> None:
-        with psycopg.connect(self.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
+        with self._connected(self.url("postgres")) as connection:
             connection.execute(statement)
 
     def initialise(self) -> None:

@@ -130,7 +130,7 @@ def test_commands_leave_entries_and_no_secret(service: Service, tmp_path: Path) 
     service.ok("integration", "rotate", "logged", "--grace", "1h")
     service.ok("integration", "disable", "logged")
     service.ok("integration", "enable", "logged")
-    token = service.new_token("logged", "read")
+    token = service.json("token", "add", "logged", "--scope", "read")["token"]
     service.ok("token", "revoke", "logged")
     lines = tmp_path / "lines"
     lines.write_text(json.dumps({"integration": "logged", "body": "result=Completed"}) + "\n")
