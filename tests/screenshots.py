@@ -43,8 +43,9 @@ def everything() -> dict[str, tuple[str, str, int, int]]:
 
 def make(directory: Path, pictures: dict[str, tuple[str, str, int, int]]) -> None:
     with TemporaryDirectory() as temporary:
-        service = Service(f"sqlite:///{temporary}/outcomes.db", Path(temporary)).prepare()
-        service.token = service.new_token("Ada", "admin")
+        service = Service(f"sqlite:///{temporary}/outcomes.db", Path(temporary))
+        service.ok("migrate")
+        service.token = service.admin_token = service.json("token", "add", "Ada", "--scope", "admin")["token"]
         service.start()
         try:
             senders = (("reminders", "dev"), ("surveys", "insight"), ("collections", "fuse"))

@@ -299,12 +299,12 @@ class Service(Installation):
 
     # --- making senders and tokens
 
-    # On the set-up page, since starting a command takes a hundred times as long.
-
     def new_token(self, name: str, scope: str) -> str:
+        """Make a token on the set-up page: a command takes a hundred times as long."""
         return self.know(self._shown_once("/setup/tokens", "secret", name=name, scope=scope))
 
     def sender(self, name: str, product: str = "auto") -> Sender:
+        """Make an integration on the set-up page."""
         url = self._shown_once("/setup/integrations", "result-url", name=name, product=product)
         return Sender(self, name, self.know(url.rpartition("/")[2]), url)
 
