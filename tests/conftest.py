@@ -69,7 +69,7 @@ class ByService(LoadScopeScheduling):
         super()._assign_work_unit(node)
 
 
-# Whatever a test may change of a database besides its rows.
+# What tests change of a database besides its rows.
 SCHEMA = """
 SELECT string_agg(part, chr(10) ORDER BY part) FROM (
   SELECT concat_ws(' ', attrelid::regclass, attname, atttypid, atttypmod, attnotnull, attisdropped) AS part
@@ -100,8 +100,8 @@ class Cluster:
     port: int
     user: str | None  # whom the server runs as; it refuses root
     syncs: bool = True
-    _idle: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # by what they are like
-    _schemas: dict[str, str] = field(default_factory=dict)
+    # The databases to lend, each with its schema, by what they are like.
+    _idle: dict[str | None, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
     def start(self) -> None:
         options = f"-p {self.port} -k {self.data} -c listen_addresses=127.0.0.1 -c max_connections=200"
@@ -130,26 +130,25 @@ class Cluster:
 
     @contextmanager
     def lent(self, like: str | None = None) -> Iterator[str]:
-        """The same for a while. A copy with an unchanged schema is lent again, with its first rows, since making and
-        dropping a database takes long."""
-        idle = self._idle[like or ""]
-        url = idle.pop() if idle else self.create(like)
-        if like and url not in self._schemas:
-            self._keep_rows(url)
+        """The same for a while. A database with an unchanged schema is lent again, with its first rows, since making
+        and dropping one takes long."""
+        idle = self._idle[like]
+        url, schema = idle.pop() if idle else self._kept(self.create(like))
         try:
             yield url
         finally:
             self._end_sessions(url)
-            if like and self._schema(url) == self._schemas[url]:
+            if self._schema(url) == schema:
                 self._restore_rows(url)
-                idle.append(url)
+                idle.append((url, schema))
             else:
                 self._in_postgres(f'DROP DATABASE "{url.rpartition("/")[2]}"')
 
-    def _keep_rows(self, url: str) -> None:
+    def _kept(self, url: str) -> tuple[str, str]:
+        """The database and its schema, once its rows are kept beside it."""
         with self._connected(url) as connection:
             connection.execute(_for_each_table("CREATE TABLE kept.%1$I AS TABLE public.%1$I", "CREATE SCHEMA kept;"))
-        self._schemas[url] = self._schema(url)
+        return url, self._schema(url)
 
     def _restore_rows(self, url: str) -> None:
         with self._connected(url) as connection:

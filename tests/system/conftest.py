@@ -310,12 +310,7 @@ class Service(Installation):
 
     def _shown_once(self, form: str, field: str, **fields: str) -> str:
         """The secret that the page shows in this field, in answer to its form."""
-        held = {"Cookie": f"plum_token={self.admin_token}"}
-        page = self.request("GET", "/setup", None, held).body.decode()
-        csrf = re.search(r'name="csrf" value="(\w+)"', page)[1]
-        answer = self.request(
-            "POST", form, urlencode(fields | {"csrf": csrf}).encode(), held | {"Content-Type": FORM}
-        )
+        answer = self.submit(form, "/setup", self.admin_token, **fields)
         assert answer.status == 200, answer.body
         return re.search(rf'id="{field}" value="([^"]+)"', answer.body.decode())[1]
 
@@ -325,6 +320,13 @@ class Service(Installation):
         return secret
 
     # --- talking HTTP
+
+    def submit(self, form: str, page: str, token: str, **fields: str) -> Answer:
+        """Send a form that the page has, as the browser of the token's owner does."""
+        held = {"Cookie": f"plum_token={token}"}
+        csrf = re.search(r'name="csrf" value="(\w+)"', self.request("GET", page, None, held).body.decode())[1]
+        filled = urlencode(fields | {"csrf": csrf}).encode()
+        return self.request("POST", form, filled, held | {"Content-Type": FORM})
 
     def request(
         self,

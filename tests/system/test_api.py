@@ -86,12 +86,6 @@ def asked(service: Service) -> Sender:
     return sender
 
 
-@pytest.fixture(scope="session")
-def reader(service: Service) -> str:
-    """A token that sees phone numbers masked."""
-    return service.read_token
-
-
 # --- tokens
 
 
@@ -145,32 +139,32 @@ def test_keys_and_tokens_are_stored_hashed(service: Service, asked: Sender) -> N
 
 
 def test_read_sees_the_ends_of_a_phone_number_and_reveal_all_of_it(
-    service: Service, asked: Sender, reader: str
+    service: Service, asked: Sender, read_token: str
 ) -> None:
     shown = asked.outcome(call_id="c1")
-    [masked] = service.records("outcomes", integration=asked.name, call_id="c1", token=reader)
+    [masked] = service.records("outcomes", integration=asked.name, call_id="c1", token=read_token)
     assert (shown["phone_number"], shown["phone_number_raw"]) == ("+16175551234", "16175551234")
     assert masked["phone_number"] == "+1617•••1234"
     assert [character for character in masked["phone_number_raw"] if character.isdigit()] == list("1234")
     differing = {name for name in shown if shown[name] != masked[name]}
     assert differing == {"phone_number", "phone_number_raw"}
-    assert service.get(f"outcomes/{shown['id']}", reader).json() == masked
+    assert service.get(f"outcomes/{shown['id']}", read_token).json() == masked
 
 
-def test_with_read_no_phone_number_is_shown_anywhere(service: Service, asked: Sender, reader: str) -> None:
+def test_with_read_no_phone_number_is_shown_anywhere(service: Service, asked: Sender, read_token: str) -> None:
     for path in LISTS:
         shown = json.dumps(service.records(path, integration=asked.name))
-        masked = json.dumps(service.records(path, integration=asked.name, token=reader))
+        masked = json.dumps(service.records(path, integration=asked.name, token=read_token))
         for number in ("6175551234", "617) 555", "617-555", "555-1234"):
             assert number not in masked
         assert path == "deliveries" or "6175551234" in shown
 
 
-def test_read_may_not_filter_by_phone_nor_see_a_body(service: Service, asked: Sender, reader: str) -> None:
+def test_read_may_not_filter_by_phone_nor_see_a_body(service: Service, asked: Sender, read_token: str) -> None:
     for field, value in (("phone_number", "+16175551234"), ("phone_number_raw", "16175551234")):
-        service.get("outcomes", reader, **{field: value}).assert_problem(403)
+        service.get("outcomes", read_token, **{field: value}).assert_problem(403)
         assert service.get("outcomes", **{field: value}).status == 200
-    service.get(f"deliveries/{asked.deliveries()[0]['id']}/body", reader).assert_problem(403)
+    service.get(f"deliveries/{asked.deliveries()[0]['id']}/body", read_token).assert_problem(403)
 
 
 # --- records

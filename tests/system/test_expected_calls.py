@@ -18,27 +18,24 @@ ENGINE = "postgresql"
 PHONE_RAW = "6175551234"
 
 
-@pytest.fixture(scope="session")
-def admin(service: Service) -> str:
-    return service.admin_token
-
-
-def tell(service: Service, admin: str, told: Any) -> Answer:
+def tell(service: Service, admin_token: str, told: Any) -> Answer:
     body = told if isinstance(told, bytes) else json.dumps(told).encode()
-    headers = {"Authorization": f"Bearer {admin}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {admin_token}", "Content-Type": "application/json"}
     return service.request("POST", "/api/v1/expected-calls", body, headers)
 
 
-def test_one_call_or_a_list_is_registered_and_the_same_again_changes_nothing(service: Service, admin: str) -> None:
+def test_one_call_or_a_list_is_registered_and_the_same_again_changes_nothing(
+    service: Service, admin_token: str
+) -> None:
     sender = service.sender("told", "insight")
     one = {"integration": sender.name, "reference": "a/b c", "call_id": 155761, "phone_number": PHONE_RAW}
     whole = one | {"batch": "spring", "ends_at": "2026-03-08T12:00:00-05:00", "metadata": {"who": "Ann", "age": 41}}
-    [record] = tell(service, admin, whole).json()["data"]
+    [record] = tell(service, admin_token, whole).json()["data"]
     assert record["call_id"] == "155761"
     assert record["phone_number"] == "+16175551234"
     assert record["ends_at"] == "2026-03-08T17:00:00Z"
     assert record["state"] in ("waiting", "missing")
-    several = tell(service, admin, [whole, {"integration": sender.name, "call_id": "7"}]).json()["data"]
+    several = tell(service, admin_token, [whole, {"integration": sender.name, "call_id": "7"}]).json()["data"]
     assert several[0]["id"] == record["id"]
     assert len(service.records("expected-calls", integration=sender.name)) == 2
     sender.assert_accepted(b'{"status":"completed"}', below="/call/a%2Fb%20c")
@@ -49,7 +46,7 @@ def test_one_call_or_a_list_is_registered_and_the_same_again_changes_nothing(ser
     assert received["outcome_id"] == outcome["id"]
 
 
-def test_errors_are_named_by_place_and_nothing_is_registered(service: Service, admin: str) -> None:
+def test_errors_are_named_by_place_and_nothing_is_registered(service: Service, admin_token: str) -> None:
     sender = service.sender("wrong-calls")
     right = {"integration": sender.name, "reference": "r-1"}
     wrong = [
@@ -63,23 +60,23 @@ def test_errors_are_named_by_place_and_nothing_is_registered(service: Service, a
         right | {"colour": "red"},
         right | {"reference": None},
     ]
-    tell(service, admin, wrong).assert_problem(
+    tell(service, admin_token, wrong).assert_problem(
         422, "[1].reference", "[2].integration", "[3].phone_number", "[4].ends_at", "[5].metadata", "[6].reference",
         "[7].colour", "[8].reference",
     )  # fmt: skip
-    tell(service, admin, right | {"batch": 5.5}).assert_problem(422, "batch")
-    too_long = tell(service, admin, right | {"reference": "x" * 256}).json()["errors"]["reference"]
+    tell(service, admin_token, right | {"batch": 5.5}).assert_problem(422, "batch")
+    too_long = tell(service, admin_token, right | {"reference": "x" * 256}).json()["errors"]["reference"]
     assert too_long == ["Length must be between 1 and 255."]
     for nothing in ([], ["x"], "x", 7, None):
-        tell(service, admin, nothing).assert_problem(422, *(["[0].body"] if nothing == ["x"] else ["body"]))
-    tell(service, admin, b"{").assert_problem(422, "body")
-    tell(service, admin, b"[" * 100_000).assert_problem(422, "body")
-    tell(service, admin, [right] * 10_001).assert_problem(422, "body")
+        tell(service, admin_token, nothing).assert_problem(422, *(["[0].body"] if nothing == ["x"] else ["body"]))
+    tell(service, admin_token, b"{").assert_problem(422, "body")
+    tell(service, admin_token, b"[" * 100_000).assert_problem(422, "body")
+    tell(service, admin_token, [right] * 10_001).assert_problem(422, "body")
     for odd in (b"NaN", b"1e999", b"-Infinity", b'{"a":' * 300 + b"1" + b"}" * 300, b"[" * 900 + b"]" * 900):
         body = b'{"integration": "wrong-calls", "reference": "r-1", "metadata": {"a": ' + odd + b"}}"
-        tell(service, admin, body).assert_problem(422, "metadata")
-    assert _status_of_a_post(service, admin, 9 << 20) == b"413"
-    tell(service, admin, right | {"metadata": {"a": "x" * 20_000}}).assert_problem(422, "metadata")
+        tell(service, admin_token, body).assert_problem(422, "metadata")
+    assert _status_of_a_post(service, admin_token, 9 << 20) == b"413"
+    tell(service, admin_token, right | {"metadata": {"a": "x" * 20_000}}).assert_problem(422, "metadata")
     assert service.records("expected-calls", integration=sender.name) == []
 
 
@@ -92,21 +89,21 @@ def _status_of_a_post(service: Service, token: str, length: int) -> bytes:
         return connection.recv(4096).split()[1]
 
 
-def test_contradictions_are_refused_and_unknown_values_are_completed(service: Service, admin: str) -> None:
+def test_contradictions_are_refused_and_unknown_values_are_completed(service: Service, admin_token: str) -> None:
     sender = service.sender("contradicting")
     call = {"integration": sender.name, "reference": "r-1"}
-    assert tell(service, admin, call).status == 200
-    [filled] = tell(service, admin, call | {"phone_number": PHONE_RAW, "call_id": "7"}).json()["data"]
+    assert tell(service, admin_token, call).status == 200
+    [filled] = tell(service, admin_token, call | {"phone_number": PHONE_RAW, "call_id": "7"}).json()["data"]
     assert (filled["phone_number"], filled["call_id"]) == ("+16175551234", "7")
-    tell(service, admin, call | {"call_id": "8"}).assert_problem(409)
+    tell(service, admin_token, call | {"call_id": "8"}).assert_problem(409)
     [kept] = service.records("expected-calls", integration=sender.name)
     assert kept["call_id"] == "7"
 
 
-def test_numbers_are_masked_without_reveal_and_only_admins_register(service: Service, admin: str) -> None:
+def test_numbers_are_masked_without_reveal_and_only_admins_register(service: Service, admin_token: str) -> None:
     sender = service.sender("masked-calls")
     call = {"integration": sender.name, "reference": "r-1", "phone_number": PHONE_RAW}
-    tell(service, admin, call | {"metadata": {"other": "617 555 9999"}})
+    tell(service, admin_token, call | {"metadata": {"other": "617 555 9999"}})
     reader = service.read_token
     [record] = service.get("expected-calls", reader, integration=sender.name).json()["data"]
     assert record["phone_number"] == "+1617•••1234"
@@ -119,12 +116,12 @@ def test_numbers_are_masked_without_reveal_and_only_admins_register(service: Ser
     assert service.get("missing", reader, integration=sender.name).json()["data"][0]["expected"] == 1
 
 
-def test_expected_calls_are_listed_as_all_records_are(service: Service, admin: str) -> None:
+def test_expected_calls_are_listed_as_all_records_are(service: Service, admin_token: str) -> None:
     sender = service.sender("listed-calls")
     calls = [
         {"integration": sender.name, "reference": f"r-{number}", "batch": f"b-{number % 3}"} for number in range(25)
     ]
-    tell(service, admin, calls)
+    tell(service, admin_token, calls)
     asked = {"integration": sender.name, "sort": "reference", "limit": 10, "count": "exact"}
     pages = list(service.pages("expected-calls", **asked))
     assert [len(page["data"]) for page in pages] == [10, 10, 5]
@@ -182,13 +179,13 @@ def test_a_large_file_is_registered_whole(service: Service, tmp_path: Path) -> N
     assert counted["value"] == 3000
 
 
-def test_files_and_filters_know_metadata_as_the_list_does(service: Service, admin: str) -> None:
+def test_files_and_filters_know_metadata_as_the_list_does(service: Service, admin_token: str) -> None:
     sender = service.sender("metadata-files", "insight")
     values = [{"who": "Ann \u2028 O'Neil, 617 555 1234"}, {"n": 5, "deep": {"x": [1, None]}}, {}]
     calls = [
         {"integration": sender.name, "reference": f"r-{at}", "metadata": value} for at, value in enumerate(values)
     ]
-    tell(service, admin, calls)
+    tell(service, admin_token, calls)
     for at in range(3):
         sender.assert_accepted(b'{"status":"completed"}', below=f"/call/r-{at}")
     for token in (service.token, service.read_token):
@@ -206,6 +203,6 @@ def test_files_and_filters_know_metadata_as_the_list_does(service: Service, admi
     assert len(service.records("outcomes", integration=sender.name, metadata__null="true")) == 1
 
 
-def test_many_lists_at_a_time_take_one_place_each(service: Service, admin: str) -> None:
+def test_many_lists_at_a_time_take_one_place_each(service: Service, admin_token: str) -> None:
     found = together(12, lambda _: service.get("expected-calls", limit=1).status)
     assert found == [200] * 12

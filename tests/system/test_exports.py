@@ -48,11 +48,6 @@ def called(service: Service) -> Sender:
     return sender
 
 
-@pytest.fixture(scope="module")
-def reader(service: Service) -> str:
-    return service.read_token
-
-
 def download(service: Service, path: str, token: str | None = None, **filters: object) -> bytes:
     answer = service.get(path, token, **filters)
     assert answer.status == 200, answer.body
@@ -74,8 +69,8 @@ def as_cell(value: Any) -> str:
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def test_csv_has_the_rows_of_the_list_in_its_order(service: Service, called: Sender, reader: str) -> None:
-    for token in (None, reader):
+def test_csv_has_the_rows_of_the_list_in_its_order(service: Service, called: Sender, read_token: str) -> None:
+    for token in (None, read_token):
         for raw in ("true", "false"):
             rows = rows_of(download(service, "outcomes.csv", token, integration="called", raw=raw))
             records = service.records("outcomes", token=token, integration="called")
@@ -103,8 +98,8 @@ def test_csv_is_rfc_4180_and_has_always_a_header(service: Service, called: Sende
     assert download(service, "outcomes.csv", fields="batch", integration="nobody") == b"batch\n"
 
 
-def test_ndjson_is_the_list_line_by_line(service: Service, called: Sender, reader: str) -> None:
-    for token in (None, reader):
+def test_ndjson_is_the_list_line_by_line(service: Service, called: Sender, read_token: str) -> None:
+    for token in (None, read_token):
         lines = download(service, "outcomes.ndjson", token, integration="called", sort="call_id").splitlines()
         assert [json.loads(line) for line in lines] == service.records(
             "outcomes", token=token, integration="called", sort="call_id"
@@ -127,7 +122,7 @@ def test_xlsx_has_types_and_no_formula(service: Service, called: Sender) -> None
         assert cells["ended_at"].value.isoformat()[:19] == record["ended_at"][:19]
 
 
-def test_parquet_has_types(service: Service, called: Sender, reader: str) -> None:
+def test_parquet_has_types(service: Service, called: Sender, read_token: str) -> None:
     table = parquet.read_table(io.BytesIO(download(service, "outcomes.parquet", integration="called")))
     assert table.column_names == OUTCOME_FIELDS
     types = {name: str(table.schema.field(name).type) for name in table.column_names}
@@ -136,7 +131,7 @@ def test_parquet_has_types(service: Service, called: Sender, reader: str) -> Non
     records = service.records("outcomes", integration="called")
     assert table["phone_number"].to_pylist() == [record["phone_number"] for record in records]
     assert [json.loads(text) for text in table["extra"].to_pylist()] == [record["extra"] for record in records]
-    masked = parquet.read_table(io.BytesIO(download(service, "outcomes.parquet", reader, integration="called")))
+    masked = parquet.read_table(io.BytesIO(download(service, "outcomes.parquet", read_token, integration="called")))
     assert {text[5:8] for text in masked["phone_number"].to_pylist() if text} == {"•••"}
 
 
@@ -153,7 +148,9 @@ def test_columns_have_the_requested_order(service: Service, called: Sender) -> N
         assert found == names
 
 
-def test_an_invalid_export_is_refused_before_a_byte_is_sent(service: Service, called: Sender, reader: str) -> None:
+def test_an_invalid_export_is_refused_before_a_byte_is_sent(
+    service: Service, called: Sender, read_token: str
+) -> None:
     for form in FORMS:
         service.get(f"outcomes.{form}", limit=5, cursor="x", count="exact", nonsense=1).assert_problem(
             422, "limit", "cursor", "count", "nonsense"
@@ -161,30 +158,30 @@ def test_an_invalid_export_is_refused_before_a_byte_is_sent(service: Service, ca
         service.get(f"outcomes.{form}", sort="nothing", status="odd", raw="perhaps").assert_problem(
             422, "sort", "status", "raw"
         )
-        service.get(f"outcomes.{form}", reader, phone_number="+16175551234").assert_problem(403)
+        service.get(f"outcomes.{form}", read_token, phone_number="+16175551234").assert_problem(403)
         service.request("GET", f"/api/v1/outcomes.{form}").assert_problem(401)
-    service.get("deliveries.ndjson", reader, fields="body_base64").assert_problem(403)
+    service.get("deliveries.ndjson", read_token, fields="body_base64").assert_problem(403)
     service.get("outcomes.doc").assert_problem(404)
 
 
-def test_redial_is_each_number_once_in_the_lists_order(service: Service, called: Sender, reader: str) -> None:
+def test_redial_is_each_number_once_in_the_lists_order(service: Service, called: Sender, read_token: str) -> None:
     for sort in ("call_id", "-call_id", "-phone_number", "-ended_at"):
         content = download(service, "redial.csv", integration="called", sort=sort)
         records = service.records("outcomes", integration="called", sort=sort)
         numbers = dict.fromkeys(record["phone_number"] for record in records if record["phone_number"])
         assert content.decode() == "".join(f"{line}\n" for line in ["destination", *numbers])
         assert len(numbers) == 4
-    service.get("redial.csv", reader).assert_problem(403)
+    service.get("redial.csv", read_token).assert_problem(403)
     service.get("redial.csv", fields="id", limit=1).assert_problem(422, "fields", "limit")
 
 
-def test_deliveries_are_exported_with_bodies_for_reveal(service: Service, called: Sender, reader: str) -> None:
+def test_deliveries_are_exported_with_bodies_for_reveal(service: Service, called: Sender, read_token: str) -> None:
     lines = download(service, "deliveries.ndjson", integration="called").splitlines()
     records = [json.loads(line) for line in lines]
     assert [list(record) for record in records] == [[*DELIVERY_FIELDS, "body_base64"]] * 10
     for record in records:
         assert base64.b64decode(record["body_base64"]) == called.body_of(record["id"])
-    masked = json.loads(download(service, "deliveries.ndjson", reader, integration="called").splitlines()[0])
+    masked = json.loads(download(service, "deliveries.ndjson", read_token, integration="called").splitlines()[0])
     assert list(masked) == DELIVERY_FIELDS
 
 

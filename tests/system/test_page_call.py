@@ -34,9 +34,7 @@ def opened(sender: Sender, path: str, token: str | None = None) -> str:
 
 def pressed(sender: Sender, path: str, of: str, token: str | None = None) -> tuple[int, str, str | None]:
     """What the form answers that the page `of` has, and where it leads."""
-    csrf = re.search(r'name="csrf" value="(\w+)"', opened(sender, of, token))[1]
-    held = {"Cookie": f"{COOKIE}={token or sender.service.token}", "Content-Type": FORM}
-    answer = sender.service.request("POST", path, urlencode({"csrf": csrf}).encode(), held)
+    answer = sender.service.submit(path, of, token or sender.service.token)
     return answer.status, answer.body.decode(), answer.headers["Location"]
 
 

@@ -46,11 +46,6 @@ def campaign(service: Service) -> Sender:
     return sender
 
 
-@pytest.fixture(scope="session")
-def reader(service: Service) -> str:
-    return service.read_token
-
-
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
@@ -148,7 +143,7 @@ def test_a_count_has_its_kind(service: Service, campaign: Sender) -> None:
         assert estimate["value"] == wanted if estimate["kind"] == "exact" else estimate["value"] > 0
 
 
-def test_read_may_ask_nothing_that_gives_a_number_away(service: Service, campaign: Sender, reader: str) -> None:
+def test_read_may_ask_nothing_that_gives_a_number_away(service: Service, campaign: Sender, read_token: str) -> None:
     for path, refused in {
         "outcomes": [
             {"phone_number__prefix": "+1617"}, {"phone_number_raw__contains": "6"}, {"sort": "-phone_number"},
@@ -159,9 +154,9 @@ def test_read_may_ask_nothing_that_gives_a_number_away(service: Service, campaig
         "summary": [{"phone_number__gt": "+1"}],
     }.items():  # fmt: skip
         for filters in refused:
-            service.get(path, reader, **filters).assert_problem(403)
+            service.get(path, read_token, **filters).assert_problem(403)
             assert service.get(path, **filters).status == 200
-    assert service.get("outcomes", reader, extra__null="true", fields="phone_number").status == 200
+    assert service.get("outcomes", read_token, extra__null="true", fields="phone_number").status == 200
 
 
 # --- totals
