@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -115,8 +116,7 @@ class Cluster:
     def pids(self) -> list[int]:
         """The server's processes, its postmaster first."""
         postmaster = int((self.data / "postmaster.pid").read_text().split("\n")[0])
-        children = subprocess.run(["pgrep", "-P", str(postmaster)], capture_output=True, text=True, check=False)
-        return [postmaster, *map(int, children.stdout.split())]
+        return [postmaster, *children_of(postmaster)]
 
     def url(self, name: str) -> str:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
@@ -319,6 +319,36 @@ def copied(engine_name: str, which: str, directory: Path, request: pytest.Fixtur
     else:
         with request.getfixturevalue("cluster").lent(like=made) as url:
             yield url
+
+
+def children_of(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(child) for child in found.stdout.split()]
+
+
+@contextmanager
+def frozen(pids: list[int]) -> Iterator[None]:
+    """These processes stand still: their connections stay open, and nothing answers."""
+    try:
+        for pid in pids:
+            _signal(pid, signal.SIGSTOP)
+            wait_until(lambda pid=pid: _stands_still(pid))
+        yield
+    finally:
+        for pid in pids:
+            _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # a server's process may have ended by itself
+        os.kill(pid, number)
+
+
+def _stands_still(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZ"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def wait_until(condition: object, seconds: float = 15.0) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -25,7 +23,7 @@ from app.store import migrating, postgresql, schema_version, sqlite
 from app.store.database import Database, truncate_wal, wal_bytes
 from app.store.readings import rehearse, save
 from app.store.schema import deliveries
-from tests.conftest import Cluster, free_port, skip_or_fail, wait_until
+from tests.conftest import Cluster, free_port, frozen, skip_or_fail, wait_until
 
 AT = datetime(2026, 3, 8, 14, 30, 15, 123456, tzinfo=UTC)
 HOSTILE = {
@@ -189,10 +187,7 @@ def test_a_question_on_an_open_connection_of_a_frozen_server_ends(own: Cluster, 
     monkeypatch.setattr(postgresql, "GRACE_SECONDS", 0.3)
     database = Database(own.create(), connections=1)
     assert asked(database, "SELECT 1") == 1
-    pids = own.pids()
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with frozen(own.pids()):
         failures = []
 
         def ask() -> None:
@@ -206,9 +201,6 @@ def test_a_question_on_an_open_connection_of_a_frozen_server_ends(own: Cluster, 
         thread.start()
         thread.join(8)
         assert [str(failure) for failure in failures] == ["the store does not answer"]
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
     wait_until(lambda: asked(database, "SELECT 1") == 1)
     database.close()
 

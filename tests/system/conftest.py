@@ -23,7 +23,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser
 
-from tests.conftest import Cluster, free_port, postgresql_binaries, wait_until
+from tests.conftest import Cluster, free_port, frozen, postgresql_binaries, wait_until
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).parent / "plum-outcomes"
@@ -287,15 +287,8 @@ class Service(Installation):
     @contextmanager
     def only(self, worker: int) -> Iterator[None]:
         """The other workers stand still, so that this one answers."""
-        others = [pid for pid in self.workers() if pid != worker]
-        try:
-            for pid in others:
-                os.kill(pid, signal.SIGSTOP)
-                wait_until(lambda pid=pid: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+        with frozen([pid for pid in self.workers() if pid != worker]):
             yield
-        finally:
-            for pid in others:
-                os.kill(pid, signal.SIGCONT)
 
     # --- making senders and tokens
 

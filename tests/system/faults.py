@@ -189,19 +189,6 @@ def stopped(cluster: Cluster) -> Iterator[None]:
         cluster.start()
 
 
-@contextmanager
-def frozen(cluster: Cluster) -> Iterator[None]:
-    """All of its processes stand still: connections stay open, and nothing answers."""
-    pids = cluster.pids()
-    try:
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-
-
 # --- what the service tells of itself
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import wait_until
+from tests.conftest import frozen, wait_until
 from tests.system.conftest import Sender, Service, dev_body
 from tests.system.faults import beside, metric, running
 
@@ -64,10 +64,9 @@ def test_while_the_copy_is_frozen_posts_lists_and_look_ups_work(alone: Sender) -
     service = alone.service
     alone.assert_accepted(dev_body(call_id="1"), below="/call/order-1")
     assert count(service) == 1
-    frozen = beside(service, "analytics")
-    assert frozen
-    os.kill(frozen, signal.SIGSTOP)
-    try:
+    copy = beside(service, "analytics")
+    assert copy
+    with frozen([copy]):
         later = dev_body(
             call_id="2", last_attempt_timestamp="Tue, 20 Jul 2004 13:46:03 -0400", phone_number="6175550000"
         )
@@ -83,8 +82,6 @@ def test_while_the_copy_is_frozen_posts_lists_and_look_ups_work(alone: Sender) -
         assert answer.status == 503
         assert "analytical copy" in answer.json()["detail"]
         assert answer.headers["Retry-After"]
-    finally:
-        os.kill(frozen, signal.SIGCONT)
     wait_until(lambda: count(service) == 2)
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import free_port, skip_or_fail, wait_until
+from tests.conftest import children_of, free_port, frozen, skip_or_fail, wait_until
 from tests.system.conftest import FORM, ROOT, Answer, Sender, Service, dev_body, exchange
 
 FACES = {"public": "443 ssl", "plain": "80", "inside": "8443 ssl"}
@@ -60,6 +60,9 @@ class Nginx:
     def ask(self, face: str, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         with closing(self.connect(face)) as connection:
             return exchange(connection, method, path, body, headers)
+
+    def workers(self) -> list[int]:
+        return children_of(int((self.directory / "pid").read_text()))
 
     def logs(self) -> str:
         return "".join(log.read_text() for log in self.directory.glob("*.log"))
@@ -205,17 +208,30 @@ def test_a_body_over_the_limit_gets_the_services_413(nginx: Nginx, sender: Sende
     assert b"<html>" not in answer.body
 
 
-def leave(nginx: Nginx, path: str, body: bytes, length: int, after_seconds: float = 0.0) -> None:
-    """Send this and be gone, without a look at the answer.
+def connect_to_leave(nginx: Nginx) -> http.client.HTTPConnection:
+    """A connection on which nothing of nginx is unread, or closing it would take away what was sent.
 
-    By TLS 1.2: of 1.3 tickets would be unread yet, and a socket that is closed then takes away what it has sent.
+    So by TLS 1.2: version 1.3 sends tickets after the handshake.
     """
-    with closing(nginx.connect("public", newest=ssl.TLSVersion.TLSv1_2)) as connection:
-        connection.putrequest("POST", path)
-        connection.putheader("Content-Length", str(length))
-        connection.endheaders(body)
-        time.sleep(after_seconds)
-        connection.sock.shutdown(socket.SHUT_RDWR)
+    connection = nginx.connect("public", newest=ssl.TLSVersion.TLSv1_2)
+    connection.connect()
+    return connection
+
+
+def send_and_leave(
+    connection: http.client.HTTPConnection, path: str, body: bytes, length: int, after_seconds: float = 0.0
+) -> None:
+    """Send this and be gone, without a look at the answer."""
+    connection.putrequest("POST", path)
+    connection.putheader("Content-Length", str(length))
+    connection.endheaders(body)
+    time.sleep(after_seconds)
+    connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def leave(nginx: Nginx, path: str, body: bytes, length: int, after_seconds: float = 0.0) -> None:
+    with closing(connect_to_leave(nginx)) as connection:
+        send_and_leave(connection, path, body, length, after_seconds)
 
 
 def test_the_received_part_of_an_incomplete_body_is_kept(nginx: Nginx, sender: Sender) -> None:
@@ -231,6 +247,16 @@ def test_a_result_is_kept_though_its_sender_does_not_wait_for_the_answer(nginx: 
     for _ in range(TIMES):
         leave(nginx, f"{sender.path}/batch/gone", body, len(body))
     wait_until(lambda: [one["deliveries"] for one in sender.outcomes(batch="gone")] == [TIMES])
+
+
+def test_results_of_one_moment_are_kept_though_their_senders_have_left(nginx: Nginx, sender: Sender) -> None:
+    body = dev_body(call_id="at-once")
+    with ExitStack() as senders:
+        connections = [senders.enter_context(closing(connect_to_leave(nginx))) for _ in range(TIMES)]
+        with frozen(nginx.workers()):
+            for connection in connections:
+                send_and_leave(connection, f"{sender.path}/batch/at-once", body, len(body))
+    wait_until(lambda: [one["deliveries"] for one in sender.outcomes(batch="at-once")] == [TIMES])
 
 
 def test_the_private_port_serves_the_rest_with_working_links(nginx: Nginx, service: Service, sender: Sender) -> None:

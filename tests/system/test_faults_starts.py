@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from tests.conftest import Cluster, wait_until
+from tests.conftest import Cluster, frozen, wait_until
 from tests.system.conftest import Answer, Sender, dev_body, together
-from tests.system.faults import UNDER_WAY_SECONDS, WAITED_SECONDS, assert_drained, frozen, metric, running, stopped
+from tests.system.faults import UNDER_WAY_SECONDS, WAITED_SECONDS, assert_drained, metric, running, stopped
 from tests.system.test_scripts import FIELDS, SCRIPT, heard, store_script, wait_until_heard
 from tests.system.test_start import path, start
 
@@ -53,7 +53,7 @@ def assert_started_once(sender: Sender, answers: list[Answer]) -> None:
 def test_a_store_that_hangs_does_not_keep_calls_waiting(own: Cluster, sender: Sender, silence: float) -> None:
     before = metric(sender.service, "plum_deliveries_total")
     time.sleep(silence)
-    with frozen(own):
+    with frozen(own.pids()):
         timed = together(12, lambda number: timed_start(sender, number))
         timed += [timed_start(sender, number) for number in range(12, 20)]
     assert [seconds for _, seconds in timed if seconds > WAITED_SECONDS] == []
@@ -65,7 +65,7 @@ def test_a_store_that_hangs_does_not_keep_calls_waiting(own: Cluster, sender: Se
 
 def test_a_result_in_the_same_group_still_waits_for_the_store(own: Cluster, sender: Sender) -> None:
     acts = [lambda: start(sender), lambda: sender.post(dev_body())] * 4
-    with frozen(own):
+    with frozen(own.pids()):
         answers = together(len(acts), lambda number: (acts[number](), time.monotonic()))
     last_start, first_result = max(at for _, at in answers[::2]), min(at for _, at in answers[1::2])
     assert last_start < first_result

@@ -14,7 +14,7 @@ from statistics import median
 
 import pytest
 
-from tests.conftest import Cluster, wait_until
+from tests.conftest import Cluster, frozen, wait_until
 from tests.system.conftest import Sender, Service, dev_body
 from tests.system.faults import (
     ACK_SECONDS,
@@ -24,7 +24,6 @@ from tests.system.faults import (
     Post,
     Watch,
     assert_nothing_lost_or_doubled,
-    frozen,
     kill,
     metric,
     running,
@@ -98,7 +97,7 @@ def test_frozen_under_load(own: Cluster, sender: Sender) -> None:
     before = metric(service, DRAINED)
     with Watch(service, "/livez", "/readyz", "/metrics") as watch, Load(sender, "frozen", pause=PACE) as load:
         load.wait_for(100)
-        with frozen(own):
+        with frozen(own.pids()):
             since = time.monotonic()
             time.sleep(FROZEN_SECONDS)
             until = time.monotonic()

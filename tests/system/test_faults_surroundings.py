@@ -12,14 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import Cluster, skip_or_fail, wait_until
+from tests.conftest import Cluster, frozen, skip_or_fail, wait_until
 from tests.system.conftest import Installation, Sender, Service, dev_body
 from tests.system.faults import (
     Load,
     assert_nothing_lost_or_doubled,
     beside,
     beside_workers,
-    frozen,
     metric,
     running,
     stopped,
@@ -88,14 +87,11 @@ def test_frozen_housekeeping_is_reported(sender: Sender) -> None:
     house = beside(service, "housekeeping")
     assert house
     assert metric(service, "plum_housekeeping_heartbeat_age_seconds") < HUNG_SECONDS
-    os.kill(house, signal.SIGSTOP)
-    try:
+    with frozen([house]):
         wait_until(lambda: "housekeeping: has not gone on" in readiness(service), HUNG_SECONDS + 15)
         assert metric(service, "plum_housekeeping_heartbeat_age_seconds") > HUNG_SECONDS
         assert service.request("GET", "/readyz").status == 200
         sender.assert_accepted(dev_body(call_id="1"))
-    finally:
-        os.kill(house, signal.SIGCONT)
     wait_until(lambda: "housekeeping" not in readiness(service))
 
 
@@ -107,7 +103,7 @@ def test_a_question_to_a_frozen_store_is_answered_in_time(own: Cluster, sender: 
     service = sender.service
     for path in ("outcomes", "deliveries"):
         assert service.get(path).status == 200
-    with frozen(own):
+    with frozen(own.pids()):
         answer = service.get("outcomes")
         assert (answer.status, bool(answer.headers["Retry-After"])) == (503, True)
         assert "127.0.0.1" not in answer.body.decode()
