@@ -108,6 +108,20 @@ def test_a_transaction_that_commits_late_is_neither_missed_nor_waited_for(crowde
     assert between(crowded, start, middle) == [quick.outcome_id]
 
 
+def test_all_transactions_that_are_running_are_waited_for_the_newest_too(crowded) -> None:
+    with crowded.engine.connect() as older, crowded.engine.connect() as newest:
+        for connection in (older, newest):
+            connection.execute(text("SELECT pg_current_xact_id()"))
+        older.rollback()
+        waiting = threading.Thread(target=journal.wait_for_running, args=(crowded,))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        newest.rollback()
+        waiting.join(10)
+        assert not waiting.is_alive()
+
+
 def test_two_notes_of_one_transaction_are_both_kept(crowded) -> None:
     start = journal.horizon(crowded)
     first, second = uuid4(), uuid4()
