@@ -19,8 +19,7 @@ run: .venv/run ## install what is missing and serve on http://127.0.0.1:8000 (PO
 	@exec $(BIN)/plum-outcomes serve --welcome --bind 127.0.0.1:$(PORT)
 
 test: .venv/test lint ## check style and types, then run all tests
-	$(BIN)/pytest -m 'not alone' --numprocesses $(WORKERS)
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest --numprocesses $(WORKERS)
 
 bench: .venv/test ## run the benchmarks; docs/performance.md has the figures
 	$(BIN)/python -m bench

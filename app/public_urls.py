@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 
 from app.config import Settings
 
@@ -30,11 +31,12 @@ def public_url(settings: Settings) -> str:
         return "http://127.0.0.1:8000"
 
 
-def remember_address(settings: Settings, bind: str) -> None:
+def remember_address(settings: Settings, listening: socket.socket) -> None:
     """Keep the address for the `result_url` that later commands print."""
-    host = bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104
+    host, port, *_ = listening.getsockname()
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     try:
-        (settings.spool_dir / ADDRESS).write_text(f"http://{host}")
+        (settings.spool_dir / ADDRESS).write_text(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     except OSError as error:
         log.warning(
             "the address cannot be written to the spool directory: %s",

@@ -21,6 +21,8 @@ from app.public_urls import public_url, result_url, start_url
 from app.store import integrations, schema_version, tokens
 from app.store.database import Database
 
+_FIRST_PASSED = 3  # SD_LISTEN_FDS_START
+
 ROOT = Path(__file__).parent.parent
 SAMPLE_BODY = (
     "phone_number=16175551234&message_reference=appt-42&call_id=112850593&result=Completed&callee_type=voice"
@@ -51,7 +53,29 @@ def _failure(check: Callable[[], None]) -> StoreUnavailable | None:
 
 
 def listen(bind: str) -> socket.socket:
-    """Return the listening socket. A port in use is reported before anything is printed or started."""
+    """Return the listening socket: systemd's if it passes one, which listens on while the service restarts.
+
+    A port in use is reported before anything is printed or started.
+    """
+    return _passed() or _bound(bind)
+
+
+def _passed() -> socket.socket | None:
+    """Return the socket that systemd passes to this process, if any. Raises `ConfigError` if there are several.
+
+    https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html
+    """
+    # gunicorn must not find them: it would listen on all that systemd passes.
+    pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    if pid != str(os.getpid()):
+        return None
+    passed = socket.socket(fileno=_FIRST_PASSED)
+    if count != "1" or passed.family not in (socket.AF_INET, socket.AF_INET6):
+        raise ConfigError("systemd passes other sockets than one of TCP; the unit needs one ListenStream=HOST:PORT")
+    return passed
+
+
+def _bound(bind: str) -> socket.socket:
     host, _, port = bind.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"{bind} is not HOST:PORT")

@@ -15,7 +15,7 @@ from app.terminal import example
 
 
 @click.command()
-@click.option("--bind", default="127.0.0.1:8000", show_default=True, help="HOST:PORT to listen on.")
+@click.option("--bind", default="127.0.0.1:8000", show_default=True, help="HOST:PORT, unless systemd listens.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Web processes.")
 @click.option(
     "--welcome",
@@ -31,7 +31,7 @@ def serve(bind: str, workers: int, *, welcome: bool) -> None:
         startup.check(settings, database)
         questions_database(settings).close()
         listener = startup.listen(bind)
-        remember_address(settings, bind)
+        remember_address(settings, listener)
         if welcome:
             click.echo(startup.welcome(settings, database))
     startup.run_gunicorn(listener, workers)

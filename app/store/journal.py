@@ -84,7 +84,7 @@ def wait_for_running(database: Database) -> None:
     if database.is_sqlite:
         return  # writers queue
     with database.writing() as connection:
-        # A snapshot names the running transactions up to the newest that has ended: this one is newer than all others.
+        # A snapshot lists only transactions older than the newest that has ended. This one is newer than all others.
         connection.execute(text("SELECT pg_current_xact_id()"))
     running, deadline = set(horizon(database).running), time.monotonic() + PATIENCE_SECONDS
     while running and time.monotonic() < deadline:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -80,6 +81,15 @@ def strict_json(text: bytes) -> Any:
         raise AssertionError(f"{constant} is not JSON")
 
     return json.loads(text.decode(), parse_constant=refuse)
+
+
+def passing(listening: socket.socket, command: list[str]) -> list[str]:
+    """The command that executes this one with the socket, as systemd does."""
+    program = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); "
+        "os.execve(sys.argv[2], sys.argv[2:], os.environ | {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1'})"
+    )
+    return [sys.executable, "-c", program, str(listening.fileno()), *command]
 
 
 @dataclass(frozen=True)
@@ -209,6 +219,7 @@ class Service(Installation):
     worker_count: int = 2
     port: int = field(default_factory=free_port)
     secrets: set[str] = field(default_factory=lambda: {PHONE, PHONE[1:]})  # what no log may hold
+    passed: socket.socket | None = None  # listens already; the service gets it as from systemd
     process: subprocess.Popen[bytes] | None = None
     read_token: str = ""
     token: str = ""  # with the scope `reveal`
@@ -229,9 +240,17 @@ class Service(Installation):
         self.settings |= {"PLUM_PUBLIC_URL": f"http://127.0.0.1:{self.port}"} if is_public else {}
         bind, workers = f"127.0.0.1:{self.port}", str(self.worker_count)
         command = [str(PROGRAM), "serve", "--bind", bind, "--workers", workers, *options]
+        if self.passed:
+            command = passing(self.passed, command)
         with (self.directory / "stdout").open("wb") as out, (self.directory / "stderr").open("ab") as err:
             self.process = subprocess.Popen(
-                command, env=self.environment(), cwd=self.directory, stdout=out, stderr=err, start_new_session=True
+                command,
+                env=self.environment(),
+                cwd=self.directory,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                pass_fds=[self.passed.fileno()] if self.passed else [],
             )
         wait_until(self._ready, 30)
         return self

@@ -23,7 +23,7 @@ from tests.system.conftest import FORM, ROOT, Answer, Sender, Service, dev_body,
 
 FACES = {"public": "443 ssl", "plain": "80", "inside": "8443 ssl"}
 HOST = "calls.example.com"
-MOST_AT_ONCE = 200  # connections of one address, as deploy/nginx says
+MOST_AT_ONCE = 50  # connections of one address, instead of the many of deploy/nginx
 TIMES = 20  # whether a sender has gone before nginx asks the service is a matter of luck
 AROUND = """
 daemon off;
@@ -75,6 +75,7 @@ def written(directory: Path, service: Service) -> Nginx:
     moved["listen 8443 ssl;"] = f"listen 127.0.0.1:{ports['inside']} ssl;"
     moved["listen 80;"] = f"listen 127.0.0.1:{ports['plain']};"
     moved |= {f"listen [::]:{listen};": "" for listen in FACES.values()}  # not every machine has IPv6
+    moved["plum_outcomes_connections 2000;"] = f"plum_outcomes_connections {MOST_AT_ONCE};"
     moved |= {"127.0.0.1:8000": f"127.0.0.1:{service.port}", "/var/log/nginx": str(directory)}
     moved |= {f"/etc/letsencrypt/live/{HOST}": str(directory), "/var/www/html": str(directory)}
     (directory / "conf.d").mkdir()
@@ -227,6 +228,29 @@ def send_and_leave(
     connection.endheaders(body)
     time.sleep(after_seconds)
     connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_result_without_a_length_is_not_acknowledged(nginx: Nginx, sender: Sender, version: str) -> None:
+    with closing(nginx.connect("public")) as connection:
+        connection.connect()
+        head = (
+            f"POST {sender.path} HTTP/{version}\r\nHost: {HOST}\r\nContent-Type: {FORM}\r\nConnection: close\r\n\r\n"
+        )
+        connection.sock.sendall(head.encode() + dev_body(call_id="no-length"))
+        assert connection.sock.recv(65536).split(b"\r\n")[0] == b"HTTP/1.1 411 Length Required"
+
+
+def test_a_bare_post_is_a_probe(nginx: Nginx, sender: Sender) -> None:
+    with closing(nginx.connect("public")) as connection:
+        connection.putrequest("POST", sender.path)
+        connection.endheaders()
+        assert connection.getresponse().read() == b"completed"
+
+
+def test_no_connection_is_kept_that_a_reload_would_close(nginx: Nginx, sender: Sender) -> None:
+    answer = nginx.ask("public", "POST", sender.path, dev_body()).assert_completed()
+    assert answer.headers["Connection"] == "close"
 
 
 def leave(nginx: Nginx, path: str, body: bytes, length: int, after_seconds: float = 0.0) -> None:

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_port, skip_or_fail, wait_until
-from tests.system.conftest import PROGRAM, ROOT, STOP_SECONDS, Service
+from tests.conftest import skip_or_fail, wait_until
+from tests.system.conftest import PROGRAM, ROOT, STOP_SECONDS, Service, passing
 
 UNIT = ROOT / "deploy" / "systemd" / "plum-outcomes.service"
+SOCKET = UNIT.with_suffix(".socket")
+DEBIANS = Path("/etc/nginx/nginx.conf")
 MOST_COMMANDS = 10
 MOST_EXPOSED = 1.5  # of 10, as systemd reckons
 NAME = "calls.example.org"
@@ -54,6 +56,15 @@ class Server:
         lines = [*self.read("/etc/plum-outcomes/settings").splitlines(), self.unit()["Environment"]]
         return others | dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
+    def command(self, *arguments: str, program: str = str(PROGRAM)) -> str:
+        """What the program prints when it is run as a command of the service's."""
+        text = self.here((ROOT / "deploy" / "systemd" / "plum-outcomes").read_text()).replace(str(PROGRAM), program)
+        assert "runuser --user plum_outcomes --" in text
+        script = self.root / "command"
+        script.write_text(text.replace("runuser --user plum_outcomes --", ""))
+        run = ["sh", str(script), *arguments]
+        return subprocess.run(run, capture_output=True, text=True, timeout=60, check=True).stdout
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
@@ -61,6 +72,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
     made = Server(tmp_path_factory.mktemp("server"))
     for directory in ("etc/nginx/conf.d", "var/lib/plum-outcomes"):
         (made.root / directory).mkdir(parents=True)
+    if not DEBIANS.exists():
+        skip_or_fail(f"{DEBIANS} is not here; install it: apt-get install nginx")
+    shutil.copy(DEBIANS, made.root / "etc" / "nginx")
     for command in commands():
         if command[0] in ("install", "cp", "sed"):
             subprocess.run([made.here(word) for word in command], check=True)
@@ -92,6 +106,15 @@ def test_the_servers_name_is_put_wherever_it_belongs(server: Server) -> None:
         assert "calls.example.com" not in server.read(path)
 
 
+def test_nginx_gets_more_connections_than_a_stranger_takes_at_once(server: Server) -> None:
+    assert "worker_connections 768;" in DEBIANS.read_text()
+    text = server.read("/etc/nginx/nginx.conf")
+    assert re.findall(r"^\s*(worker_(?:connections|rlimit_nofile) .*)", text, re.M) == [
+        "worker_rlimit_nofile 65536;",
+        "worker_connections 16384;",
+    ]
+
+
 def analyse(*arguments: str) -> str:
     """What systemd says, all being well."""
     program = shutil.which("systemd-analyze")
@@ -104,10 +127,10 @@ def analyse(*arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_systemd_finds_nothing_wrong_with_the_unit(server: Server, tmp_path: Path) -> None:
-    unit = tmp_path / UNIT.name
-    unit.write_text(server.here(UNIT.read_text()))
-    assert UNIT.name not in analyse("verify", "--man=no", str(unit))
+def test_systemd_finds_nothing_wrong_with_the_units(server: Server, tmp_path: Path) -> None:
+    for unit in (UNIT, SOCKET):
+        (tmp_path / unit.name).write_text(server.here(unit.read_text()))
+    assert UNIT.stem not in analyse("verify", "--man=no", *map(str, tmp_path.iterdir()))
 
 
 def test_the_unit_leaves_little_open() -> None:
@@ -122,16 +145,22 @@ def test_stopping_has_the_time_that_the_service_may_take(server: Server) -> None
 def started(server: Server) -> Iterator[tuple[Service, socket.socket]]:
     """What ExecStartPre and ExecStart say, and the socket to which the service tells that it is up."""
     unit, directory = server.unit(), server.root / "var" / "lib" / "plum-outcomes"
-    service = Service(f"sqlite:///{server.root}/outcomes.db", directory, port=free_port())
+    [host] = re.findall(r"^ListenStream=(.*):8000$", SOCKET.read_text(), re.M)
     environment = server.environment() | {"NOTIFY_SOCKET": str(server.root / "notify")}
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as told:
+    with (
+        socket.create_server((host, 0)) as listening,
+        closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as told,
+    ):
+        service = Service(f"sqlite:///{server.root}/outcomes.db", directory, port=listening.getsockname()[1])
         told.bind(environment["NOTIFY_SOCKET"])
         told.settimeout(30)
         options = {"env": environment, "cwd": unit["WorkingDirectory"], "umask": int(unit["UMask"], 8)}
         subprocess.run(shlex.split(unit["ExecStartPre"].lstrip("-")), check=True, **options)
-        command = shlex.split(unit["ExecStart"].replace(":8000", f":{service.port}"))
+        command = passing(listening, shlex.split(unit["ExecStart"]))
         with (directory / "stderr").open("wb") as log:
-            service.process = subprocess.Popen(command, start_new_session=True, stderr=log, **options)
+            service.process = subprocess.Popen(
+                command, start_new_session=True, stderr=log, pass_fds=[listening.fileno()], **options
+            )
         try:
             yield service, told
         finally:
@@ -146,12 +175,19 @@ def test_the_units_commands_serve_with_the_settings_that_were_copied(
         pass
     wait_until(lambda: service.request("GET", "/readyz").status == 200, 30)
     assert len(service.workers()) == 4
-    script = server.root / "command"
-    text = (ROOT / "deploy" / "systemd" / "plum-outcomes").read_text()
-    assert "runuser --user plum_outcomes --" in text
-    script.write_text(server.here(text).replace("runuser --user plum_outcomes --", ""))
-    add = ["sh", str(script), "integration", "add", "reminders"]
-    added = subprocess.run(add, capture_output=True, text=True, timeout=60, check=True).stdout
+    added = server.command("integration", "add", "reminders")
     key = service.know(re.search(rf"https://{NAME}/result/(\S+)", added)[1])
     service.request("GET", f"/result/{key}").assert_completed()
     assert (server.root / "var" / "lib" / "plum-outcomes" / "spool").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_command_takes_settings_as_the_unit_does_and_runs_nothing_of_them(server: Server) -> None:
+    lines = [
+        "PLUM_READ_DATABASE_URL=postgresql+psycopg://u@/x?host=/run&user=u",
+        "PLUM_INSIGHT_KEY=a 'b' $c; `touch ran`",
+    ]
+    with (server.root / "etc" / "plum-outcomes" / "settings").open("a") as settings:
+        settings.write("".join(f"{line}\n" for line in lines))
+    taken = server.command(program="env").splitlines()
+    assert [line for line in lines if line not in taken] == []
+    assert f"PLUM_DATABASE_URL=sqlite:///{server.root}/outcomes.db" in taken

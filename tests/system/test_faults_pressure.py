@@ -17,8 +17,6 @@ import pytest
 from tests.system.conftest import Sender, Service, dev_body
 from tests.system.faults import ACK_SECONDS, Load, Post, assert_nothing_lost_or_doubled, beside, processes, running
 
-pytestmark = pytest.mark.alone
-
 SLOW = 500
 SLOW_SECONDS = 4
 BUSY = 512

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP under load: every request that was received is answered."""
+"""SIGTERM, SIGHUP and a restart under load: every request that was received is answered."""
 
 from __future__ import annotations
 
@@ -119,3 +119,22 @@ def test_reload_under_load_fails_no_post(sender: Sender) -> None:
     posts = [*kept.posts, *single.posts]
     assert [post for post in posts if post.status != 200] == []
     assert_stored_is_answered(sender, posts)
+
+
+def test_a_restart_under_load_fails_no_post_where_systemd_listens(sender: Sender) -> None:
+    service = sender.service
+    service.stop()
+    with socket.create_server(("127.0.0.1", service.port), backlog=1000) as service.passed:
+        service.start()
+        with (
+            Load(sender, "kept", threads=6, pause=PACE) as kept,
+            Load(sender, "single", threads=6, pause=PACE, keep_alive=False) as single,
+        ):
+            kept.wait_for(50)
+            service.stop()
+            time.sleep(1)  # a migration
+            service.start()
+            kept.wait_for(50)
+        posts = [*kept.posts, *single.posts]
+        assert [post for post in posts if post.status != 200] == []
+        assert_stored_is_answered(sender, posts)
