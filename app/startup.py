@@ -61,7 +61,7 @@ def listen(bind: str) -> socket.socket:
 
 
 def _passed() -> socket.socket | None:
-    """Return the socket that systemd passes to this process, if any. Raises `ConfigError` if there are several.
+    """Return the socket that systemd passes to this process, if any. Raises `ConfigError` unless it is one of TCP.
 
     https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html
     """

@@ -70,7 +70,7 @@ def test_slow_senders_leave_others_alone(sender: Sender) -> None:
         time.sleep(SLOW_SECONDS)
     assert min(alive) > SLOW / 2, "the slow ones were sent away, so nothing is shown"
     posts = [*kept.posts, *single.posts]
-    assert len(posts) > 100
+    assert len(posts) > 30
     assert [post for post in posts if post.status != 200] == []
     assert median(post.seconds for post in posts) < ACK_SECONDS
     assert_nothing_lost_or_doubled(sender, posts)

@@ -67,7 +67,7 @@ def test_many_heavy_questions_are_not_felt_by_posts_and_some_are_refused_at_once
             time.sleep(0.5)
     assert set(statuses) <= {200, 503}
     assert 200 in statuses
-    assert len(kept.posts) > 100
+    assert len(kept.posts) > 30
     assert [post for post in kept.posts if post.status != 200 or post.verdict == "spooled"] == []
     assert median(post.seconds for post in kept.posts) < FELT_SECONDS
     assert 0 < most < RESIDENT_BYTES

@@ -80,7 +80,7 @@ def test_strangers_are_not_felt(besieged: Sender, kind: str, count: int) -> None
             time.sleep(0.5)
     sent = [*kept.posts, *single.posts]
     posts = [post for post in sent if post.status != 503]
-    assert len(posts) > 100
+    assert len(posts) > 30
     assert len(sent) - len(posts) <= len(sent) / 100  # told to come again, while thousands connect at once
     assert [post for post in posts if post.status != 200 or post.verdict == "spooled"] == []
     assert median(post.seconds for post in posts) < FELT_SECONDS

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Cluster, free_port
-from tests.system.conftest import Installation
+from tests.system.conftest import PROGRAM, Installation, passing
 
 
 @pytest.fixture
@@ -50,6 +51,24 @@ def test_an_unknown_or_wrong_setting_is_named_with_what_is_allowed(
 
 def test_serving_an_empty_store_says_to_migrate(fresh: Installation) -> None:
     fresh.assert_one_line("serve", "--bind", f"127.0.0.1:{free_port()}", says="plum-outcomes migrate")
+
+
+def test_a_socket_of_another_kind_from_systemd_is_refused(migrated: Installation, tmp_path: Path) -> None:
+    with closing(socket.socket(socket.AF_UNIX)) as passed:
+        passed.bind(str(tmp_path / "socket"))
+        done = subprocess.run(
+            passing(passed, [str(PROGRAM), "serve"]),
+            env=migrated.environment(),
+            cwd=migrated.directory,
+            pass_fds=[passed.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode != 0
+    [line] = done.stderr.splitlines()
+    assert "ListenStream=HOST:PORT" in line
 
 
 @pytest.mark.parametrize("command", [("integration", "list"), ("token", "add", "x"), ("outcomes",)])
