@@ -92,6 +92,7 @@ def queue(
         raise Exists(f"a call with the reference {reference} is expected and may be queued; to queue it now: --again")
     with connect(target.product) as client, _forgetting_refused(database, [call.id] if is_new else []):
         call_id = client.queue(sent)
+    expected.add(database, [call])  # again: a refusal of the same call may have made another process forget it
     expected.note_queued(database, [call.id], call_id, now())
     return Queued(call_id, reference, sent.result_url, is_new=True)
 
@@ -203,6 +204,7 @@ def _queue_part(
     if wanted:
         with _forgetting_refused(database, sorted(fresh)):
             call_id = send(wanted)
+        expected.add(database, [one.call for one in wanted])  # again, like a single call
         expected.note_queued(database, [one.call.id for one in wanted], call_id, now)
         progress.queued += len(wanted)
 

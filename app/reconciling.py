@@ -19,7 +19,7 @@ from app import metrics
 from app.errors import StoreError
 from app.identity import by_time
 from app.intake.writer import Interpret, Save
-from app.model import CallState, Delivery, ExpectedCall, Identity, Product, Via
+from app.model import CallState, Delivery, ExpectedCall, Identity, Outcome, Product, Via
 from app.plum.client import ApiError, CallStatus, InvalidRequest, NotPermitted, UnknownCall
 from app.store import expected, missing
 from app.store.database import Database
@@ -172,12 +172,18 @@ class _Round:
         if reading.outcome is None:
             log.warning("Plum's status of a missing call does not parse: %s", reading.reason)
             return self._settle(call, CallState.MISSING, "not_understood", after=LONGEST)
-        if reading.outcome.identity is Identity.NONE and (twin := missing.find_twin(self._database, reading.outcome)):
-            missing.link(self._database, call, twin, CallState.RECEIVED, self._now())
+        if reading.outcome.identity is Identity.NONE and self._link_twin(call, reading.outcome):
             return "received"
         [receipt] = self._save([reading])
-        missing.link(self._database, call, receipt.outcome_id or reading.outcome.id, CallState.POLLED, self._now())
+        missing.link(self._database, call, receipt.outcome_id or reading.outcome.id, self._now())
         return "polled"
+
+    def _link_twin(self, call: ExpectedCall, outcome: Outcome) -> bool:
+        """Link the call to a result like this one that no other call has; return False if there is none."""
+        while twin := missing.find_twin(self._database, outcome):
+            if missing.link_twin(self._database, call, twin, self._now()):
+                return True
+        return False
 
     def _settle(
         self, call: ExpectedCall, state: CallState, result: str, *, polled: bool = True, after: timedelta | None

@@ -185,6 +185,8 @@ class Follower:
         if span.seen == span.upto:
             return
         ids, newest, rest = self._changed(span, position.mark)
+        if position.mark is not None and not journal.has(self._database, position.mark):
+            return  # pruned meanwhile, perhaps with changes that were not read; the next step fills the copy again
         final = Position(span.upto, newest, is_filled=True)
         if not ids and not position.span:
             self._copy.position = final  # not stored: the next process that opens the file finds no changes either

@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
+from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.schema import do_not_call
 
 
 def add(database: Database, numbers: Iterable[str], now: datetime) -> int:
     """Add numbers; return how many are new."""
-    requested = set(numbers)
+    rows = [(number, now) for number in sorted(set(numbers))]
+    if not rows:
+        return 0
     with database.writing() as connection:
-        existing = connection.execute(
-            select(do_not_call.c.phone_number).where(do_not_call.c.phone_number.in_(requested))
-        )
-        added = requested - set(existing.scalars())
-        if added:
-            connection.execute(
-                insert(do_not_call), [{"phone_number": text, "added_at": now} for text in sorted(added)]
-            )
-        return len(added)
+        return len(insert_rows(connection, do_not_call, rows, "ON CONFLICT DO NOTHING RETURNING phone_number"))
 
 
 def remove(database: Database, numbers: Iterable[str]) -> int:

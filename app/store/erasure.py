@@ -5,20 +5,21 @@ A call is removed as a whole: its outcome, all its deliveries, and its expected 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Row, select
 
 from app.model import Delivery
 from app.store.database import Database, release_space
-from app.store.legal_holds import held, held_among
+from app.store.legal_holds import held, held_among, lock_holds
 from app.store.query.question import Records
 from app.store.removal import Removed, remove_outcomes, remove_rows
 from app.store.rows import delivery_from_row
 from app.store.scan import ROWS, all_rows
+from app.store.schema import deliveries
 from app.store.types import to_json
 
 # Returns the texts of a delivery in which a number may occur.
@@ -60,23 +61,37 @@ def remove(database: Database, found: Found) -> Removed:
 
     Raises `StoreUnavailable`.
     """
+    removed = _remove(database, found, Records.DELIVERIES, found.deliveries, deliveries.c.outcome_id.is_(None))
+    found.outcomes |= _outcomes_of(database, found.deliveries)  # of those that have become a call's since `find`
+    removed += _remove(database, found, Records.OUTCOMES, found.outcomes)
+    return removed + _remove(database, found, Records.EXPECTED_CALLS, found.expected_calls)
+
+
+def _remove(
+    database: Database, found: Found, records: Records, ids: Collection[UUID], *only: ColumnElement[bool]
+) -> Removed:
     removed = Removed()
-    for records, ids in (
-        (Records.OUTCOMES, found.outcomes),
-        (Records.DELIVERIES, found.deliveries),
-        (Records.EXPECTED_CALLS, found.expected_calls),
-    ):
-        for batch in _batches(ids):
-            with database.writing() as connection:
-                held_ids = held_among(connection, records.table, batch)
-                removable = set(batch) - held_ids
-                found.held |= held_ids
-                is_call = records is Records.OUTCOMES
-                removed += (
-                    remove_outcomes(connection, removable) if is_call else remove_rows(connection, records, removable)
-                )
-            release_space(database)
+    for batch in _batches(ids):
+        with database.writing() as connection:
+            lock_holds(connection)
+            held_ids = held_among(connection, records.table, batch)
+            found.held |= held_ids
+            removable = set(batch) - held_ids
+            if records is Records.OUTCOMES:
+                removed += remove_outcomes(connection, removable)
+            else:
+                removed += remove_rows(connection, records, removable, *only)
+        release_space(database)
     return removed
+
+
+def _outcomes_of(database: Database, delivery_ids: Collection[UUID]) -> set[UUID]:
+    own, ids = deliveries.c, set[UUID]()
+    for batch in _batches(delivery_ids):
+        statement = select(own.outcome_id).where(own.id.in_(batch), own.outcome_id.is_not(None))
+        with database.reading() as connection:
+            ids |= set(connection.execute(statement).scalars())
+    return ids
 
 
 def _rows(database: Database, records: Records) -> Iterator[Row[Any]]:

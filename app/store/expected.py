@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, select, update
 
 from app.call_matching import completed, matching, references_of
 from app.errors import Contradicts
@@ -165,7 +165,8 @@ def note_results(
         if call.state not in (CallState.RECEIVED, _state(outcome_id, polled))
     }
     if changes:
-        statement = update(expected_calls).where(expected_calls.c.id == bindparam("key"))
+        is_open = expected_calls.c.state != CallState.RECEIVED  # still, after the wait for the lock
+        statement = update(expected_calls).where(expected_calls.c.id == bindparam("key"), is_open)
         values: dict[str, Any] = {"outcome_id": bindparam("outcome"), "state": bindparam("is"), "due_at": None}
         connection.execute(statement.values(values), [changes[key] for key in sorted(changes)])
 
@@ -179,13 +180,26 @@ def find_results(database: Database, ids: Collection[UUID]) -> set[UUID]:
     journal.wait_for_running(database)
     with database.writing() as connection:
         calls = calls_where(connection, expected_calls.c.id.in_(ids))
-        results = {outcome.id: outcome for outcome in _results(connection, calls)}
-        polled = {call.outcome_id for call in calls if call.state is CallState.POLLED}
+        found = calls_of(connection, {outcome.id: outcome for outcome in _results(connection, calls)})
+        # Read again under the locks: until then both may have changed.
+        results = lock_outcomes(connection, found)
         calls_by_outcome = calls_of(connection, results)
+        matches = [call for matches in calls_by_outcome.values() for call in matches]
+        polled = {call.outcome_id for call in matches if call.state is CallState.POLLED}
         changed = _complete(connection, results, calls_by_outcome)
         note_results(connection, calls_by_outcome, [key for key in calls_by_outcome if key in polled])
         journal.note(connection, changed)
-        return {call.id for matches in calls_by_outcome.values() for call in matches} & set(ids)
+        return {call.id for call in matches} & set(ids)
+
+
+def lock_outcomes(connection: Connection, ids: Collection[UUID]) -> dict[UUID, Outcome]:
+    """Lock these outcomes in the order of their ids, like every group of callbacks; return those that are there."""
+    if not ids:
+        return {}
+    no_change = update(outcomes).where(outcomes.c.id == bindparam("key")).values(deliveries=outcomes.c.deliveries)
+    connection.execute(no_change, [{"key": key} for key in sorted(ids)])
+    rows = connection.execute(select(outcomes).where(outcomes.c.id.in_(ids))).mappings()
+    return {row["id"]: outcome_from_row(row) for row in rows}
 
 
 def release(connection: Connection, outcome_ids: Collection[UUID]) -> None:
@@ -255,19 +269,24 @@ def _call(row: Row) -> ExpectedCall:
 
 def note_queued(database: Database, ids: Sequence[UUID], call_id: str | None, now: datetime) -> None:
     """Record that Plum has queued these calls; `call_id` is the id that it gave to a single call."""
+    own, values = expected_calls.c, dict[str, Any](queued_at=now)
+    if call_id:  # so that it can be polled
+        values["call_id"] = call_id
+        values["due_at"] = case((own.outcome_id.is_(None), func.coalesce(own.ends_at, own.registered_at)))
     with database.writing() as connection:
-        values = {"queued_at": now} | ({"call_id": call_id} if call_id else {})
-        connection.execute(update(expected_calls).where(expected_calls.c.id.in_(ids)).values(values))
+        statement = update(expected_calls).where(own.id == bindparam("key")).values(values)
+        connection.execute(statement, [{"key": key} for key in sorted(ids)])
     if call_id:
         find_results(database, ids)  # the result may have arrived before its call id was known
 
 
 def forget(database: Database, ids: Sequence[UUID]) -> None:
-    """Remove the calls: Plum did not accept them."""
+    """Remove the calls: Plum did not accept them. Calls that others have queued or registered meanwhile stay."""
+    own = expected_calls.c
+    is_ours = [column.is_(None) for column in (own.outcome_id, own.queued_at, own.call_id)]
     with database.writing() as connection:
-        connection.execute(
-            delete(expected_calls).where(expected_calls.c.id.in_(ids), expected_calls.c.outcome_id.is_(None))
-        )
+        statement = delete(expected_calls).where(own.id == bindparam("key"), *is_ours)
+        connection.execute(statement, [{"key": key} for key in sorted(ids)])
 
 
 def get_calls(database: Database, ids: Collection[UUID]) -> dict[UUID, ExpectedCall]:

@@ -36,7 +36,9 @@ def rotate_integration(
     Raises `NotFound`, `Disabled`, and `Exists` if another key was created after `unless_since`.
     """
     with database.writing() as connection:
-        row = connection.execute(select(integrations).where(integrations.c.name == name)).first()
+        is_named = integrations.c.name == name
+        connection.execute(update(integrations).where(is_named).values(name=name))  # locks
+        row = connection.execute(select(integrations).where(is_named)).first()
         if row is None:
             raise _unknown(name)
         if row.disabled_at:

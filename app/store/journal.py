@@ -147,8 +147,9 @@ def renew(database: Database, now: datetime) -> bool:
     if database.is_sqlite:
         return False
     with database.writing() as connection:
-        next_number = connection.execute(text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
+        # In this order, or a change that is committed between the two would look like one of another server.
         newest = connection.execute(select(func.max(changes.c.id))).scalar()
+        next_number = connection.execute(text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
         if (newest or 0) < next_number.scalar_one():
             return False
         connection.execute(delete(changes))

@@ -36,6 +36,12 @@ def held(connection: Connection) -> Held:
     return Held({row.subject for row in rows if row.kind == HoldKind.INTEGRATION}, calls, starts_of(held_outcomes))
 
 
+def lock_holds(connection: Connection) -> None:
+    """Let new holds wait until this transaction, which removes records, has ended. SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("LOCK TABLE holds IN SHARE MODE")
+
+
 def held_among(connection: Connection, table: Table, ids: Collection[UUID]) -> set[UUID]:
     """Return the ids of those rows that a hold protects now."""
     holding = held(connection)
@@ -63,11 +69,12 @@ def add_hold(database: Database, kind: HoldKind, subject: str, reason: str, now:
         is_subject = (
             integrations.c.name == subject if kind is HoldKind.INTEGRATION else outcomes.c.id == UUID(subject)
         )
-        if connection.execute(select(is_subject).where(is_subject)).first() is None:
-            raise NotFound(f"there is no {kind} {subject}")
         is_hold = (holds.c.kind == kind) & (holds.c.subject == subject)
         if connection.execute(update(holds).where(is_hold).values(reason=reason)).rowcount == 0:
             connection.execute(insert(holds).values(kind=kind, subject=subject, reason=reason, made_at=now))
+        # After the insert, which waits for transactions that remove records.
+        if connection.execute(select(is_subject).where(is_subject)).first() is None:
+            raise NotFound(f"there is no {kind} {subject}")
 
 
 def remove_hold(database: Database, kind: HoldKind, subject: str) -> None:

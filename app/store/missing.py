@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from app.model import CallState, ExpectedCall, Identity, Outcome
 from app.store.database import Database
-from app.store.expected import AT_ONCE, calls_where, find_results
+from app.store.expected import AT_ONCE, calls_where, find_results, lock_outcomes
 from app.store.query.conditions import where
 from app.store.query.question import Question
 from app.store.schema import expected_calls, outcomes
@@ -64,27 +64,47 @@ def _batches(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
 def settle(
     database: Database, call: ExpectedCall, state: CallState, polled_at: datetime | None, due_at: datetime | None
 ) -> None:
-    """Store the new state unless the result has arrived meanwhile; `due_at` is when to look next, None for never."""
+    """Store the new state unless the result, or the call's id, has arrived meanwhile; `due_at` is when to look next,
+    None for never."""
     values: dict[str, Any] = {"state": state, "due_at": due_at}
     if polled_at:
         values |= {"polled_at": polled_at, "polls": expected_calls.c.polls + 1}
     conditions = [
         expected_calls.c.id == call.id,
         expected_calls.c.state.not_in([CallState.RECEIVED, CallState.POLLED]),
+        expected_calls.c.call_id.is_not_distinct_from(call.call_id),  # another is looked up at once
     ]
     with database.writing() as connection:
         connection.execute(update(expected_calls).where(*conditions).values(values))
 
 
-def link(database: Database, call: ExpectedCall, outcome_id: UUID, state: CallState, polled_at: datetime) -> None:
+def link(database: Database, call: ExpectedCall, outcome_id: UUID, polled_at: datetime) -> None:
     """Link the call to the outcome of Plum's answer, which may lack the call's id, unless its result has arrived
     meanwhile."""
-    own = expected_calls.c
-    values = {"outcome_id": outcome_id, "polled_at": polled_at, "due_at": None, "polls": own.polls + 1}
-    new_state = case((own.state == CallState.RECEIVED, own.state), else_=state.value)
     with database.writing() as connection:
-        connection.execute(update(expected_calls).where(own.id == call.id).values(**values, state=new_state))
+        _link(connection, call, outcome_id, CallState.POLLED, polled_at)
     find_results(database, [call.id])
+
+
+def link_twin(database: Database, call: ExpectedCall, outcome_id: UUID, polled_at: datetime) -> bool:
+    """Link the call to an outcome that `find_twin` found; return False if it is gone or linked by now."""
+    own = expected_calls.c
+    with database.writing() as connection:
+        if not lock_outcomes(connection, [outcome_id]):
+            return False
+        others = select(own.id).where(own.outcome_id == outcome_id, own.id != call.id)
+        if connection.execute(others).first():
+            return False
+        _link(connection, call, outcome_id, CallState.RECEIVED, polled_at)
+    find_results(database, [call.id])
+    return True
+
+
+def _link(connection: Connection, call: ExpectedCall, outcome: UUID, state: CallState, polled_at: datetime) -> None:
+    own = expected_calls.c
+    values = {"outcome_id": outcome, "polled_at": polled_at, "due_at": None, "polls": own.polls + 1}
+    new_state = case((own.state == CallState.RECEIVED, own.state), else_=state.value)
+    connection.execute(update(expected_calls).where(own.id == call.id).values(**values, state=new_state))
 
 
 def find_twin(database: Database, polled: Outcome) -> UUID | None:

@@ -94,7 +94,7 @@ def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> s
 
 
 def _save_outcomes(connection: Connection, by_outcome: ReadingsByOutcome) -> dict[UUID, Receipt]:
-    _lock_bodies(connection, by_outcome.values())
+    lock_bodies(connection, _bodies(by_outcome.values()))
     candidates = {key: fold(outcome for _, outcome in group) for key, group in by_outcome.items()}
     existing = _upsert(connection, candidates, by_outcome)
     results = candidates | {key: fold([before, candidates[key]]) for key, before in existing.items()}
@@ -231,12 +231,12 @@ def _bodies(groups: Iterable[list[OutcomeReading]]) -> set[bytes]:
     return {sha256 for group in groups for reading in group if (sha256 := _body_sha256(reading))}
 
 
-def _lock_bodies(connection: Connection, groups: Iterable[list[OutcomeReading]]) -> None:
+def lock_bodies(connection: Connection, bodies: Iterable[bytes]) -> None:
     """Lock the bodies, so that of two transactions with the same body the second sees the first. SQLite has one
     writer anyway."""
     if connection.dialect.name != "postgresql":
         return
-    locks = sorted({int.from_bytes(sha256[:8], signed=True) for sha256 in _bodies(groups)})
+    locks = sorted({int.from_bytes(sha256[:8], signed=True) for sha256 in bodies})
     if locks:
         connection.execute(
             text("SELECT pg_advisory_xact_lock(lock) FROM unnest(CAST(:locks AS bigint[])) AS lock"),

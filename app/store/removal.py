@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, or_, select
 
 from app.store import journal
 from app.store.legal_holds import starts_of
@@ -40,8 +40,8 @@ def remove_outcomes(connection: Connection, ids: Collection[UUID], *only: Column
     )
     removed = Removed({Records.OUTCOMES: len(removed_ids)})
     removed[Records.DELIVERIES] = connection.execute(delete(deliveries).where(belonging)).rowcount
-    expected = delete(expected_calls).where(expected_calls.c.outcome_id.in_(removed_ids))
-    removed[Records.EXPECTED_CALLS] = connection.execute(expected).rowcount
+    expected = select(expected_calls.c.id).where(expected_calls.c.outcome_id.in_(removed_ids))
+    removed += remove_rows(connection, Records.EXPECTED_CALLS, connection.execute(expected).scalars().all())
     journal.note(connection, removed_ids)
     return removed
 
@@ -54,7 +54,14 @@ def _orphaned_starts(connection: Connection, removed: Sequence[Row[Any]]) -> set
     return starts_of(removed) - starts_of(others)
 
 
-def remove_rows(connection: Connection, records: Records, ids: Collection[UUID]) -> Removed:
-    """Remove rows on which no other record depends; the outcomes of removed deliveries stay unchanged."""
-    statement = delete(records.table).where(records.table.c.id.in_(ids))
-    return Removed({records: connection.execute(statement).rowcount})
+def remove_rows(
+    connection: Connection, records: Records, ids: Collection[UUID], *only: ColumnElement[bool]
+) -> Removed:
+    """Remove those rows that fulfil `only`, on which no other record depends, locked in the order of their ids.
+
+    The outcomes of removed deliveries stay unchanged.
+    """
+    if not ids:
+        return Removed()
+    statement = delete(records.table).where(records.table.c.id == bindparam("key"), *only)
+    return Removed({records: connection.execute(statement, [{"key": key} for key in sorted(ids)]).rowcount})

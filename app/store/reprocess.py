@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +25,7 @@ from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.query.conditions import where
 from app.store.query.question import Question, Records
-from app.store.readings import OutcomeReading, first_columns, judge, polled
+from app.store.readings import OutcomeReading, first_columns, judge, lock_bodies, polled
 from app.store.rows import delivery_from_row, delivery_row, outcome_from_row, outcome_row, outcome_values
 from app.store.schema import deliveries, is_later, outcomes
 
@@ -66,7 +68,7 @@ class _Batch:
         return their ids."""
         counts = Counter(row["outcome_id"] for row in self.rows.values())
         excluded = {key for key, outcome in self.old.items() if counts[key] < outcome.deliveries}
-        moves = {key: self._calls_of(key) for key in self.rows} if excluded else {}
+        moves = {key: self.calls_of(key) for key in self.rows} if excluded else {}
         while added := {call for calls in moves.values() if calls & excluded for call in calls} - excluded:
             excluded |= added
         for key in [key for key, calls in moves.items() if calls & excluded]:
@@ -75,10 +77,14 @@ class _Batch:
             del self.old[key]
         return excluded
 
-    def _calls_of(self, delivery_id: UUID) -> set[UUID]:
+    def calls_of(self, delivery_id: UUID) -> set[UUID]:
         """Return the delivery's outcomes, before and now."""
         outcome = self.readings[delivery_id].outcome
         return {self.rows[delivery_id]["outcome_id"], outcome.id if outcome else None} - {None}
+
+    def outcome_ids(self) -> set[UUID]:
+        """Return all deliveries' outcomes, before and now."""
+        return {call for key in self.rows for call in self.calls_of(key)}
 
     def by_outcome(self) -> dict[UUID, list[OutcomeReading]]:
         """Return the readings by outcome, in the order in which they were received."""
@@ -114,16 +120,14 @@ def reprocess(
     """
     report = Report(last=after)
     while ids := _next_ids(database, question, report.last):
-        with database.reading() if dry_run else database.writing() as connection:
-            _reprocess(connection, interpret, ids, report, dry_run=dry_run)
+        _reprocess(database, interpret, ids, report, dry_run=dry_run)
         report.last = ids[-1]
         yield report
 
 
 def reprocess_one(database: Database, interpret: Interpret, delivery_id: UUID) -> None:
     """Reprocess one delivery; do nothing if it does not exist."""
-    with database.writing() as connection:
-        _reprocess(connection, interpret, [delivery_id], Report(), dry_run=False)
+    _reprocess(database, interpret, [delivery_id], Report(), dry_run=False)
 
 
 def _next_ids(database: Database, question: Question, after: UUID | None) -> list[UUID]:
@@ -134,7 +138,21 @@ def _next_ids(database: Database, question: Question, after: UUID | None) -> lis
         return list(connection.execute(statement).scalars())
 
 
+class _Changed(Exception):
+    """What the batch affects has changed since it was read: the transaction is rolled back and begins again."""
+
+
 def _reprocess(
+    database: Database, interpret: Interpret, ids: Sequence[UUID], report: Report, *, dry_run: bool
+) -> None:
+    while True:
+        with suppress(_Changed):
+            with database.reading() if dry_run else database.writing() as connection:
+                _reprocess_within(connection, interpret, ids, report, dry_run=dry_run)
+            return
+
+
+def _reprocess_within(
     connection: Connection, interpret: Interpret, ids: Sequence[UUID], report: Report, *, dry_run: bool
 ) -> None:
     batch = _load_batch(connection, interpret, ids, lock=not dry_run)
@@ -147,13 +165,13 @@ def _reprocess(
         expected.release(connection, batch.old.keys() - new.keys())
     calls = expected.calls_of(connection, new)
     new |= {key: completed(new[key], matching_calls[0]) for key, matching_calls in calls.items()}
-    _count(report, len(ids), batch, new, verdicts)
     if not dry_run:
         _write_outcomes(connection, batch, new)
         _write_deliveries(connection, batch, verdicts)
         expected.note_results(connection, calls, polled(batch.by_outcome()))
-        marked = _recount_bodies(connection, batch, new)
+        marked = _recount_bodies(connection, batch)
         journal.note(connection, {*batch.old, *new, *marked})
+    _count(report, len(ids), batch, new, verdicts)
 
 
 # --- reading
@@ -162,20 +180,44 @@ def _reprocess(
 def _load_batch(connection: Connection, interpret: Interpret, ids: Iterable[UUID], *, lock: bool) -> _Batch:
     """Read the deliveries, and all other deliveries of every outcome that they leave or join; lock those outcomes.
 
-    A new outcome is inserted at once, which locks it too, so that a callback about it has to wait.
+    Locks are taken in the order of every group of callbacks: bodies, then outcomes in the order of their ids. What is
+    to be locked is known only after a first reading, and counts as read only under the locks. Raises `_Changed` if
+    that is more than was locked.
     """
+    if not lock:
+        return _read_connected(connection, interpret, ids, set())
+    interpret = cache(interpret)  # a delivery is the same in both readings
+    first = _read_connected(connection, interpret, ids, set())
+    bodies, outcome_ids = _nameless_bodies(first), first.outcome_ids()
+    lock_bodies(connection, bodies)
+    made = _lock(connection, first, sorted(outcome_ids))
+    batch = _read_connected(connection, interpret, ids, made)
+    if not (batch.outcome_ids() <= outcome_ids and _nameless_bodies(batch) <= bodies):
+        raise _Changed
+    batch.made = made & batch.by_outcome().keys()
+    if without_deliveries := made - batch.made:  # which were removed between the two readings
+        connection.execute(delete(outcomes).where(outcomes.c.id.in_(without_deliveries)))
+    return batch
+
+
+def _nameless_bodies(batch: _Batch) -> set[bytes]:
+    """Return the bodies of deliveries whose outcomes, before or now, have no identity but the delivery itself."""
+    nameless = {key for key, outcome in batch.old.items() if outcome.identity is Identity.NONE}
+    nameless |= {key for key, group in batch.by_outcome().items() if group[0][1].identity is Identity.NONE}
+    return {row["sha256"] for key, row in batch.rows.items() if batch.calls_of(key) & nameless}
+
+
+def _read_connected(connection: Connection, interpret: Interpret, ids: Iterable[UUID], made: set[UUID]) -> _Batch:
+    """Read the deliveries and what is connected with them; the outcomes `made` are new, not stored ones."""
     batch = _Batch()
     delivery_ids, known = set(ids), set[UUID]()
     while delivery_ids:
         _read(connection, interpret, deliveries.c.id.in_(delivery_ids), batch)
-        outcome_ids = {row["outcome_id"] for row in batch.rows.values()} | set(batch.by_outcome())
-        new_ids = outcome_ids - known - {None}
-        if lock:
-            batch.made |= _lock(connection, batch, sorted(new_ids))
-        rows = connection.execute(select(outcomes).where(outcomes.c.id.in_(new_ids - batch.made))).mappings()
+        new_ids = batch.outcome_ids() - known
+        rows = connection.execute(select(outcomes).where(outcomes.c.id.in_(new_ids - made))).mappings()
         batch.old |= {row["id"]: outcome_from_row(row) for row in rows}
         known |= new_ids
-        delivery_ids = set(connection.execute(_select_delivery_ids(new_ids)).scalars()) - batch.rows.keys()
+        delivery_ids = set(connection.execute(_select_delivery_ids(new_ids - made)).scalars()) - batch.rows.keys()
     return batch
 
 
@@ -204,15 +246,16 @@ def _select_delivery_ids(outcome_ids: Iterable[UUID]) -> Select[Any]:
 
 
 def _lock(connection: Connection, batch: _Batch, ids: list[UUID]) -> set[UUID]:
-    """Lock the outcomes in the order of their ids, like every group of callbacks; return the ids of those inserted
-    here."""
+    """Lock these outcomes in this order, and insert those that are not there, which locks them too; return the ids
+    of those inserted."""
     groups, inserted = batch.by_outcome(), set()
     no_change = update(outcomes).values(deliveries=outcomes.c.deliveries)
     for key in ids:
-        if connection.execute(no_change.where(outcomes.c.id == key)).rowcount == 0 and key in groups:
+        while connection.execute(no_change.where(outcomes.c.id == key)).rowcount == 0 and key in groups:
             row = (*outcome_row(fold(outcome for _, outcome in groups[key])), *first_columns(groups[key][0]))
             if insert_rows(connection, outcomes, [row], "ON CONFLICT (id) DO NOTHING RETURNING id"):
                 inserted.add(key)
+                break
     return inserted
 
 
@@ -277,22 +320,15 @@ def _write_deliveries(connection: Connection, batch: _Batch, verdicts: dict[UUID
         row = dict(zip(deliveries.c.keys(), delivery_row(reading), strict=True))
         row |= {"verdict": verdicts[key], "later": bool(reading.outcome) and key not in firsts}
         values = {name: row[name] for name in _DERIVED}
-        if any(batch.rows[key][name] != value for name, value in values.items()):
-            connection.execute(update(deliveries).where(deliveries.c.id == key).values(values))
+        if all(batch.rows[key][name] == value for name, value in values.items()):
+            continue
+        if connection.execute(update(deliveries).where(deliveries.c.id == key).values(values)).rowcount == 0:
+            raise _Changed  # the delivery was removed meanwhile
 
 
-def _recount_bodies(connection: Connection, batch: _Batch, new: dict[UUID, Outcome]) -> set[UUID]:
+def _recount_bodies(connection: Connection, batch: _Batch) -> set[UUID]:
     """Among outcomes of identity none, mark those that share a body as possible duplicates, and unmark the others."""
-    nameless = {
-        key
-        for outcomes_by_id in (batch.old, new)
-        for key, outcome in outcomes_by_id.items()
-        if outcome.identity is Identity.NONE
-    }
-    new_outcome_ids = {key: reading.outcome and reading.outcome.id for key, reading in batch.readings.items()}
-    bodies = {
-        row["sha256"] for key, row in batch.rows.items() if nameless & {row["outcome_id"], new_outcome_ids[key]}
-    }
+    bodies = _nameless_bodies(batch)
     if not bodies:
         return set()
     body = tuple_(outcomes.c.integration, outcomes.c.body_sha256)

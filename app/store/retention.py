@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Column, Connection, Row, select
 
 from app.store.database import Database, release_space
-from app.store.legal_holds import Held, held
+from app.store.legal_holds import Held, held, lock_holds
 from app.store.query.question import Edge, Records
 from app.store.removal import Removed, remove_outcomes, remove_rows
 from app.store.scan import next_rows
@@ -39,17 +39,20 @@ def find(
 ) -> tuple[list[Row[Any]], Edge | None]:
     """Return those of the next rows, the oldest first, that are older than `before` and not held, and the edge from
     which to continue. Raises `StoreUnavailable`."""
-    columns = [column for column in records.table.c if column.name in _DECIDING]
     with database.reading() as connection:
-        rows, edge = next_rows(connection, records, columns, edge, before, LOOKED_AT)
+        rows, edge = next_rows(connection, records, _deciding(records), edge, before, LOOKED_AT)
         return _removable(connection, records, rows, before), edge
 
 
 def remove(database: Database, records: Records, rows: Sequence[Row[Any]], before: datetime) -> Step:
-    """Remove the rows, except those that are held or updated by now. Raises `StoreUnavailable`."""
+    """Remove the rows, except those that are to be kept by now: held, updated or of another call. Raises
+    `StoreUnavailable`."""
     with database.writing() as connection:
         began = time.monotonic()  # the wait for the lock is not counted
-        ids = [row.id for row in _removable(connection, records, rows, before)]
+        lock_holds(connection)
+        key = records.table.c.id
+        found = select(key, *_deciding(records)).where(key.in_([row.id for row in rows]))
+        ids = [row.id for row in _removable(connection, records, connection.execute(found).all(), before)]
         if records is Records.OUTCOMES:
             removed = remove_outcomes(connection, ids, outcomes.c.updated_at < before)
         else:
@@ -57,6 +60,10 @@ def remove(database: Database, records: Records, rows: Sequence[Row[Any]], befor
     step = Step(removed, time.monotonic() - began)
     release_space(database)
     return step
+
+
+def _deciding(records: Records) -> list[Column[Any]]:
+    return [column for column in records.table.c if column.name in _DECIDING]
 
 
 def _removable(

@@ -37,6 +37,7 @@ def rotate_token(database: Database, name: str, now: datetime, unless_since: dat
     secret = secrets.token_urlsafe(32)
     with database.writing() as connection:
         is_valid = (tokens.c.name == name) & tokens.c.revoked_at.is_(None)
+        connection.execute(update(tokens).where(is_valid).values(scope=tokens.c.scope))  # locks
         row = connection.execute(select(tokens.c.scope, tokens.c.created_at).where(is_valid)).first()
         if row is None:
             raise NotFound(f"no valid token is named {name}; see: token list")
