@@ -10,10 +10,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 from app import metrics
 from app.errors import StoreUnavailable
@@ -28,7 +29,7 @@ LOCK = "housekeeping.lock"  # its modification time is the heartbeat
 PAUSE_SECONDS = 0.5
 STORE_SECONDS = 12.0  # the time limit of a call to a store that hangs
 MAX_DRAINED_AT_ONCE = 200
-QUIET_SECONDS = 60.0  # between two log lines about an unusable spool directory
+QUIET_SECONDS = 60.0  # between two log lines about the spool's directory, or about a file that cannot be drained
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Housekeeping:
         """
         self._spool = spool
         self._waiting: Iterator[Piece] = iter(())
+        self._passed_over: dict[Path, float] = {}  # until when; looked at when a listing begins
         self._save = save
         self._read = read
         self._rehearse = rehearse
@@ -123,30 +125,50 @@ class Housekeeping:
         return within(STORE_SECONDS, call)
 
     def drain(self) -> int:
-        """Move a batch from the spool into the store; return its size. Raises `StoreUnavailable`, `OSError`.
+        """Move a batch from the spool into the store; return how many deliveries were moved. Raises
+        `StoreUnavailable`, `OSError`.
 
-        A delivery that the store refuses is set aside by itself; the others of its batch are stored.
+        A delivery that the store refuses is set aside by itself; the others of its batch are stored. A file that
+        cannot be changed is passed over for a minute, and blocks no other.
         """
         try:
             batch = self._batch()
-            deliveries = [delivery for piece in batch for delivery in piece.deliveries]
-            if refused := self._refused(deliveries):
+            refused = self._refused([delivery for piece in batch for delivery in piece.deliveries])
+            if refused:
                 self._in_time(self._rehearse)
-                self._spool.set_aside(refused)
-            for piece in batch:
-                self._spool.drained(piece)
         except (StoreUnavailable, OSError):
             self._waiting = iter(())  # the next batch begins behind the last drained piece
             raise
-        return len(deliveries)
+        refused_ids = {delivery.id for delivery in refused}
+        return sum(self._note(piece, refused_ids) for piece in batch)
 
     def _batch(self) -> list[Piece]:
         """Return the next pieces of the current listing of the spool, or of a new one at its end."""
         batch = list(_next(self._waiting))
         if not batch:
+            now = time.monotonic()
+            self._passed_over = {file: until for file, until in self._passed_over.items() if until > now}
             self._waiting = self._spool.pieces()
             batch = list(_next(self._waiting))
-        return batch
+        return [piece for piece in batch if piece.file not in self._passed_over]
+
+    def _note(self, piece: Piece, refused: Collection[UUID]) -> int:
+        """Record that a piece is in the store, but for what it refuses; return the number of its deliveries.
+
+        After a failure the later pieces of the file are not recorded either, since that would skip this one.
+        """
+        if piece.file in self._passed_over:
+            return 0
+        try:
+            if aside := [delivery for delivery in piece.deliveries if delivery.id in refused]:
+                self._spool.set_aside(aside)
+            self._spool.drained(piece)
+        except OSError as error:
+            metrics.CHORE_FAILURES.labels("spool").inc()
+            self._passed_over[piece.file] = time.monotonic() + QUIET_SECONDS
+            log.error("%s cannot be drained, the other files are: %s", piece.file, error.strerror)
+            return 0
+        return len(piece.deliveries)
 
     def _refused(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Store the deliveries; return those that the store refuses."""

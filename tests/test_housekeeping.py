@@ -138,6 +138,40 @@ def test_a_delivery_that_cannot_be_stored_costs_its_neighbours_nothing(spool, fa
     assert waiting(spool) == [bad._replace(via=Via.SPOOL)]
 
 
+@pytest.mark.parametrize("failing", ["drained", "set_aside"])
+def test_a_file_that_cannot_be_drained_blocks_no_other_and_is_drained_later(
+    spool, monkeypatch, caplog, failing
+) -> None:
+    """As one that another user copied there, or one with a refused delivery on a full disk."""
+    stored, at_fault = [], delivery()
+    for one in (at_fault, delivery(), delivery()):
+        spool.append([one])
+        spool._segment = None
+    stuck, *_ = spool._files()
+    real = getattr(spool, failing)
+
+    def fail(what) -> None:
+        if what == [at_fault._replace(via=Via.SPOOL)] or getattr(what, "file", None) == stuck:
+            raise OSError(28, "No space left on device")
+        real(what)
+
+    def record(group):
+        if failing == "set_aside" and any(one.id == at_fault.id for one in group):
+            raise StoreRefused("no")
+        stored.extend(group)
+        return [Receipt(one.id, Verdict.APPLIED) for one in group]
+
+    monkeypatch.setattr(spool, failing, fail)
+    house = keeping(spool, record)
+    assert [house.drain() for _ in range(3)] == [2, 0, 0]
+    assert waiting(spool) == [at_fault._replace(via=Via.SPOOL)]
+    assert caplog.text.count(f"{stuck} cannot be drained") == 1
+    monkeypatch.setattr(spool, failing, real)
+    house._passed_over.clear()  # as after a minute
+    assert house.drain() == 1
+    assert waiting(spool) == []
+
+
 def test_nothing_is_set_aside_for_a_fault_that_is_the_stores(spool) -> None:
     """One that nobody foresaw may meet every delivery; those keep waiting, in their order."""
 
@@ -303,6 +337,20 @@ def test_a_damaged_file_of_known_keys_is_replaced(tmp_path, content) -> None:
     known = {hashed("secret").hex(): KnownKey(Integration("i", None), None)}
     keys.replace(known)
     assert KnownKeys(tmp_path).read() == known
+
+
+def test_keys_that_cannot_be_read_for_a_moment_are_read_again(tmp_path, monkeypatch) -> None:
+    keys = {"a": KnownKey(Integration("ours", None), None)}
+    KnownKeys(tmp_path).replace(keys)
+    read_bytes, later = Path.read_bytes, KnownKeys(tmp_path)
+
+    def fail(file: Path) -> bytes:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    assert later.read() == {}
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert later.read() == keys
 
 
 def test_scripts_are_kept_beside_the_keys_and_forgotten_when_they_are_removed(tmp_path) -> None:

@@ -41,8 +41,13 @@ class KnownKeys:
         """Return the keys that were valid when the store was last read, by the hex of their hash."""
         changed_at = [_changed_at(self._file), _changed_at(self._scripts)]
         if changed_at != self._read_at:
-            scripts = _read(self._scripts, _scripts)
-            self._keys = _read(self._file, lambda written: _keys(written, scripts))
+            try:
+                scripts = _read(self._scripts, _scripts)
+                self._keys = _read(self._file, lambda written: _keys(written, scripts))
+            except (
+                OSError
+            ):  # it may pass, as if no file can be opened: what is known stays, and the next call reads again
+                return self._keys
             self._read_at = changed_at
         return self._keys
 
@@ -71,10 +76,11 @@ def _changed_at(file: Path) -> int:
 
 
 def _read(file: Path, parse: Callable[[dict[str, Json]], dict[str, _T]]) -> dict[str, _T]:
-    """Parse a file; return nothing if it is missing or damaged, since the store is then asked again."""
+    """Parse a file; return nothing if it is missing or damaged, since the store is then asked again. Raises
+    `OSError`."""
     try:
         return parse(json.loads(file.read_bytes()))
-    except OSError:  # the file does not exist or cannot be read
+    except FileNotFoundError:
         return {}
     except (ValueError, AttributeError, TypeError, RecursionError):
         log.error("%s cannot be read; it will be written again", file)

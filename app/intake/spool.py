@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -117,7 +118,7 @@ class Spool:
 
     def retry(self) -> int:
         """Move files that were set aside back into the spool; return their number. Damage without a readable delivery
-        stays, but is no longer counted."""
+        stays, but is no longer counted, unless a newer release wrote it, which can read it."""
         moved = 0
         for file in _files_in(self.directory / ASIDE):
             try:
@@ -130,8 +131,10 @@ class Spool:
         """Move one file back; return True if it is to be drained again. Raises `OSError`."""
         if not file.is_file() or file.suffix == UNREADABLE:
             return False
-        if file.suffix == DAMAGED and all(record.delivery is None for record in records(file.read_bytes())):
-            file.rename(file.with_suffix(UNREADABLE))
+        found = list(records(file.read_bytes())) if file.suffix == DAMAGED else []
+        if found and all(record.delivery is None for record in found):
+            if not any(record.is_whole for record in found):
+                file.rename(file.with_suffix(UNREADABLE))
             return False
         file.rename(self.directory / _new_name(SUFFIX))
         return True
@@ -183,8 +186,13 @@ class Spool:
         directory = self.directory / ASIDE
         directory.mkdir(exist_ok=True)
         file = directory / _new_name(suffix)
-        write_durably(file, content)
-        spool_segments.sync_directory(directory)
+        try:
+            write_durably(file, content)
+            spool_segments.sync_directory(directory)
+        except OSError:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+            raise
         log.error("%s cannot be drained and is set aside: %s", what, file)
 
 
@@ -192,7 +200,7 @@ def _pieces(file: Path, content: bytes, progress: Progress) -> Iterator[Piece]:
     deliveries: list[Delivery] = []
     damage: list[bytes] = []
     then = progress
-    for start, end, delivery in records(content, progress.end):
+    for start, end, delivery, _ in records(content, progress.end):
         if delivery is None:
             damage.append(content[start:end])
             then = then._replace(end=end)

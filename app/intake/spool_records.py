@@ -23,11 +23,12 @@ _ENVELOPE = [name for name in Delivery._fields if name != "body"]
 
 
 class Record(NamedTuple):
-    """A record's position in the content; without a delivery it is damage."""
+    """A record's position in the content; without a delivery it is damage, or, if it is whole, of a newer release."""
 
     start: int
     end: int
-    delivery: Delivery | None
+    delivery: Delivery | None = None
+    is_whole: bool = False
 
 
 def packed(delivery: Delivery) -> bytes:
@@ -41,7 +42,7 @@ def records(content: bytes, at: int = 0) -> Iterator[Record]:
     """Yield all records from position `at` on. Damage costs only the records that contain it, never those after
     it."""
     while at < len(content):
-        record = _record(content, at) or Record(at, _next_start(content, at), None)
+        record = _record(content, at) or Record(at, _next_start(content, at))
         yield record
         at = record.end
 
@@ -55,9 +56,9 @@ def _record(content: bytes, at: int) -> Record | None:
     if zlib.crc32(content[start:end]) != checksum:
         return None
     try:
-        return Record(at, end, _delivery(json.loads(content[start:middle]), content[middle:end]))
+        return Record(at, end, _delivery(json.loads(content[start:middle]), content[middle:end]), is_whole=True)
     except (ValueError, KeyError, TypeError):  # written by a newer release; it is kept like damage
-        return None
+        return Record(at, end, is_whole=True)
 
 
 def _declared_end(content: bytes, at: int) -> int | None:

@@ -145,7 +145,10 @@ def test_an_envelope_of_a_newer_program_is_kept_for_it(tmp_path, monkeypatch) ->
     spool.append([newer := delivery()])
     monkeypatch.undo()
     assert drain(spool) == []
-    assert len(aside(spool)) == 1
+    for _ in range(2):  # starts
+        assert spool.retry() == 0
+        assert drain(spool) == []
+    assert spool.backlog().aside == 1
     monkeypatch.setattr("app.intake.spool_records.VERSION", 2)
     spool.retry()
     assert drain(spool) == [newer]

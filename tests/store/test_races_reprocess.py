@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from hashlib import sha256
 from uuid import UUID
 
 import pytest
@@ -107,9 +108,12 @@ def _outcome_id(reference: str) -> UUID:
 
 
 def test_outcomes_without_identity_are_locked_like_a_group_of_callbacks(crowded: Database) -> None:
-    """Callbacks mark possible duplicates in the order in which the table has them: here, the higher id first."""
-    nameless = sorted((interpret(delivery(body)) for body in (EARLIER, LATER)), key=lambda one: one.outcome.id)
-    for one in reversed(nameless):
+    """Callbacks mark possible duplicates in the order of their bodies' digests: here, the higher id first."""
+    low_body, high_body = sorted([EARLIER, LATER], key=lambda body: sha256(body).digest())
+    lower, higher = interpret(delivery(high_body)), interpret(delivery(low_body))
+    while lower.outcome.id > higher.outcome.id:
+        lower = interpret(delivery(high_body))
+    for one in (higher, lower):
         save(crowded, [one])
     behind_statement(crowded, LOCK).run(
         crowded,
