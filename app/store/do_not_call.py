@@ -5,26 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 
 from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.schema import do_not_call
 
+AT_ONCE = 1000  # rows of one statement, whose parameters are limited
+
 
 def add(database: Database, numbers: Iterable[str], now: datetime) -> int:
     """Add numbers; return how many are new."""
     rows = [(number, now) for number in sorted(set(numbers))]
-    if not rows:
-        return 0
+    batches = [rows[at : at + AT_ONCE] for at in range(0, len(rows), AT_ONCE)]
+    if_new = "ON CONFLICT DO NOTHING RETURNING phone_number"
     with database.writing() as connection:
-        return len(insert_rows(connection, do_not_call, rows, "ON CONFLICT DO NOTHING RETURNING phone_number"))
+        return sum(len(insert_rows(connection, do_not_call, batch, if_new)) for batch in batches)
 
 
 def remove(database: Database, numbers: Iterable[str]) -> int:
     """Remove numbers; return how many were listed."""
+    keys = [{"key": number} for number in sorted(set(numbers))]
+    if not keys:
+        return 0
     with database.writing() as connection:
-        return connection.execute(delete(do_not_call).where(do_not_call.c.phone_number.in_(set(numbers)))).rowcount
+        statement = delete(do_not_call).where(do_not_call.c.phone_number == bindparam("key"))
+        return connection.execute(statement, keys).rowcount
 
 
 def list_numbers(database: Database) -> list[dict[str, object]]:

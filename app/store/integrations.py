@@ -37,7 +37,7 @@ def rotate_integration(
     """
     with database.writing() as connection:
         is_named = integrations.c.name == name
-        connection.execute(update(integrations).where(is_named).values(name=name))  # locks
+        connection.execute(update(integrations).where(is_named).values(product=integrations.c.product))  # locks
         row = connection.execute(select(integrations).where(is_named)).first()
         if row is None:
             raise _unknown(name)
