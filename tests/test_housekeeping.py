@@ -353,6 +353,14 @@ def test_keys_that_cannot_be_read_for_a_moment_are_read_again(tmp_path, monkeypa
     assert later.read() == keys
 
 
+def test_scripts_that_cannot_be_opened_cost_no_key(tmp_path) -> None:
+    keys = {"a": KnownKey(Integration("ours", None), None)}
+    KnownKeys(tmp_path).replace(keys)
+    (tmp_path / "scripts.json").unlink(missing_ok=True)
+    (tmp_path / "scripts.json").mkdir()
+    assert KnownKeys(tmp_path).read() == keys
+
+
 def test_scripts_are_kept_beside_the_keys_and_forgotten_when_they_are_removed(tmp_path) -> None:
     keys, others = KnownKeys(tmp_path), KnownKeys(tmp_path)
     for script in ("<vxml>é</vxml>", "<vxml>2</vxml>", None):

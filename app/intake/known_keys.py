@@ -34,6 +34,7 @@ class KnownKeys:
         self._file = directory / FILE
         self._scripts = directory / SCRIPTS
         self._keys: dict[str, KnownKey] = {}
+        self._texts: dict[str, str] = {}  # the scripts, by their integrations
         self._read_at: list[int] = []
         self._quiet_until = 0.0
 
@@ -41,14 +42,17 @@ class KnownKeys:
         """Return the keys that were valid when the store was last read, by the hex of their hash."""
         changed_at = [_changed_at(self._file), _changed_at(self._scripts)]
         if changed_at != self._read_at:
+            # A file that cannot be opened, perhaps for a moment, takes nothing away, and the next call reads again.
+            failed = False
             try:
-                scripts = _read(self._scripts, _scripts)
-                self._keys = _read(self._file, lambda written: _keys(written, scripts))
-            except (
-                OSError
-            ):  # it may pass, as if no file can be opened: what is known stays, and the next call reads again
-                return self._keys
-            self._read_at = changed_at
+                self._texts = _read(self._scripts, _scripts)
+            except OSError:
+                failed = True
+            try:
+                self._keys = _read(self._file, lambda written: _keys(written, self._texts))
+            except OSError:
+                failed = True
+            self._read_at = [] if failed else changed_at
         return self._keys
 
     def replace(self, keys: Mapping[str, KnownKey]) -> None:

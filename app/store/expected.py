@@ -184,12 +184,12 @@ def find_results(database: Database, ids: Collection[UUID]) -> set[UUID]:
         # Read again under the locks: until then both may have changed.
         results = lock_outcomes(connection, found)
         calls_by_outcome = calls_of(connection, results)
-        matches = [call for matches in calls_by_outcome.values() for call in matches]
-        polled = {call.outcome_id for call in matches if call.state is CallState.POLLED}
+        linked = [call for matches in calls_by_outcome.values() for call in matches]
+        polled = {call.outcome_id for call in linked if call.state is CallState.POLLED}
         changed = _complete(connection, results, calls_by_outcome)
         note_results(connection, calls_by_outcome, [key for key in calls_by_outcome if key in polled])
         journal.note(connection, changed)
-        return {call.id for call in matches} & set(ids)
+        return {call.id for call in linked} & set(ids)
 
 
 def lock_outcomes(connection: Connection, ids: Collection[UUID]) -> dict[UUID, Outcome]:

@@ -187,7 +187,7 @@ def test_a_command_takes_settings_as_the_unit_does_and_runs_nothing_of_them(serv
         "PLUM_INSIGHT_KEY=a 'b' $c; `touch ran`",
     ]
     with (server.root / "etc" / "plum-outcomes" / "settings").open("a") as settings:
-        settings.write("".join(f"{line}\n" for line in lines))
+        settings.write("\n".join(lines))  # also the last line, which has no end
     taken = server.command(program="env").splitlines()
     assert [line for line in lines if line not in taken] == []
     assert f"PLUM_DATABASE_URL=sqlite:///{server.root}/outcomes.db" in taken
