@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from app import cooperative
 from app.cooperative import SLICE_SECONDS
 from app.store.journal import Change, Horizon, Span
 from app.web.feed import Batch
@@ -23,7 +25,7 @@ def test_others_have_their_turn_after_each_large_record_of_a_stream(monkeypatch,
     keys = [uuid4() for _ in range(3)]
     batch = Batch(Span(Horizon(0), Horizon(1)), [Change(1, NOW, keys)], {key: {"id": key} for key in keys})
     given: list[float] = []
-    monkeypatch.setattr(time, "sleep", given.append)
+    monkeypatch.setattr(cooperative, "time", SimpleNamespace(monotonic=time.monotonic, sleep=given.append))
     batch.events(False, lambda row: "" if threading.Event().wait(seconds) else "text")
     assert given == [0] * turns
 

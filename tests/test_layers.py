@@ -54,7 +54,7 @@ STORE = [
     ["query", "rows"],
     ["database", "schema"],
     ["failures", "postgresql", "sqlite"],
-    ["sqlite_threads", "timeouts", "types"],
+    ["timeouts", "types"],
 ]
 
 # Outside dependencies, and the parts that alone may import them.
@@ -77,7 +77,7 @@ OWNERS = {
     "brotli": {"products"},
     "click": {"cli", "commands", "terminal"},
     "gunicorn": {"gunicorn_worker"},
-    "gevent": {"store", "gunicorn_worker"},
+    "gevent": {"cooperative", "gunicorn_worker"},
 }
 
 MODULES = sorted(ROOT.rglob("*.py"))

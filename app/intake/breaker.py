@@ -38,7 +38,7 @@ def within(seconds: float, work: Callable[[], _T]) -> _T:
 
     threading.Thread(target=run, daemon=True).start()
     if not done.wait(seconds):
-        raise StoreUnavailable(f"the store has not answered within {seconds:g} s")
+        raise StoreUnavailable(f"no answer within {seconds:g} s")
     if failures:
         raise failures[0]
     return results[0]

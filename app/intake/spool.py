@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from app.cooperative import Threads, aside
 from app.errors import DISK_FULL, StoreUnavailable
 from app.intake import spool_segments
+from app.intake.breaker import within
 from app.intake.spool_records import packed, records
 from app.intake.spool_segments import UNFINISHED, Busy, Extent, Progress, write_durably
 from app.model import Delivery
@@ -31,6 +33,7 @@ ASIDE = "aside"
 PIECE = 200  # deliveries that are drained at once
 PIECE_BYTES = 4 << 20
 MIN_FREE_BYTES = 1 << 20
+APPEND_SECONDS = 10.0  # for the disk; a sender may have gone after that
 GROUP = ".spool"  # suffix in releases before segments: a file for each group; its name has the number of deliveries
 ABANDONED_SECONDS = 60  # an unfinished file this old has no writer any more
 
@@ -67,24 +70,38 @@ class Spool:
         self.directory = directory
         self._segment: Path | None = None  # the segment that was last appended to
         self._appending = threading.Lock()
+        self._disk = Threads(1)
         self._passed_over: set[Path] = set()
 
     def append(self, deliveries: Sequence[Delivery]) -> None:
-        """Append the deliveries; on return they survive a power cut. Raises `StoreUnavailable` if the disk fails."""
+        """Append the deliveries; on return they survive a power cut. Raises `StoreUnavailable` if the disk fails, or
+        does not answer; it may then still take them."""
         content = b"".join(map(packed, deliveries))
         try:
-            self._require_room()
-            with self._appending:
-                if self._segment is None or not spool_segments.append(self._segment, content, len(deliveries)):
-                    segment = self.directory / _new_name(SUFFIX)
-                    spool_segments.create(segment, content, len(deliveries))
-                    self._segment = segment
-        except OSError as error:
-            self._segment = None
+            if not self._appending.acquire(timeout=APPEND_SECONDS):
+                raise StoreUnavailable(f"no answer within {APPEND_SECONDS:g} s")
+            within(APPEND_SECONDS, lambda: self._append(content, len(deliveries)))
+        except (StoreUnavailable, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
             raise StoreUnavailable(
-                f"neither store nor spool can take a delivery: {error.strerror}",
-                f"neither store nor spool can take a delivery: {self.directory}: {error.strerror}",
+                f"neither store nor spool can take a delivery: {reason}",
+                f"neither store nor spool can take a delivery: {self.directory}: {reason}",
             ) from error
+
+    def _append(self, content: bytes, count: int) -> None:
+        """Append to this process's segment, or to a new one; release the lock. Raises `OSError`."""
+        try:
+            aside(self._write, content, count, threads=self._disk)
+        finally:
+            self._appending.release()
+
+    def _write(self, content: bytes, count: int) -> None:
+        self._require_room()
+        segment, self._segment = self._segment, None
+        if segment is None or not spool_segments.append(segment, content, count):
+            segment = self.directory / _new_name(SUFFIX)
+            spool_segments.create(segment, content, count)
+        self._segment = segment
 
     def pieces(self) -> Iterator[Piece]:
         """Yield what is to be drained, from one listing of the directory; the caller reports each piece to

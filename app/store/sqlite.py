@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from gevent import get_hub, monkey
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
 
+from app.cooperative import Threads, aside
 from app.errors import ConfigError
-from app.store.sqlite_threads import QuestionCursor, Threads
 
 WAIT_SECONDS = 2  # for the write lock
 POOL_SECONDS = 3
@@ -22,6 +22,9 @@ PAGE_BYTES = 2048  # ids are random, so each new row changes another page of the
 CHECKPOINT_PAGES = 8000
 MAX_WAL_BYTES = 64 << 20
 RELEASED_PAGES = 400  # pages at a time
+CHECK_EVERY = 20_000  # SQLite operations between two checks of the time limit, about a millisecond
+
+_COMMITS = Threads(10)
 
 
 def engine(url: URL, connections: int) -> Engine:
@@ -35,7 +38,7 @@ def engine(url: URL, connections: int) -> Engine:
         raise ConfigError(f"{Path(file).parent} cannot be made: {error.strerror}") from None
     new_engine = create_engine(
         url,
-        connect_args={"factory": _CommitAside},
+        connect_args={"factory": _Connection},
         pool_size=connections,
         max_overflow=0,
         pool_timeout=POOL_SECONDS,
@@ -79,31 +82,48 @@ def release_space(file: str) -> None:
         connection.executescript(f"PRAGMA incremental_vacuum({RELEASED_PAGES})")
 
 
-class _CommitAside(sqlite3.Connection):
-    """A connection that commits in a thread under gevent; otherwise every request of the process would wait for the
-    disk."""
+class _Cursor(sqlite3.Cursor):
+    """A query's cursor. A step that takes longer than the connection's `step_seconds` is interrupted."""
+
+    def execute(self, *args: Any) -> Any:
+        return self._step(super().execute, *args)
+
+    def fetchone(self) -> Any:
+        return self._step(super().fetchone)
+
+    def fetchmany(self, *args: Any) -> Any:
+        return self._step(super().fetchmany, *args)
+
+    def fetchall(self) -> Any:
+        return self._step(super().fetchall)
+
+    def _step(self, act: Callable[..., Any], *args: Any) -> Any:
+        deadline = time.monotonic() + self.connection.step_seconds  # type: ignore[attr-defined]
+        self.connection.set_progress_handler(lambda: time.monotonic() > deadline, CHECK_EVERY)
+        try:
+            return aside(act, *args, threads=self.connection.threads)  # type: ignore[attr-defined]
+        finally:
+            self.connection.set_progress_handler(None, 0)
+
+
+class _Connection(sqlite3.Connection):
+    """A connection whose commits and queries run in threads under gevent.
+
+    SQLite works in the calling thread; otherwise every request of the process would wait for it. Queries have threads
+    of their own for each database, so that none delays a delivery or the check of a key.
+    """
 
     step_seconds: float | None = None  # time limit for each step of a query; None in write transactions
     threads: Threads  # the threads in which queries run
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
-        return super().cursor(QuestionCursor if self.step_seconds else factory)
+        return super().cursor(_Cursor if self.step_seconds else factory)
 
     def commit(self) -> None:
-        failure = get_hub().threadpool.apply(self._try) if monkey.is_module_patched("threading") else self._try()
-        if failure:
-            raise failure
-
-    def _try(self) -> sqlite3.Error | None:
-        """Return the failure instead of raising it, since gevent would also print an exception of the thread."""
-        try:
-            super().commit()
-        except sqlite3.Error as error:
-            return error
-        return None
+        aside(super().commit, threads=_COMMITS)
 
 
-def _open(connection: _CommitAside, threads: Threads) -> None:
+def _open(connection: _Connection, threads: Threads) -> None:
     connection.threads = threads
     connection.isolation_level = None  # `_begin` begins transactions
     for pragma in (

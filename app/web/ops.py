@@ -8,9 +8,9 @@ from contextlib import suppress
 from flask import Blueprint, Response
 
 from app import counting, metrics
+from app.cooperative import aside
 from app.intake.spool import Spool
 from app.store.database import Database, free_bytes, wal_bytes
-from app.store.sqlite_threads import aside
 from app.web.parts import parts
 
 health = Blueprint("health", __name__)

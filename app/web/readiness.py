@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from app.errors import StoreError
+from app.cooperative import Threads, aside
+from app.errors import StoreError, StoreUnavailable
 from app.intake.breaker import within
 from app.intake.spool import Spool
-from app.store.sqlite_threads import Threads, aside
 
 LOOK_SECONDS = 3.0
 HUNG_SECONDS = 30.0  # housekeeping gives a heartbeat at least every 12 s
@@ -51,8 +52,9 @@ class Readiness:
             yield "housekeeping: not running, so the spool is not drained; start: plum-outcomes housekeeping"
         elif age > HUNG_SECONDS:
             yield f"housekeeping: has not gone on for {age:.0f} s, so the spool is not drained; start it again"
-        if count := aside(self._spool.aside):
-            yield f"spool: {count} files are set aside; see docs/operations.md, then: plum-outcomes spool retry"
+        with suppress(StoreUnavailable):  # a disk that does not answer is reported already
+            if count := within(LOOK_SECONDS, partial(aside, self._spool.aside, threads=_DISK)):
+                yield f"spool: {count} files are set aside; see docs/operations.md, then: plum-outcomes spool retry"
 
 
 def _problem(check: Callable[[], None]) -> str | None:

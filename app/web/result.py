@@ -10,12 +10,14 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from app import metrics, voicexml
 from app.errors import NotFound, Overloaded, PlumError, StoreUnavailable
 from app.intake import refused as refused_posts
+from app.intake.breaker import within
 from app.interpret import start_fields
 from app.model import Delivery, Integration, hashed
 from app.web import sender_checks
@@ -31,6 +33,7 @@ ACKNOWLEDGEMENT = b"completed"
 PLAIN = "text/plain; charset=utf-8"
 MAX_REFERENCE = 255
 START_SECONDS = 1.0  # timeout of the store, while the person who was called waits for the script
+SPOOL_START_SECONDS = 2.0  # timeout of the spool after that
 
 _URL = re.compile(
     r"/start/(?P<caller>[^/]+)/?|/result/(?P<key>[^/]+)(?:/(?P<kind>call|batch)/(?P<label>.+?))?/?", re.S
@@ -160,7 +163,8 @@ class PlumFace:
     def _store(self, delivery: Delivery, patience: float | None) -> Headers:
         """Store the delivery and return the headers about it; none if it is a start that cannot be stored."""
         try:
-            receipt = self._parts.writer.submit(delivery, patience)
+            submit = partial(self._parts.writer.submit, delivery, patience)
+            receipt = submit() if patience is None else within(patience + SPOOL_START_SECONDS, submit)
         except StoreUnavailable as error:
             if not delivery.started:
                 raise

@@ -235,6 +235,7 @@ def many(service: Service) -> Iterator[Sender]:
             "WHERE integration = 'many'"
         )
         service.tell_journal(connection, "many")
+    wait_until(lambda: service.get("summary").status == 200, 60)  # the copy has followed
     yield sender
     sender.forget()
 

@@ -24,6 +24,7 @@ from tests.system.faults import (
     stopped,
     stored,
 )
+from tests.system.test_start import start
 
 HUNG_SECONDS = 30
 CONNECTIONS = 8
@@ -80,6 +81,46 @@ def test_with_neither_store_nor_spool_the_start_fails_in_one_line(own: Cluster, 
     service = Service(own.create(), tmp_path)
     with stopped(own), read_only(tmp_path / "spool"):
         service.assert_one_line("serve", "--bind", f"127.0.0.1:{service.port}", says="refused")
+
+
+STALLING = """
+import os
+from time import sleep  # of Python itself: gevent replaces the module's
+
+sync = os.fsync
+
+def stall(descriptor):
+    while os.path.exists("stalls") and "/spool/0" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        sleep(0.01)
+    sync(descriptor)
+
+os.fsync = stall
+"""
+
+
+def test_a_spool_disk_that_stalls_keeps_nothing_waiting_that_does_not_need_it(own: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STALLING)
+    (tmp_path / "tmp").mkdir()
+    service = Service(own.create(), tmp_path, {"PYTHONPATH": str(tmp_path)}, worker_count=1)
+    sender = service.prepare().one
+    service.start()
+    stalls = tmp_path / "stalls"
+    try:
+        with stopped(own):
+            stalls.touch()
+            with Load(sender, "stalled", threads=2, pause=0.0, most=2) as load:
+                wait_until(lambda: list((tmp_path / "spool").glob("0*")))
+                for _ in range(20):
+                    service.request("GET", sender.path).assert_completed()
+                    assert service.request("GET", "/livez").status == 200
+                assert start(sender, call_id="").headers["Content-Type"].startswith("application/voicexml+xml")
+                assert load.posts == []
+                stalls.unlink()
+                load.wait_for(2)
+        assert_nothing_lost_or_doubled(sender, load.acknowledged)
+    finally:
+        stalls.unlink(missing_ok=True)
+        service.stop()
 
 
 def test_frozen_housekeeping_is_reported(sender: Sender) -> None:
