@@ -9,7 +9,7 @@ from traceback import clear_frames
 
 from sqlalchemy import URL, exc
 
-from app.errors import StoreRefused, StoreUnavailable, TooSlow
+from app.errors import Exists, StoreRefused, StoreUnavailable, TooSlow
 
 _STOPPED = "57014"  # PostgreSQL's code for a statement that was cancelled by its timeout
 _NO_TABLE = "42P01"
@@ -64,6 +64,15 @@ def in_time(seconds: float) -> Iterator[None]:
             f"this took longer than {seconds:g} s and was stopped; narrow it: less time between since and until, "
             "more filters, or fewer fields to count or group by"
         ) from error
+
+
+@contextmanager
+def unless_exists(message: str) -> Iterator[None]:
+    """Translate the error of an insert whose key is taken: raises `Exists` with the message."""
+    try:
+        yield
+    except exc.IntegrityError:
+        raise Exists(message) from None
 
 
 def where(url: URL) -> str:

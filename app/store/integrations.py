@@ -13,16 +13,18 @@ from sqlalchemy import Select, case, func, insert, literal, null, select, update
 from app.errors import Disabled, Exists, NotFound
 from app.model import Integration, KnownKey, Network, Product, hashed, networks
 from app.store.database import Database
+from app.store.failures import unless_exists
 from app.store.schema import integration_keys, integrations
 from app.store.types import UtcDateTime
 
 
 def add_integration(database: Database, name: str, product: Product | None, now: datetime) -> str:
     """Create an integration and return its key, which cannot be shown again. Raises `Exists`."""
+    taken = f"an integration named {name} is there already; for a new key: integration rotate {name}"
+    values = {"name": name, "product": product and product.value, "created_at": now}
     with database.writing() as connection:
-        if connection.execute(select(integrations.c.name).where(integrations.c.name == name)).first():
-            raise Exists(f"an integration named {name} is there already; for a new key: integration rotate {name}")
-        connection.execute(insert(integrations).values(name=name, product=product and product.value, created_at=now))
+        with unless_exists(taken):
+            connection.execute(insert(integrations).values(values))
         key = secrets.token_urlsafe(16)
         connection.execute(insert(integration_keys).values(key_hash=hashed(key), integration=name, created_at=now))
     return key

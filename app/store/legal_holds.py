@@ -8,13 +8,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Table, delete, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, select
 
 from app.errors import NotFound
 from app.identity import start_id
 from app.model import HoldKind
+from app.store.bulk import insert_rows
 from app.store.database import Database
 from app.store.schema import holds, integrations, outcomes
+
+_OR_REPLACE_REASON = "ON CONFLICT (kind, subject) DO UPDATE SET reason = excluded.reason RETURNING kind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,7 @@ def add_hold(database: Database, kind: HoldKind, subject: str, reason: str, now:
         is_subject = (
             integrations.c.name == subject if kind is HoldKind.INTEGRATION else outcomes.c.id == UUID(subject)
         )
-        is_hold = (holds.c.kind == kind) & (holds.c.subject == subject)
-        if connection.execute(update(holds).where(is_hold).values(reason=reason)).rowcount == 0:
-            connection.execute(insert(holds).values(kind=kind, subject=subject, reason=reason, made_at=now))
+        insert_rows(connection, holds, [(kind, subject, reason, now)], _OR_REPLACE_REASON)
         # After the insert, which waits for transactions that remove records.
         if connection.execute(select(is_subject).where(is_subject)).first() is None:
             raise NotFound(f"there is no {kind} {subject}")

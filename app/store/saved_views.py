@@ -6,8 +6,9 @@ from datetime import datetime
 
 from sqlalchemy import delete, func, insert, select
 
-from app.errors import Contradicts, Exists, NotFound
+from app.errors import Contradicts, NotFound
 from app.store.database import Database
+from app.store.failures import unless_exists
 from app.store.schema import saved_views
 
 MOST = 50
@@ -15,9 +16,8 @@ MOST = 50
 
 def add_view(database: Database, name: str, asked: str, made_by: str, now: datetime) -> None:
     """Save a view; `asked` is the list's query string. Raises `Exists`, `Contradicts`."""
-    with database.writing() as connection:
-        if connection.execute(select(saved_views.c.name).where(saved_views.c.name == name)).first():
-            raise Exists(f"a view named {name} is there already; choose another name, or remove that one first")
+    taken = f"a view named {name} is there already; choose another name, or remove that one first"
+    with database.writing() as connection, unless_exists(taken):
         if (connection.execute(select(func.count()).select_from(saved_views)).scalar() or 0) >= MOST:
             raise Contradicts(f"{MOST} views are saved already; remove some first")
         connection.execute(insert(saved_views).values(name=name, asked=asked, made_by=made_by, made_at=now))

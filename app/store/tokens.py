@@ -10,6 +10,7 @@ from sqlalchemy import func, insert, literal, or_, select, update
 from app.errors import Exists, NotFound
 from app.model import Scope, Token, hashed
 from app.store.database import Database
+from app.store.failures import unless_exists
 from app.store.schema import tokens
 from app.store.types import UtcDateTime
 
@@ -19,13 +20,13 @@ USES_EVERY = timedelta(minutes=1)  # between two updates of last_used_at
 def add_token(database: Database, name: str, scope: Scope, now: datetime) -> str:
     """Create a token and return it; it cannot be shown again. Raises `Exists`."""
     token = secrets.token_urlsafe(32)
-    with database.writing() as connection:
-        if token_row := connection.execute(select(tokens.c.revoked_at).where(tokens.c.name == name)).first():
-            how = "was revoked, and keeps its name for the audit log" if token_row.revoked_at else "is there already"
-            raise Exists(f"a token named {name} {how}; choose another name, or see: token list")
-        connection.execute(
-            insert(tokens).values(name=name, token_hash=hashed(token), scope=scope.value, created_at=now)
-        )
+    taken = (
+        f"a token named {name} is there already (a revoked one keeps its name for the audit log); "
+        "choose another name, or see: token list"
+    )
+    values = {"name": name, "token_hash": hashed(token), "scope": scope.value, "created_at": now}
+    with database.writing() as connection, unless_exists(taken):
+        connection.execute(insert(tokens).values(values))
     return token
 
 

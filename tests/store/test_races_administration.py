@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+import pytest
+from sqlalchemy import Table
+
 from app.errors import Exists
-from app.model import Product, Scope
-from app.store import do_not_call, integrations, tokens
+from app.model import HoldKind, Product, Scope
+from app.store import do_not_call, integrations, legal_holds, saved_views, tokens
 from app.store.database import Database
 from app.store.schema import do_not_call as numbers
-from app.store.schema import integration_keys
+from app.store.schema import holds, integration_keys
+from app.store.schema import integrations as integrations_table
+from app.store.schema import saved_views as views_table
+from app.store.schema import tokens as tokens_table
 from tests.store.interleaving import before_commit, behind_statement, rows
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -51,6 +58,43 @@ def test_after_two_rotations_at_once_one_key_has_no_end(crowded: Database) -> No
     gate = behind_statement(crowded, r"^UPDATE integration_keys")
     gate.run(crowded, lambda: rotate(1), lambda: rotate(2))
     assert [key.expires_at for key in rows(crowded, integration_keys)].count(None) == 1
+
+
+@pytest.mark.parametrize(
+    "add, table",
+    [
+        (lambda store: tokens.add_token(store, "t", Scope.READ, NOW), tokens_table),
+        (lambda store: integrations.add_integration(store, "i", Product.DEV, NOW), integrations_table),
+        (lambda store: saved_views.add_view(store, "v", "status=failed", "t", NOW), views_table),
+    ],
+    ids=["token", "integration", "view"],
+)
+def test_of_two_who_take_a_name_at_once_one_hears_that_it_is_taken(
+    crowded: Database, add: Callable[[Database], None], table: Table
+) -> None:
+    taken: list[str] = []
+
+    def take() -> None:
+        try:
+            add(crowded)
+        except Exists as error:
+            taken.append(str(error))
+
+    before = len(rows(crowded, table))
+    behind_statement(crowded, rf"^INSERT INTO {table.name} ").run(crowded, take, take)
+    assert len(rows(crowded, table)) == before + 1
+    assert len(taken) == 1
+    assert "is there already" in taken[0]
+
+
+def test_two_who_hold_the_same_at_once_both_succeed(crowded: Database) -> None:
+    integrations.add_integration(crowded, "i", Product.DEV, NOW)
+
+    def hold(reason: str) -> None:
+        legal_holds.add_hold(crowded, HoldKind.INTEGRATION, "i", reason, NOW)
+
+    before_commit(crowded).run(crowded, lambda: hold("first"), lambda: hold("second"))
+    assert [row.reason for row in rows(crowded, holds) if row.subject == "i"] == ["second"]
 
 
 def test_numbers_that_are_added_twice_at_once_are_all_there(crowded: Database) -> None:
