@@ -102,9 +102,9 @@ def link_twin(database: Database, call: ExpectedCall, outcome_id: UUID, polled_a
 
 def _link(connection: Connection, call: ExpectedCall, outcome: UUID, state: CallState, polled_at: datetime) -> None:
     own = expected_calls.c
-    values = {"outcome_id": outcome, "polled_at": polled_at, "due_at": None, "polls": own.polls + 1}
-    new_state = case((own.state == CallState.RECEIVED, own.state), else_=state.value)
-    connection.execute(update(expected_calls).where(own.id == call.id).values(**values, state=new_state))
+    values = {"outcome_id": outcome, "polled_at": polled_at, "due_at": None, "polls": own.polls + 1, "state": state}
+    is_open = own.state != CallState.RECEIVED
+    connection.execute(update(expected_calls).where(own.id == call.id, is_open).values(values))
 
 
 def find_twin(database: Database, polled: Outcome) -> UUID | None:

@@ -74,6 +74,23 @@ def test_two_reconcilers_give_two_calls_two_results(crowded: Database, monkeypat
     assert {registered(crowded, one.id).outcome_id for one in calls} == posted
 
 
+def test_a_result_that_arrives_while_plums_answer_is_linked_stays_the_calls_result(
+    crowded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integrations.add_integration(crowded, "ours", Product.FUSE, NOON)
+    one = call(None, "7", phone_number="+16175551234", batch="spring", ends_at=NOON)
+    expected.register(crowded, [one])
+    body = b'{"status":"completed","phone_number":"16175551234","queued_timestamp":"1772971200"}'
+    gate = before(monkeypatch, missing, "link")
+    _, result = gate.run(
+        crowded,
+        reconciler(crowded, CallStatus(LATER, None, "completed", True)).step,
+        lambda: post(crowded, body, None, product=Product.FUSE, batch="spring"),
+    )
+    known = registered(crowded, one.id)
+    assert (known.state, known.outcome_id) == (CallState.RECEIVED, result)
+
+
 # --- queueing
 
 
