@@ -82,13 +82,14 @@ def create_engine(settings: Settings) -> Engine:
 
 def create_query_router(settings: Settings, store: Database) -> QueryRouter:
     """Return the router for commands: it uses the running service's copy, or else opens the file itself."""
-    copy = Nearest(remote(settings), partial(create_engine, settings))
-    return QueryRouter(store, Database(settings.database_url, connections=1), copy)
+    journal_database = Database(settings.database_url, connections=1)
+    copy = Nearest(remote(settings, journal_database), partial(create_engine, settings))
+    return QueryRouter(store, journal_database, copy)
 
 
-def remote(settings: Settings) -> Remote:
-    """Return a client of the process that owns the analytical copy."""
-    return Remote(socket_of(settings.analytics_path), settings.database_url)
+def remote(settings: Settings, database: Database) -> Remote:
+    """Return a client of the process that owns the database's analytical copy."""
+    return Remote(socket_of(settings.analytics_path), database.address)
 
 
 def reader(settings: Settings) -> Callable[[Delivery], Reading]:

@@ -121,7 +121,8 @@ def main() -> None:
     try:
         database = questions_database(settings, connections=2)
         journal = Database(settings.database_url, connections=1)
-        router = QueryRouter(database, journal, assembly.remote(settings))  # the service's copy is never opened here
+        copy = assembly.remote(settings, journal)  # of the service, since the file is never opened here
+        router = QueryRouter(database, journal, copy)
         for block in export(settings, database, router, Order(**order)):
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()

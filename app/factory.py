@@ -82,7 +82,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     heartbeat = partial(heartbeat_age, settings.spool_dir)
     readiness = Readiness((partial(schema_version.check, database), rehearse), spool, heartbeat)
-    copy = assembly.remote(settings)
+    copy = assembly.remote(settings, database)
     router = QueryRouter(answers, beside, copy, ConcurrencyLimit(FOR_THE_COPY).slot)
     writer = Writer(assembly.group_reader(settings), assembly.saver(database), breaker, spool)
     return _flask(

@@ -46,7 +46,7 @@ class Remote:
     """The engine of another process."""
 
     def __init__(self, path: Path, store: str) -> None:
-        """`path` is the process's socket; `store` identifies the store whose outcomes the copy holds."""
+        """`path` is the process's socket; `store` is the address of the store whose outcomes the copy holds."""
         self._path = path
         self._store = store
         self._away_since: float | None = None

@@ -20,6 +20,7 @@ AT_ONCE = 4  # questions; each uses all processors
 FILES_AT_ONCE = 4
 SLICE_SECONDS = 5.0
 SEND_SECONDS = 90.0  # for a client that stalls: longer than the web worker's own timeout for its client
+_ANOTHER_STORE = "a service with another PLUM_DATABASE_URL uses this PLUM_ANALYTICS_PATH; give each its own"
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Server:
     def _answer(self, connection: socket.socket, ask: Ask) -> None:
         try:
             if ask.store != self._store:
-                raise StoreUnavailable("another installation uses this PLUM_ANALYTICS_PATH; give each its own")
+                raise StoreUnavailable(_ANOTHER_STORE)
             if ask.what == "file":
                 self._send_file(connection, *ask.arguments, horizon=ask.horizon)
             else:

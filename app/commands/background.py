@@ -15,6 +15,7 @@ import click
 from app import assembly, logs
 from app.analytics.protocol import socket_of
 from app.config import from_environment
+from app.store.database import Database
 from app.terminal import example
 
 NICENESS = 10  # of the analytical copy: callbacks come first
@@ -49,7 +50,7 @@ def analytics(while_parent: int | None) -> None:
 
     os.nice(NICENESS)
     open_engine, socket = partial(assembly.create_engine, settings), socket_of(settings.analytics_path)
-    _run(while_parent, partial(process.run, open_engine, socket, settings.database_url))
+    _run(while_parent, partial(process.run, open_engine, socket, Database(settings.database_url).address))
 
 
 def _run(parent: int | None, *works: Callable[[threading.Event], None]) -> None:

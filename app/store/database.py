@@ -45,6 +45,11 @@ class Database:
         """The address for the log and the command line, without password."""
         return where(self.engine.url)
 
+    @property
+    def address(self) -> str:
+        """The address without secrets, the same for each way to write it."""
+        return str(Path(self.engine.url.database or "").resolve()) if self.is_sqlite else self.where
+
     @contextmanager
     def reading(self, seconds: float = STATEMENT_SECONDS, *, alone: bool = False) -> Iterator[Connection]:
         """Yield a connection for queries; each statement and each batch of rows may take `seconds`.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import frozen, wait_until
-from tests.system.conftest import Sender, Service, dev_body
+from tests.system.conftest import Installation, Sender, Service, dev_body
 from tests.system.faults import beside, metric, running
 
 
@@ -97,6 +97,19 @@ def test_commands_ask_the_running_service_and_else_open_the_copy_themselves(alon
         if is_running:
             service.stop()
     service.start()
+
+
+def test_commands_may_write_the_stores_address_in_another_way(alone: Sender) -> None:
+    service = alone.service
+    alone.assert_accepted(dev_body(call_id="1"))
+    assert count(service) == 1
+    url = service.database_url
+    if url.startswith("sqlite"):
+        other = f"sqlite:///{os.path.relpath(url.removeprefix('sqlite:///'), service.directory)}"
+    else:
+        other = f"{url}?application_name=analyst"
+    settings = {"PLUM_ANALYTICS_PATH": str(file_of(service))}
+    assert Installation(other, service.directory, settings).json("summary")[0]["count"] == 1
 
 
 def test_only_the_service_s_user_can_open_the_copy_and_its_socket(alone: Sender) -> None:
