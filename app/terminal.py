@@ -53,13 +53,11 @@ class OneLine(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            try:
-                return super().invoke(ctx)
-            finally:
-                if sys.stdout:  # None if it was closed at the start
-                    sys.stdout.flush()
-        except OSError as error:  # caught here, since click exits silently if a pipe is closed
-            _fail_output(error)
+            return super().invoke(ctx)
+        finally:
+            # Within click, which exits silently if the reader has closed a pipe, as `head` does.
+            if sys.stdout:  # None if it was closed at the start
+                sys.stdout.flush()
 
 
 class Lazy(OneLine):

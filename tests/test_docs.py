@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from prometheus_client import REGISTRY
 
 from app import cli, metrics
@@ -51,6 +52,13 @@ def test_every_command_has_help_with_an_example(name) -> None:
     command = commands(cli.main)[name]
     assert command.help
     assert f"plum-outcomes {name}" in command.help
+
+
+@pytest.mark.parametrize("group", sorted({name.rpartition(" ")[0] for name in commands(cli.main)}))
+def test_a_list_of_commands_says_whole_what_each_does(group) -> None:
+    [*_, listed] = CliRunner().invoke(cli.main, [*group.split(), "--help"]).output.partition("Commands:")
+    assert listed
+    assert "..." not in listed
 
 
 def test_every_document_that_the_readme_names_is_there() -> None:

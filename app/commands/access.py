@@ -34,7 +34,10 @@ def integration() -> None:
 @as_json
 @example("integration add reminders --product fuse")
 def add_integration(name: str, product: str, *, as_json: bool) -> None:
-    """Add an integration and print its result_url, which is shown only once."""
+    """Add an integration and print its result_url.
+
+    The URL is shown only once.
+    """
     declared = None if product == "auto" else Product(product)
     with opened() as (settings, database):
         log_command(database, "integration add", [("name", _name(name)), ("product", product)])
@@ -46,7 +49,10 @@ def add_integration(name: str, product: str, *, as_json: bool) -> None:
 @as_json
 @example("integration list")
 def list_integrations(*, as_json: bool) -> None:
-    """List the integrations; keys are stored hashed and cannot be shown."""
+    """List the integrations.
+
+    Keys are stored hashed and cannot be shown.
+    """
     with opened() as (_, database):
         print_rows(integrations.list_integrations(database), as_json=as_json)
 
@@ -68,7 +74,10 @@ def rotate_integration(name: str, grace: timedelta, *, as_json: bool) -> None:
 @click.argument("name")
 @example("integration disable reminders")
 def disable_integration(name: str) -> None:
-    """Respond 404 under the integration's URLs from now on; its records stay."""
+    """Respond 404 under the integration's URLs from now on.
+
+    Its records stay.
+    """
     with opened() as (_, database):
         log_command(database, "integration disable", [("name", name)])
         integrations.disable_integration(database, name, datetime.now(UTC))
@@ -79,7 +88,10 @@ def disable_integration(name: str) -> None:
 @click.argument("name")
 @example("integration enable reminders")
 def enable_integration(name: str) -> None:
-    """Accept results again under the integration's URLs, unless these have expired."""
+    """Accept results again under the integration's URLs.
+
+    URLs that have expired stay invalid.
+    """
     with opened() as (_, database):
         log_command(database, "integration enable", [("name", name)])
         integrations.enable_integration(database, name)
@@ -95,7 +107,9 @@ def enable_integration(name: str) -> None:
 @as_json
 @example("integration access reminders --allow-from 198.51.100.0/24 --password")
 def integration_access(name: str, allow_from: str | None, password: bool | None, *, as_json: bool) -> None:
-    """Restrict who may post under NAME's keys to some networks, or with a password; without options nothing changes.
+    """Restrict who may post under an integration's keys.
+
+    Only some networks, or only with a password; without options nothing changes.
 
     Senders use the password by HTTP Basic authentication with NAME as the user: https://NAME:PASSWORD@… in the
     result_url.
@@ -134,7 +148,9 @@ def _networks(text: str | None) -> tuple[Network, ...] | None:
 @as_json
 @example("integration script reminders welcome.vxml")
 def integration_script(name: str, file: BinaryIO | None, *, remove: bool, as_json: bool) -> None:
-    """Store the VoiceXML that calls get at NAME's start_url; FILE - is standard input. Without FILE, print it.
+    """Store or print the VoiceXML that calls get.
+
+    Calls get it at NAME's start_url. FILE - is standard input; without FILE it is printed.
 
     \b
     In texts and quoted attributes these placeholders stand for the call's values:
@@ -187,7 +203,10 @@ def add_token(name: str, scope: str, *, as_json: bool) -> None:
 @as_json
 @example("token list")
 def list_tokens(*, as_json: bool) -> None:
-    """List the tokens' names and scopes, and the time of last use (to about a minute)."""
+    """List the tokens' names, scopes and times of last use.
+
+    The time of last use is right to about a minute.
+    """
     with opened() as (_, database):
         print_rows(tokens.list_tokens(database), as_json=as_json)
 

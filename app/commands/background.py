@@ -25,7 +25,9 @@ NICENESS = 10  # of the analytical copy: callbacks come first
 @click.option("--while-parent", type=int, metavar="PID", help="End when this parent process does.")
 @example("housekeeping")
 def housekeeping(while_parent: int | None) -> None:
-    """Drain the spool, look for missing results, and prune old records, until stopped.
+    """Drain the spool, find missing results, and prune.
+
+    Runs until it is stopped.
 
     `serve` starts this by itself. A second process drains only after the first has ended.
     """
@@ -40,7 +42,9 @@ def housekeeping(while_parent: int | None) -> None:
 @click.option("--while-parent", type=int, metavar="PID", help="End when this parent process does.")
 @example("analytics")
 def analytics(while_parent: int | None) -> None:
-    """Update the analytical copy and answer queries from it, until stopped.
+    """Update the analytical copy and answer queries from it.
+
+    Runs until it is stopped.
 
     `serve` starts this by itself. A second process waits until the first has ended.
     """

@@ -18,7 +18,9 @@ from app.terminal import complain, example, say
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @example("backup /backups/outcomes-2026-11-28.db")
 def backup_command(file: Path) -> None:
-    """Copy the store into FILE, consistently, while it is in use.
+    """Copy the store into FILE while it is in use.
+
+    The copy is consistent.
 
     FILE is a SQLite database, or for PostgreSQL an archive for pg_restore. It contains unmasked phone numbers, but
     not the deliveries that wait in the spool.

@@ -39,7 +39,9 @@ BINARY = ("xlsx", "parquet")
 @click.option("--reveal", is_flag=True, help="Show phone numbers unmasked.")
 @example("export --format csv --out march.csv since=2026-03-01 until=2026-04-01 status=completed")
 def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, deliveries: bool, reveal: bool) -> None:
-    """Export all outcomes that match the filters; filters, sort and fields are the same as the API's.
+    """Export all outcomes that match the filters.
+
+    Filters, sort and fields are the same as the API's.
 
     In CSV, a text cell that a spreadsheet would run as a formula begins with ', unless raw=true.
     """

@@ -29,7 +29,9 @@ LINES_A_STEP = 1000  # lines between two updates of the progress bar
 @as_json
 @example("import deliveries.ndjson")
 def import_command(files: tuple[str, ...], *, as_json: bool) -> None:
-    """Import deliveries from NDJSON, `-` for standard input; deliveries that are stored already are skipped.
+    """Import deliveries from NDJSON.
+
+    `-` is standard input. Deliveries that are stored already are skipped.
 
     Each line is one JSON object with the field names of the delivery record: integration and body (or body_base64)
     are required; received_at, content_type, reference, batch, headers, query, remote_addr and id are optional.

@@ -33,8 +33,9 @@ _grace = click.option(
 @as_json
 @example("missing batch=spring")
 def missing(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> None:
-    """Count the results that were expected, were received and are missing, by integration and batch; filters are
-    those of expected calls. `received` includes those `polled`.
+    """Count expected, received and missing results.
+
+    Counts are by integration and batch; filters are those of expected calls. `received` includes those `polled`.
     """
     with opened() as (settings, database):
         schema_version.check(database)
@@ -49,7 +50,9 @@ def missing(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> Non
 @as_json
 @example("reconcile integration=reminders --grace 30m")
 def reconcile(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> None:
-    """Ask Plum for the results that are missing past their window and the grace; filters are those of expected calls.
+    """Ask Plum for the results that are missing.
+
+    Asks for those past their window and the grace; filters are those of expected calls.
 
     `serve` does so by itself. Prints how many results arrived (received, polled) or did not: running,
     unknown_to_plum, refused, not_reached (Plum does not respond), not_asked (no call id, DEV, or no account is

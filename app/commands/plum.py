@@ -9,7 +9,10 @@ from app.commands import expected_calls, queueing
 
 @click.group()
 def plum() -> None:
-    """Queue calls at Plum, show or cancel them; register calls of other systems, and numbers not to call."""
+    """Queue calls at Plum, show, cancel or register them.
+
+    Also manages the numbers that are not to be called.
+    """
 
 
 for _command in (

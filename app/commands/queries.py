@@ -28,7 +28,10 @@ reveal = click.option("--reveal", is_flag=True, help="Show phone numbers unmaske
 @as_json
 @example("outcomes status=completed,failed since=2026-03-01 sort=-duration_seconds limit=20")
 def outcomes(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
-    """List outcomes; the same filters, sort and limit as the API's, as FIELD=VALUE or --FIELD VALUE."""
+    """List outcomes.
+
+    The same filters, sort and limit as the API's, as FIELD=VALUE or --FIELD VALUE.
+    """
     columns = ["ended_at", "integration", "phone_number", "status", "disposition", "answered_by", "attempts", "id"]
     _print_page(filters, OutcomeSchema, columns, reveal, as_json)
 
@@ -39,7 +42,10 @@ def outcomes(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
 @as_json
 @example("deliveries verdict=quarantined since=2026-03-01")
 def deliveries(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
-    """List deliveries; the same filters, sort and limit as the API's, as FIELD=VALUE or --FIELD VALUE."""
+    """List deliveries.
+
+    The same filters, sort and limit as the API's, as FIELD=VALUE or --FIELD VALUE.
+    """
     columns = ["received_at", "integration", "product", "verdict", "reason", "size", "id", "outcome_id"]
     _print_page(filters, DeliverySchema, columns, reveal, as_json)
 
@@ -50,7 +56,10 @@ def deliveries(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None
 @as_json
 @example("summary group_by=day,product since=2026-03-01 tz=America/New_York")
 def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
-    """Show counts, rates, attempts and durations of outcomes; the same filters, group_by and tz as the API's."""
+    """Show counts, rates, attempts and durations of outcomes.
+
+    The same filters, group_by and tz as the API's.
+    """
     settings = from_environment()
     query = _parse_query(filters, SummarySchema.about(OutcomeSchema), reveal)
     if reveal:
@@ -65,7 +74,10 @@ def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
 @as_json
 @example("audit since=2026-03-01 who=dashboard")
 def audit(filters: tuple[str, ...], *, as_json: bool) -> None:
-    """List who saw phone numbers or bodies, exported, or changed something, newest first; filters as the API's."""
+    """List who saw, exported or changed what, newest first.
+
+    Lists who saw phone numbers or bodies, exported, or changed something; filters as the API's.
+    """
     _print_page(filters, AuditSchema, ["at", "who", "what", "asked", "record_id", "remote_addr"], False, as_json)
 
 
@@ -75,8 +87,9 @@ def audit(filters: tuple[str, ...], *, as_json: bool) -> None:
 @as_json
 @example("drift since=2026-03-01 kind=word,field")
 def drift(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
-    """List words, fields and types that were unknown on arrival, newest first; filters: since, tz, kind, product,
-    integration.
+    """List words, fields and types unknown on arrival.
+
+    The newest come first; filters: since, tz, kind, product, integration.
     """
     settings = from_environment()
     query = parse(MultiDict(pairs_of(filters)), DriftQuestion())

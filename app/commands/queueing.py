@@ -144,7 +144,9 @@ def bulk_queue_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Queue a contact list for Plum (first header `destination`), or the numbers of outcomes; expect their results.
+    """Queue a contact list, and expect the results.
+
+    The list is a file like Plum's (first header `destination`), or the numbers of outcomes.
 
     If the command is repeated, it queues only the calls that were not queued before.
     """
@@ -180,7 +182,10 @@ def bulk_queue_command(
 @as_json
 @example("plum status reminders 155761")
 def status_command(integration: str, call_id: str, *, reveal: bool, as_json: bool) -> None:
-    """Get one call's current status from Plum and show it as an outcome record; nothing is stored."""
+    """Show one call's current status at Plum.
+
+    It is shown as an outcome record; nothing is stored.
+    """
     with opened() as (settings, database):
         sender = _integration(database, integration)
         if reveal:

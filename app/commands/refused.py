@@ -26,14 +26,20 @@ from app.terminal import as_json, complain, example, print_rows, print_values
 
 @click.group()
 def refused() -> None:
-    """Manage the newest posts that were refused because of their sender; they are kept for a while."""
+    """Manage posts that were refused because of their sender.
+
+    The newest ones are kept for a while.
+    """
 
 
 @refused.command("list")
 @as_json
 @example("refused list")
 def list_refused(*, as_json: bool) -> None:
-    """List the refused posts, oldest first, with their cause and the integration that now has their key, if any."""
+    """List the refused posts, oldest first.
+
+    Each has its cause and the integration that now has their key, if any.
+    """
     with opened() as (settings, database):
         keys = ActiveKeys(database).look(datetime.now(UTC))
         rows = [_row(entry, keys) for entry in Refused(settings.spool_dir).entries()]
@@ -46,8 +52,9 @@ def list_refused(*, as_json: bool) -> None:
 @as_json
 @example("refused retry --integration reminders 0190163d-8694-739b-aea5-966c26f8ad91")
 def retry(ids: tuple[UUID, ...], integration: str | None, *, as_json: bool) -> None:
-    """Accept refused posts, as if they had been acknowledged on arrival; without ID those whose key was unknown
-    and is known now.
+    """Accept refused posts as if acknowledged on arrival.
+
+    Without ID those whose key was unknown and is known now.
 
     Each post is stored once, however often this command runs.
     """

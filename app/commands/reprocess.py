@@ -31,7 +31,9 @@ COUNTS = ("deliveries", "outcomes", "changed", "made", "removed")
 @as_json
 @example("reprocess --dry-run since=2026-03-01 integration=reminders")
 def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: bool, as_json: bool) -> None:
-    """Parse stored deliveries again with today's normaliser, and show for each field how many outcomes differ.
+    """Parse stored deliveries again with today's normaliser.
+
+    Shows for each field how many outcomes differ.
 
     Filters are those of deliveries. Outcomes with pruned deliveries do not change (pruned). The command may run
     while callbacks arrive; a second run changes nothing more.

@@ -25,7 +25,9 @@ from app.terminal import as_json, complain, example, print_json, print_rows, pri
 @as_json
 @example("prune --dry-run")
 def prune(*, dry_run: bool, as_json: bool) -> None:
-    """Remove records older than PLUM_RETAIN_OUTCOMES_DAYS, PLUM_RETAIN_DELIVERIES_DAYS and PLUM_RETAIN_AUDIT_DAYS.
+    """Remove records older than the PLUM_RETAIN settings.
+
+    They are PLUM_RETAIN_OUTCOMES_DAYS, PLUM_RETAIN_DELIVERIES_DAYS and PLUM_RETAIN_AUDIT_DAYS.
 
     `serve` does so by itself every hour. An outcome is removed with its deliveries, so many days after its last
     delivery. Pruning is slow, so that callbacks do not wait.
@@ -50,7 +52,10 @@ def prune(*, dry_run: bool, as_json: bool) -> None:
 
 @click.group()
 def hold() -> None:
-    """Manage legal holds; the records under a hold are neither pruned nor erased."""
+    """Manage legal holds.
+
+    The records under a hold are neither pruned nor erased.
+    """
 
 
 _integration = click.option("--integration", metavar="NAME", help="All records of this integration.")
@@ -76,7 +81,10 @@ def add_hold(integration: str | None, call: UUID | None, reason: str) -> None:
 @_call
 @example("hold remove --integration reminders")
 def remove_hold(integration: str | None, call: UUID | None) -> None:
-    """End a hold; the next pruning removes the records that are old enough."""
+    """End a hold.
+
+    The next pruning removes the records that are old enough.
+    """
     kind, subject = _hold_subject(integration, call)
     with opened() as (_, database):
         log_command(database, "hold remove", [(kind, subject)])
@@ -99,7 +107,9 @@ def list_holds(*, as_json: bool) -> None:
 @as_json
 @example("erase --phone +16175551234")
 def erase_command(phone: str, *, dry_run: bool, as_json: bool) -> None:
-    """Remove every call and delivery that contains a phone number, in any format, and print a receipt.
+    """Remove every call and delivery with a phone number.
+
+    The number is found in any format. Prints a receipt.
 
     Calls are removed whole. Records under a legal hold stay, and the exit status is 1 then. The analytical copy of
     this host is built anew.

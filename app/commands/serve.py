@@ -24,7 +24,10 @@ from app.terminal import example
 )
 @example("serve --bind 0.0.0.0:8000 --workers 4")
 def serve(bind: str, workers: int, *, welcome: bool) -> None:
-    """Serve until stopped: gunicorn, with settings from the environment."""
+    """Serve until stopped.
+
+    Runs gunicorn and housekeeping, with settings from the environment.
+    """
     with opened() as (settings, database):
         if welcome:
             _migrate(database)

@@ -12,14 +12,20 @@ from app.terminal import as_json, example, print_values
 
 @click.group()
 def spool() -> None:
-    """Manage the deliveries that wait while the store is away, and the segments that were set aside."""
+    """Manage deliveries that wait for the store.
+
+    Also manages the segments that were set aside.
+    """
 
 
 @spool.command("retry")
 @as_json
 @example("spool retry")
 def retry(*, as_json: bool) -> None:
-    """Drain the segments again that were set aside, as every start of housekeeping does."""
+    """Drain the segments again that were set aside.
+
+    Every start of housekeeping does so too.
+    """
     queue = Spool(from_environment().spool_dir)
     try:
         files = queue.retry()
