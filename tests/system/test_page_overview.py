@@ -85,6 +85,16 @@ def test_every_page_is_accessible_fits_and_is_small(
             assert len(page.content().encode()) <= PAGE_BYTES, path
 
 
+def test_on_a_phone_the_newest_calls_of_the_chart_and_the_dispositions_show_without_scrolling(
+    browser: Browser, calls: Sender
+) -> None:
+    with analyst(browser, calls.service, viewport={"width": 390, "height": 5000}) as reader:
+        page = reader.open(f"/?period=30-days&integration={calls.name}")
+        expect(page.locator("svg.chart a").last).to_be_in_viewport(ratio=1)
+        page = reader.open(f"/calls?integration={calls.name}")
+        expect(page.get_by_role("cell", name="Busy", exact=True).first.locator(".badge")).to_be_in_viewport(ratio=1)
+
+
 def test_the_keyboard_reaches_all_that_the_mouse_does(reader: Analyst, calls: Sender) -> None:
     """Each link and button of the list by Tab alone, the first one leading past the navigation."""
     page = reader.open(f"/calls?integration={calls.name}")
