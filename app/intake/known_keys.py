@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from app.cooperative import Threads, aside
 from app.intake.spool_segments import write_durably
 from app.model import Integration, Json, KnownKey, Product, networks
 
@@ -37,6 +38,7 @@ class KnownKeys:
         self._texts: dict[str, str] = {}  # the scripts, by their integrations
         self._read_at: list[int] = []
         self._quiet_until = 0.0
+        self._disk = Threads(1)
 
     def read(self) -> Mapping[str, KnownKey]:
         """Return the keys that were valid when the store was last read, by the hex of their hash."""
@@ -59,17 +61,20 @@ class KnownKeys:
         """Write the keys if they have changed. A failing disk costs no delivery: the next call tries again."""
         if keys == self.read():
             return
-        scripts = {
-            known.integration.name: known.integration.script for known in keys.values() if known.integration.script
-        }
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            _replace(self._scripts, scripts)
-            _replace(self._file, {digest: _serialised(known) for digest, known in keys.items()})
+            aside(self._write, keys, threads=self._disk)
         except OSError as error:
             if time.monotonic() >= self._quiet_until:
                 self._quiet_until = time.monotonic() + QUIET_SECONDS
                 log.error("the known keys cannot be kept in %s: %s", self._file, error.strerror)
+
+    def _write(self, keys: Mapping[str, KnownKey]) -> None:
+        scripts = {
+            known.integration.name: known.integration.script for known in keys.values() if known.integration.script
+        }
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        _replace(self._scripts, scripts)
+        _replace(self._file, {digest: _serialised(known) for digest, known in keys.items()})
 
 
 def _changed_at(file: Path) -> int:

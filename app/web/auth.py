@@ -50,8 +50,8 @@ class Keyring:
         """`look` reads the secrets from the store, and raises `StoreUnavailable` in bounded time.
 
         `remembered` returns the keys that any process read last, for the time when the store is away. `remember`
-        receives all keys after each refresh. `note_use` receives a token's name at most once a minute, in a thread
-        of its own, so no request waits for it.
+        receives all keys after a refresh, and `note_use` a token's name at most once a minute; no request waits for
+        either.
         """
         self._look = look
         self._remember = remember
@@ -63,6 +63,7 @@ class Keyring:
         self._began_at = self._ended_at = -AWAY_SECONDS  # of the last refresh that has ended
         self._running: threading.Event | None = None  # set when the secrets of this refresh are in use
         self._starting = threading.Lock()
+        self._remembering = threading.Lock()
 
     def integration(self, key: str, patience: float = PATIENCE_SECONDS) -> Integration | None:
         """Return the key's integration, or None. Raises `StoreUnavailable` if it cannot be known in `patience` s."""
@@ -131,6 +132,8 @@ class Keyring:
             self._began_at, self._ended_at = began_at, time.monotonic()
             self._running = None
             refresh.set()
+        if failure is None:
+            self._remember_keys(secrets.keys)
 
     def _read_secrets(self) -> tuple[Secrets, StoreUnavailable | None]:
         """Read the secrets. If that fails, return the previous ones and the failure."""
@@ -141,11 +144,18 @@ class Keyring:
         except Exception as error:
             log.error("keys and tokens cannot be read", exc_info=error)
             return self._secrets, StoreUnavailable("keys and tokens cannot be read")
+        return secrets, None
+
+    def _remember_keys(self, keys: Mapping[str, KnownKey]) -> None:
+        """Remember the keys, unless that still runs since a disk stalls; a later refresh remembers them then."""
+        if not self._remembering.acquire(blocking=False):
+            return
         try:
-            self._remember(secrets.keys)
+            self._remember(keys)
         except Exception as error:
             log.error("keys cannot be remembered for other processes", exc_info=error)
-        return secrets, None
+        finally:
+            self._remembering.release()
 
     def _note(self, name: str) -> None:
         try:

@@ -90,7 +90,7 @@ from time import sleep  # of Python itself: gevent replaces the module's
 sync = os.fsync
 
 def stall(descriptor):
-    while os.path.exists("stalls") and "/spool/0" in os.readlink(f"/proc/self/fd/{descriptor}"):
+    while os.path.exists("stalls") and "/spool/" in os.readlink(f"/proc/self/fd/{descriptor}"):
         sleep(0.01)
     sync(descriptor)
 
@@ -98,29 +98,45 @@ os.fsync = stall
 """
 
 
-def test_a_spool_disk_that_stalls_keeps_nothing_waiting_that_does_not_need_it(own: Cluster, tmp_path: Path) -> None:
+@pytest.fixture
+def stalls(own: Cluster, tmp_path: Path) -> Iterator[tuple[Sender, Path]]:
+    """The sender of a service with one worker, and a file: while it exists, the spool's disk stalls."""
     (tmp_path / "sitecustomize.py").write_text(STALLING)
-    (tmp_path / "tmp").mkdir()
-    service = Service(own.create(), tmp_path, {"PYTHONPATH": str(tmp_path)}, worker_count=1)
-    sender = service.prepare().one
+    service = Service(own.create(), tmp_path, {"PYTHONPATH": str(tmp_path)}, worker_count=1).prepare()
     service.start()
-    stalls = tmp_path / "stalls"
+    stalling = tmp_path / "stalls"
     try:
-        with stopped(own):
-            stalls.touch()
-            with Load(sender, "stalled", threads=2, pause=0.0, most=2) as load:
-                wait_until(lambda: list((tmp_path / "spool").glob("0*")))
-                for _ in range(20):
-                    service.request("GET", sender.path).assert_completed()
-                    assert service.request("GET", "/livez").status == 200
-                assert start(sender, call_id="").headers["Content-Type"].startswith("application/voicexml+xml")
-                assert load.posts == []
-                stalls.unlink()
-                load.wait_for(2)
-        assert_nothing_lost_or_doubled(sender, load.acknowledged)
+        yield service.one, stalling
     finally:
-        stalls.unlink(missing_ok=True)
+        stalling.unlink(missing_ok=True)
         service.stop()
+
+
+def test_only_posts_that_need_a_spool_disk_wait_while_it_stalls(own: Cluster, stalls: tuple[Sender, Path]) -> None:
+    sender, stalling = stalls
+    service = sender.service
+    with stopped(own):
+        stalling.touch()
+        with Load(sender, "stalled", threads=2, pause=0.0, most=2) as load:
+            wait_until(lambda: list((service.directory / "spool").glob("0*")))
+            for _ in range(20):
+                service.request("GET", sender.path).assert_completed()
+                assert service.request("GET", "/livez").status == 200
+            assert start(sender, call_id="").headers["Content-Type"].startswith("application/voicexml+xml")
+            assert load.posts == []
+            stalling.unlink()
+            load.wait_for(2)
+    assert_nothing_lost_or_doubled(sender, load.acknowledged)
+
+
+def test_a_new_key_works_while_the_spools_disk_stalls(stalls: tuple[Sender, Path]) -> None:
+    sender, stalling = stalls
+    stalling.touch()
+    new = sender.service.sender("new")
+    for one in (new, sender):
+        one.assert_accepted(dev_body(call_id="1"))
+    for _ in range(20):
+        new.service.request("GET", new.path).assert_completed()
 
 
 def test_frozen_housekeeping_is_reported(sender: Sender) -> None:
