@@ -30,7 +30,7 @@ from app.store.database import Database
 from app.store.journal import Horizon
 from app.store.pagination import Page
 from app.store.query.question import Condition, Operator, Order, Question, Records
-from app.store.schema import IDENTIFYING
+from app.store.schema import IDENTIFYING, INDEXED_CHARACTERS
 
 Row = dict[str, Any]
 Facet = tuple[Any, int]
@@ -196,5 +196,5 @@ def is_looked_up(question: Question) -> bool:
 
 
 def _names_one(condition: Condition) -> bool:
-    is_equal = condition.operator is Operator.EQUAL
-    return is_equal and condition.field in IDENTIFYING and len(set(condition.values)) == 1
+    is_equal = condition.operator is Operator.EQUAL and condition.field in IDENTIFYING
+    return is_equal and len(set(condition.values)) == 1 and len(condition.values[0]) <= INDEXED_CHARACTERS

@@ -21,6 +21,7 @@ from app.model import CallState, ExpectedCall, Outcome
 from app.store import journal
 from app.store.bulk import insert_rows, returned_id
 from app.store.database import Database
+from app.store.query.conditions import is_any_of
 from app.store.query.question import Records
 from app.store.rows import Row, outcome_from_row
 from app.store.schema import WITHOUT_REFERENCE, expected_calls, outcomes
@@ -220,9 +221,9 @@ def _results(connection: Connection, calls: Sequence[ExpectedCall]) -> Iterator[
         ("message_reference", [call.reference for call in calls]),
         ("phone_number", [call.phone_number for call in calls if call.reference is None and call.batch is not None]),
     ):
-        known_values = {value for value in values if value is not None}
+        known_values = list({value for value in values if value is not None})
         if known_values:
-            rows = connection.execute(select(outcomes).where(outcomes.c[field].in_(known_values))).mappings()
+            rows = connection.execute(select(outcomes).where(is_any_of(outcomes.c[field], known_values))).mappings()
             yield from map(outcome_from_row, rows)
 
 

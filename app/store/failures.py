@@ -13,6 +13,7 @@ from app.errors import Exists, StoreRefused, StoreUnavailable, TooSlow
 
 _STOPPED = "57014"  # PostgreSQL's code for a statement that was cancelled by its timeout
 _NO_TABLE = "42P01"
+_LIMITS = "54"  # PostgreSQL's class of exceeded limits: waiting does not make a row smaller
 _NO_STORE = "SQLITE_NOTADB"
 # These errors may pass. ProgrammingError: a table is missing until a migration runs; our statements are tested.
 # NotSupportedError: a distributed database may accept the same statement at another time.
@@ -36,16 +37,21 @@ def own_errors(url: URL) -> Iterator[None]:
     password."""
     try:
         yield
-    except _MAY_PASS as error:
-        public, detail = _in_words(url, error)
-        raise StoreUnavailable(public, _without_secrets(url, detail)) from error
     except exc.SQLAlchemyError as error:
+        if _may_pass(error):
+            public, detail = _in_words(url, error)
+            raise StoreUnavailable(public, _without_secrets(url, detail)) from error
         cause = getattr(error, "orig", None) or error
         label = f"{type(cause).__name__} {getattr(cause, 'sqlstate', None) or ''}".rstrip()
         message = str(cause) if getattr(cause, "sqlite_errorname", None) == _NO_STORE else label
         raise StoreRefused("the store refuses this", f"the store at {where(url)} refuses this: {message}") from error
     except (OverflowError, UnicodeError) as error:  # SQLite's driver does not wrap these
         raise StoreRefused(f"a value that SQLite does not hold: {type(error).__name__}") from error
+
+
+def _may_pass(error: exc.SQLAlchemyError) -> bool:
+    code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return isinstance(error, _MAY_PASS) and not code.startswith(_LIMITS)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, or_, s
 
 from app.store import journal
 from app.store.legal_holds import starts_of
+from app.store.query.conditions import is_any_of
 from app.store.query.question import Records
 from app.store.schema import deliveries, expected_calls, is_later, outcomes
 
@@ -50,7 +51,8 @@ def _orphaned_starts(connection: Connection, removed: Sequence[Row[Any]]) -> set
     """Return the starts of removed calls that no other outcome shares, since several outcomes may have one call
     id."""
     calls = {row.call_id for row in removed} - {None}
-    others = connection.execute(select(outcomes).where(outcomes.c.call_id.in_(calls))).all() if calls else []
+    is_shared = is_any_of(outcomes.c.call_id, sorted(calls))
+    others = connection.execute(select(outcomes).where(is_shared)).all() if calls else []
     return starts_of(removed) - starts_of(others)
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     Uuid,
     false,
+    func,
     literal_column,
     text,
 )
@@ -21,6 +22,10 @@ from app.store.types import CodePointText, JsonText, UtcDateTime, Word
 
 # The fields by which an outcome is looked up.
 IDENTIFYING = ("phone_number", "call_id", "message_reference", "reference")
+# Those of any length. An entry of PostgreSQL's B-trees has at most some 2,700 bytes, so that its indexes leave out
+# longer texts.
+UNBOUNDED = ("call_id", "message_reference")
+INDEXED_CHARACTERS = 500
 
 # Expected calls whose results are identified by number and batch.
 WITHOUT_REFERENCE = "reference IS NULL AND phone_number IS NOT NULL"
@@ -33,6 +38,12 @@ metadata = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     }
 )
+
+
+def is_indexed(column: Column[str]) -> ColumnElement[bool]:
+    """Return the condition that PostgreSQL's index has this text. It uses the index only if a query repeats it."""
+    return func.length(column) <= literal_column(str(INDEXED_CHARACTERS))
+
 
 integrations = Table(
     "integrations",
@@ -170,13 +181,14 @@ Index("ix_outcomes_newest", outcomes.c.ended_at, outcomes.c.id.desc())
 # Indexes by the fields that identify a call, newest first. Other fields have no index here: the analytical copy
 # answers other questions, and each index would slow down every callback.
 for _identifying in IDENTIFYING:
+    _is_known = outcomes.c[_identifying].is_not(None)
     Index(
         f"ix_outcomes_{_identifying}",
         outcomes.c[_identifying],
         outcomes.c.ended_at,
         outcomes.c.id.desc(),
-        sqlite_where=outcomes.c[_identifying].is_not(None),
-        postgresql_where=outcomes.c[_identifying].is_not(None),
+        sqlite_where=_is_known,
+        postgresql_where=is_indexed(outcomes.c[_identifying]) if _identifying in UNBOUNDED else _is_known,
     )
 Index(
     "ix_outcomes_same_body",

@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, sel
 from app.errors import SchemaOutdated
 from app.store.database import Database
 
-NEEDED = "0014"  # the newest migration
+NEEDED = "0015"  # the newest migration
 
 # Alembic's own table: https://alembic.sqlalchemy.org/en/latest/tutorial.html#running-our-first-migration
 _VERSION = Table("alembic_version", MetaData(), Column("version_num", String(32)))

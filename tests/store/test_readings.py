@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -14,7 +15,9 @@ from app.errors import StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery, Outcome, Reading, Verdict
 from app.normalise import fold
+from app.store import pagination
 from app.store.database import Database
+from app.store.query.question import Condition, Operator, Question, Records
 from app.store.readings import rehearse, save
 from app.store.rows import outcome_from_row
 from app.store.schema import deliveries, outcomes
@@ -173,6 +176,25 @@ def test_a_delivery_that_the_store_refuses_is_quarantined_alone(database) -> Non
     assert [receipt.verdict for receipt in receipts].count(Verdict.APPLIED) == 4
     assert (receipts[3].verdict, receipts[3].reason) == (Verdict.QUARANTINED, "store_refused")
     assert count(database, deliveries, deliveries.c.id.in_([r.delivery.id for r in readings])) == 5
+
+
+@pytest.mark.parametrize("field", ["call_id", "message_reference"])
+def test_a_call_is_stored_and_found_whatever_the_length_of_what_identifies_it(database, field) -> None:
+    """Texts that do not compress, longer than an entry of PostgreSQL's indexes may be."""
+    random = Random(4)
+    texts = ["".join(chr(random.randrange(0x4E00, 0x9FFF)) for _ in range(length)) for length in (500, 501, 100_000)]
+    receipts = post(database, *(delivery(json.dumps({"result": "Failed", field: one}).encode()) for one in texts))
+    assert [receipt.verdict for receipt in receipts] == [Verdict.APPLIED] * 3
+    for values in (*([one] for one in texts), texts):
+        condition = Condition(field, Operator.EQUAL, values)
+        found = pagination.page(database, Question(records=Records.OUTCOMES, conditions=[condition])).rows
+        assert sorted(row[field] for row in found) == sorted(values)
+
+
+def test_a_delivery_that_exceeds_a_limit_of_the_store_is_quarantined_alone(crowded) -> None:
+    long = "".join(map(chr, Random(4).choices(range(0x4E00, 0x9FFF), k=5000)))
+    readings = [interpret(delivery(dev(call_id=number), reference=long[: number * 2500])) for number in range(3)]
+    assert [receipt.reason for receipt in save(crowded, readings)] == [None, "store_refused", "store_refused"]
 
 
 def test_a_group_is_stored_whole_or_not_at_all(database, monkeypatch) -> None:

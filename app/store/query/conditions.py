@@ -31,12 +31,13 @@ from sqlalchemy.sql.functions import GenericFunction
 from app.store.query.buckets import at_hours, stretches
 from app.store.query.literals import bound
 from app.store.query.question import Condition, Hours, Operator, Question, is_json
-from app.store.schema import deliveries, is_later, outcomes
+from app.store.schema import INDEXED_CHARACTERS, UNBOUNDED, deliveries, is_indexed, is_later, outcomes
 
 _LAST = chr(0x10FFFF)
 _CENTURIES = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 _clock = lru_cache(64)(stretches)  # computing the stretches of two centuries takes some 40 ms
 EMPTY = ("[]", "{}")
+_UNBOUNDED = frozenset(outcomes.c[name] for name in UNBOUNDED)
 
 
 class _Position(GenericFunction[int]):
@@ -84,7 +85,15 @@ def _condition(column: Column[Any], condition: Condition) -> ColumnElement[bool]
 def _equal(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
     if column is deliveries.c.outcome_id:
         return _belongs_to(values)
-    return column == bound(column, values[0]) if len(values) == 1 else column.in_(values)
+    return is_any_of(column, values)
+
+
+def is_any_of(column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """Match the values, by the column's index if it has them all."""
+    matches = column == bound(column, values[0]) if len(values) == 1 else column.in_(values)
+    if column in _UNBOUNDED and all(len(value) <= INDEXED_CHARACTERS for value in values):
+        return and_(is_indexed(column), matches)
+    return matches
 
 
 def _belongs_to(ids: list[UUID]) -> ColumnElement[bool]:
