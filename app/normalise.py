@@ -26,7 +26,7 @@ from app.model import (
     Sent,
     Status,
 )
-from app.values import BadValue, clean, exact, number, phone, storable, time
+from app.values import MAX_NUMBER, BadValue, clean, exact, number, phone, storable, time
 
 VERSION = "2"
 
@@ -248,7 +248,7 @@ def _duration(sent: int | None, connected_at: datetime | None, disconnected_at: 
     if sent is not None or connected_at is None or disconnected_at is None:
         return sent
     seconds = int((disconnected_at - connected_at).total_seconds())
-    return seconds if seconds >= 0 else None
+    return seconds if 0 <= seconds <= MAX_NUMBER else None
 
 
 def _digest(outcome: Outcome) -> str:

@@ -362,6 +362,14 @@ def test_a_multipart_charset_and_escaped_quotes_in_names_are_read() -> None:
     assert read(body.encode("latin-1"), read_as).outcome.extra == {'a"b': "é"}
 
 
+@pytest.mark.parametrize(("end", "seconds"), [(946684800 + 2**31 - 1, 2**31 - 1), (946684800 + 2**31, None)])
+def test_a_duration_that_follows_from_events_is_in_the_bounds_of_all_numbers(end, seconds) -> None:
+    """PostgreSQL would refuse the call."""
+    events = [{"event": "connected", "timestamp": 946684800}, {"event": "disconnected", "timestamp": end}]
+    outcome = read(json.dumps({"status": "completed", "events": events}).encode(), product=Product.INSIGHT).outcome
+    assert outcome.duration_seconds == seconds
+
+
 @pytest.mark.parametrize("empty", ["null", '""'])
 def test_an_empty_duration_does_not_make_an_insight_call_one_of_fuse(empty) -> None:
     outcome = read(b'{"status":"failed","duration":%s}' % empty.encode(), product=Product.INSIGHT).outcome
