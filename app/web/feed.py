@@ -159,6 +159,7 @@ class Feed:
         self._recent = Recent()
         self._is_running = False
         self._horizon = Horizon(0)
+        self._rest: Span | None = None  # of a span whose reading failed after some of its batches
         self._up_to_date_at = 0.0
         metrics.LIVE_LAG_SECONDS.set(0)
         self._lock = threading.Lock()  # guards the above; only one thread reads the journal at a time
@@ -171,7 +172,7 @@ class Feed:
             if self._is_running:
                 self._advance()
             else:
-                self._horizon = journal.horizon(self._database)
+                self._horizon, self._rest = journal.horizon(self._database), None
                 self._up_to_date_at = time.monotonic()
                 self._recent = Recent()  # drops the old batches
                 threading.Thread(target=self._run, daemon=True).start()
@@ -213,8 +214,10 @@ class Feed:
     def _advance(self) -> None:
         began_at = time.monotonic()
         upto = journal.horizon(self._database)
-        if upto != self._horizon:
-            for batch in self.read(Span(self._horizon, upto)):
+        while upto != self._horizon:
+            span = self._rest or Span(self._horizon, upto)
+            for batch in self.read(span):
                 self._recent.put(batch)
-            self._horizon = upto
+                self._rest = batch.rest
+            self._horizon, self._rest = span.upto, None
         self._up_to_date_at = began_at
