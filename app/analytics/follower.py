@@ -192,13 +192,17 @@ class Follower:
             self._copy.position = final  # not stored: the next process that opens the file finds no changes either
             return
         reached = final if rest is None else Position(position.seen, newest, rest, is_filled=True)
-        ordered = list(ids)
-        *batches, last_batch = [
-            ordered[at : at + LOADED_AT_ONCE] for at in range(0, len(ordered) or 1, LOADED_AT_ONCE)
-        ]
-        for batch in batches:  # separate transactions, since outcomes may be large; the last one stores the position
-            self._copy.write(csv_rows(self._database, batch), batch, position)
-        self._copy.write(csv_rows(self._database, last_batch), last_batch, reached)
+        self._copy_outcomes(sorted(ids), position, reached)
+
+    def _copy_outcomes(self, ids: list[UUID], position: Position, reached: Position) -> None:
+        """Copy these outcomes in separate transactions, since they may be large. The last one stores the position."""
+        while True:
+            batch, others = ids[:LOADED_AT_ONCE], ids[LOADED_AT_ONCE:]
+            rows, unread = csv_rows(self._database, batch)
+            ids = [*unread, *others]
+            self._copy.write(rows, set(batch).difference(unread), position if ids else reached)
+            if not ids:
+                return
 
     def _changed(self, span: Span, newest: Mark | None) -> tuple[set[UUID], Mark | None, Span | None]:
         """Return some of the outcomes that changed within the span, the newest change, and the rest of the span."""

@@ -6,7 +6,6 @@ such cells in one call.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from datetime import datetime
 from functools import cache
@@ -25,7 +24,7 @@ from app.store.types import UtcDateTime
 COLUMNS = [*Records.OUTCOMES.columns, outcomes.c.first_delivery_id]
 SECONDS = 60.0  # for one batch
 MAX_CHARACTERS = 1 << 24  # of a batch, which is held in memory
-ROWS_AT_ONCE = 100
+ROWS_AT_ONCE = 25  # they are in memory together, and may be large
 
 QUOTE, NULL = "'", "NULL"
 
@@ -48,9 +47,15 @@ class CsvRow(NamedTuple):
     metadata: str | None
 
 
-def csv_rows(database: Database, ids: Collection[UUID]) -> list[CsvRow]:
-    """Return the rows of these outcomes; ids without an outcome are ignored."""
-    return _fetched(database, _select(database).where(outcomes.c.id.in_(ids)))
+def csv_rows(database: Database, ids: Collection[UUID]) -> tuple[list[CsvRow], list[UUID]]:
+    """Return the rows of these outcomes, fewer if they are large, and the ids that were not read.
+
+    Ids without an outcome are ignored.
+    """
+    key = outcomes.c.id
+    rows = _fetched(database, _select(database).where(key.in_(ids)).order_by(key), MAX_CHARACTERS)
+    is_cut = _size(rows) > MAX_CHARACTERS
+    return rows, sorted(one for one in ids if one > rows[-1].id) if is_cut else []
 
 
 def csv_rows_behind(database: Database, edge: tuple[datetime, UUID] | None, limit: int) -> tuple[list[CsvRow], bool]:
@@ -71,8 +76,8 @@ def _size(rows: list[CsvRow]) -> int:
     return sum(len(row.text) for row in rows)
 
 
-def _fetched(database: Database, statement: Select[Any], most: float = math.inf) -> list[CsvRow]:
-    """Return all rows, or stop after the row that brings the total above `most` characters."""
+def _fetched(database: Database, statement: Select[Any], most: int) -> list[CsvRow]:
+    """Return the rows, or stop after the row that brings the total above `most` characters."""
     rows: list[CsvRow] = []
     characters = 0
     with (

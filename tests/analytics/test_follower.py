@@ -209,6 +209,22 @@ def test_large_outcomes_are_filled_in_few_at_a_time(database, tmp_path, monkeypa
     engine.close()
 
 
+def test_large_outcomes_are_followed_few_at_a_time(database, engine, monkeypatch) -> None:
+    """The process of the copy would need several times as much memory as all of them have characters."""
+    assert_same(database, engine)
+    monkeypatch.setattr(csv_rows, "MAX_CHARACTERS", 2000)
+    written, write_rows = [], engine._copy.write
+    monkeypatch.setattr(
+        engine._copy, "write", lambda rows, *others: written.append(rows) or write_rows(rows, *others)
+    )
+    save(database, [interpret(call(number, note="x" * 300)) for number in range(50)])
+    with database.writing() as connection:
+        journal.note(connection, [uuid4() for _ in range(5)])  # outcomes that were removed meanwhile
+    assert_same(database, engine)
+    assert sum(map(len, written)) == 50
+    assert max(map(len, written)) <= 1 + 2000 // 300
+
+
 def test_a_copy_that_is_opened_again_follows_from_where_it_was(database, tmp_path, monkeypatch) -> None:
     write(database, 50)
     engine = opened(database, tmp_path)
