@@ -46,7 +46,7 @@ def examine(environment: Mapping[str, str]) -> list[Check]:
 def _checks(settings: Settings, database: Database) -> Iterator[Check]:
     yield _addresses(settings)
     yield _spool(settings.spool_dir)
-    yield _analytics(settings)
+    yield _analytics(settings, database)
     store = _checked("store", lambda: _store(database))
     yield store
     if not store.ok:
@@ -58,9 +58,9 @@ def _checks(settings: Settings, database: Database) -> Iterator[Check]:
         yield _tokens(database)
 
 
-def _analytics(settings: Settings) -> Check:
+def _analytics(settings: Settings, database: Database) -> Check:
     path = settings.analytics_path
-    if Remote(socket_of(path), settings.database_url).is_there():
+    if Remote(socket_of(path), database.address).is_there():
         return Check("analytics", True, f"the analytical copy at {path} is served")
     if not os.access(_nearest(path.parent), os.W_OK):
         return Check("analytics", False, f"{path.parent} cannot be written; set PLUM_ANALYTICS_PATH")

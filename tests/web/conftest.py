@@ -14,13 +14,18 @@ from app.analytics.protocol import socket_of
 from app.assembly import create_engine
 from app.config import Settings
 from app.factory import create_app
+from app.store.database import Database
 
 
 @contextmanager
 def running(settings: Settings) -> Iterator[Flask]:
     stop = threading.Event()
     keep = partial(
-        process.run, partial(create_engine, settings), socket_of(settings.analytics_path), settings.database_url, stop
+        process.run,
+        partial(create_engine, settings),
+        socket_of(settings.analytics_path),
+        Database(settings.database_url).address,
+        stop,
     )
     thread = threading.Thread(target=keep)
     thread.start()
