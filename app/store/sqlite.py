@@ -126,11 +126,13 @@ class _Connection(sqlite3.Connection):
 def _open(connection: _Connection, threads: Threads) -> None:
     connection.threads = threads
     connection.isolation_level = None  # `_begin` begins transactions
+    connection.execute("PRAGMA busy_timeout=2000")
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):
+        # For a new file only: setting auto_vacuum writes, so it would wait for whoever holds the write lock.
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # allows returning the space of deleted rows
     for pragma in (
-        f"page_size={PAGE_BYTES}",
-        "auto_vacuum=INCREMENTAL",  # only for a new file: allows returning the space of deleted rows
         "secure_delete=ON",  # deleted rows contain phone numbers
-        "busy_timeout=2000",
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",

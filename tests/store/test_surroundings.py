@@ -300,3 +300,21 @@ def test_a_large_wal_is_emptied_once_no_reader_prevents_it(tmp_path) -> None:
     assert truncate_wal(database, above=50_000)
     assert wal_bytes(database) == 0
     database.close()
+
+
+def test_opening_sqlite_writes_nothing_and_waits_for_no_writer(tmp_path) -> None:
+    """Otherwise a question, or the probe of a store that is away, stops its worker while somebody writes."""
+    file = tmp_path / "outcomes.db"
+    first = Database(f"sqlite:///{file}")
+    migrating.migrate(first)
+    written = wal_bytes(first)
+    with closing(sqlite3.connect(file, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        second = Database(f"sqlite:///{file}")
+        with second.reading() as connection:
+            assert connection.execute(select(deliveries.c.id)).all() == []
+            pragmas = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("page_size", "auto_vacuum")]
+        second.close()
+    assert wal_bytes(first) == written
+    first.close()
+    assert pragmas == [sqlite.PAGE_BYTES, 2]  # incremental
