@@ -54,15 +54,14 @@ def create_housekeeping(settings: Settings) -> Housekeeping:
     )
 
 
-def create_reconciler(settings: Settings) -> Reconciler:
+def create_reconciler(settings: Settings, database: Database) -> Reconciler:
     """Return the reconciler, which looks for missing results."""
-    database = Database(settings.database_url, connections=1)
     return Reconciler(database, group_reader(settings), saver(database), Accounts(settings), _now)
 
 
-def create_pruner(settings: Settings) -> Pruner:
+def create_pruner(settings: Settings, database: Database) -> Pruner:
     """Return the pruner, which enforces the retention settings."""
-    return Pruner(Database(settings.database_url, connections=1), retained(settings), _now)
+    return Pruner(database, retained(settings), _now)
 
 
 def missing(

@@ -34,7 +34,8 @@ def housekeeping(while_parent: int | None) -> None:
     settings = from_environment()
     logging.config.dictConfig(logs.config(settings.log_format))
     chores = assembly.create_housekeeping(settings)
-    reconciler, pruner = assembly.create_reconciler(settings), assembly.create_pruner(settings)
+    reconciler = assembly.create_reconciler(settings, Database(settings.database_url, connections=1))
+    pruner = assembly.create_pruner(settings, Database(settings.database_url, connections=1))
     _run(while_parent, chores.run, reconciler.run, pruner.run)
 
 

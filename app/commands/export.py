@@ -15,9 +15,10 @@ from werkzeug.datastructures import MultiDict
 
 from app.assembly import create_query_router
 from app.auditing import log_command
+from app.commands.context import patient_database
 from app.config import from_environment
 from app.exporting import Order, export
-from app.store.database import Database, questions_database
+from app.store.database import questions_database
 from app.terminal import FilterCommand, example, harmless_lines, pairs_of
 from app.web.errors import Forbidden
 from app.web.exports import CONTENT_TYPES, parse_export
@@ -52,7 +53,7 @@ def export_command(filters: tuple[str, ...], form: str, out: Path | None, *, del
     if reveal:
         # Invalid parameters must not be logged.
         parse_export(order.records, MultiDict(order.parameters), reveal=True)
-        log_command(Database(settings.database_url), "export --reveal", _details(order))
+        log_command(patient_database(settings), "export --reveal", _details(order))
     database = questions_database(settings)
     with (
         _output(out) as file,

@@ -13,9 +13,9 @@ import click
 
 from app import assembly
 from app.auditing import log_command
+from app.commands.context import patient_database
 from app.config import from_environment
 from app.intake.importing import Import, Line
-from app.store.database import Database
 from app.store.integrations import integrations_by_name
 from app.store.records import stored_deliveries
 from app.terminal import as_json, complain, example, print_values
@@ -39,7 +39,7 @@ def import_command(files: tuple[str, ...], *, as_json: bool) -> None:
     if missing := [name for name in files if name != "-" and not os.access(name, os.R_OK)]:
         raise click.UsageError(f"{missing[0]} cannot be read")
     settings = from_environment()
-    database = Database(settings.database_url)
+    database = patient_database(settings)
     log_command(database, "import", [("files", str(len(files)))])
     complaints = _Complaints()
     importer = Import(

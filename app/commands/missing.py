@@ -61,7 +61,7 @@ def reconcile(filters: tuple[str, ...], grace: timedelta, *, as_json: bool) -> N
     with opened() as (settings, database):
         schema_version.check(database)
         log_command(database, "reconcile", pairs_of(filters))
-        results = assembly.create_reconciler(settings).all_of(_question(filters), grace)
+        results = assembly.create_reconciler(settings, database).all_of(_question(filters), grace)
     if not results and not as_json:
         say("no result is missing past its window and the grace")
     print_values(dict(sorted(results.items())), as_json=as_json)

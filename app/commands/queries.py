@@ -9,8 +9,9 @@ from werkzeug.datastructures import MultiDict
 
 from app.assembly import create_query_router
 from app.auditing import log_command
+from app.commands.context import patient_database
 from app.config import from_environment
-from app.store.database import Database, questions_database
+from app.store.database import questions_database
 from app.terminal import FilterCommand, as_json, example, pairs_of, print_json, print_rows
 from app.web.aggregates import json_figures
 from app.web.drift import DriftQuestion, DriftSchema
@@ -63,7 +64,7 @@ def summary(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     settings = from_environment()
     query = _parse_query(filters, SummarySchema.about(OutcomeSchema), reveal)
     if reveal:
-        log_command(Database(settings.database_url), "summary --reveal", pairs_of(filters))
+        log_command(patient_database(settings), "summary --reveal", pairs_of(filters))
     router = create_query_router(settings, questions_database(settings))
     rows = router.summarise(query.question, query.group_by, query.zone)
     print_rows([_rounded(json_figures(row), as_json) for row in rows], as_json=as_json)
@@ -94,7 +95,7 @@ def drift(filters: tuple[str, ...], *, reveal: bool, as_json: bool) -> None:
     settings = from_environment()
     query = parse(MultiDict(pairs_of(filters)), DriftQuestion())
     if reveal:
-        log_command(Database(settings.database_url), "drift --reveal", pairs_of(filters))
+        log_command(patient_database(settings), "drift --reveal", pairs_of(filters))
     rows = create_query_router(settings, questions_database(settings)).drift(query.since, query.among)
     schema = DriftSchema()
     print_rows([schema.record(row, reveal=reveal) for row in rows], as_json=as_json)
@@ -113,7 +114,7 @@ def _print_page(
     settings = from_environment()
     query = _parse_query(filters, ListSchema.about(kind), reveal)
     if reveal:
-        log_command(Database(settings.database_url), f"{kind.records} --reveal", pairs_of(filters))
+        log_command(patient_database(settings), f"{kind.records} --reveal", pairs_of(filters))
     router = create_query_router(settings, questions_database(settings))
     page = router.page(query.question, query.fields)
     schema = kind(reveal=reveal, only=query.fields)

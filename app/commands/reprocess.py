@@ -10,10 +10,10 @@ from werkzeug.datastructures import MultiDict
 
 from app import assembly
 from app.auditing import log_command
+from app.commands.context import patient_database
 from app.config import from_environment
 from app.errors import StoreError
 from app.store import schema_version
-from app.store.database import Database
 from app.store.reprocess import Report, reprocess
 from app.terminal import FilterCommand, as_json, example, pairs_of, print_json, print_rows, print_values
 from app.web.filters import QuestionSchema, parse
@@ -41,7 +41,7 @@ def reprocess_command(filters: tuple[str, ...], after: UUID | None, *, dry_run: 
     schema = QuestionSchema.about(DeliverySchema)
     question = schema.question(parse(MultiDict(pairs_of(filters)), schema))
     settings = from_environment()
-    database = Database(settings.database_url)
+    database = patient_database(settings)
     schema_version.check(database)
     if not dry_run:
         log_command(database, "reprocess", pairs_of(filters))

@@ -44,7 +44,7 @@ def prune(*, dry_run: bool, as_json: bool) -> None:
             length=0, label="removing", file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True
         )
         with bar:
-            for step in assembly.create_pruner(settings).prune(dry_run=dry_run):
+            for step in assembly.create_pruner(settings, database).prune(dry_run=dry_run):
                 removed += {records.value: count for records, count in step.items()}
                 bar.update(step.total())
     print_values({records.value: removed[records.value] for records in ages}, as_json=as_json)

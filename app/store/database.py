@@ -15,7 +15,7 @@ from app.config import Settings
 from app.errors import DISK_FULL, ConfigError, StoreUnavailable
 from app.store import sqlite
 from app.store.failures import in_time, own_errors, where
-from app.store.timeouts import STATEMENT_SECONDS
+from app.store.timeouts import LOCK_SECONDS, STATEMENT_SECONDS
 
 CONNECTIONS = 8
 MIN_FREE_BYTES = 1 << 20
@@ -30,11 +30,19 @@ class Database:
     """The store's engine. All SQL runs within `reading()` or `writing()`, which translate errors to the store's
     own."""
 
-    def __init__(self, url: str, setting: str = "PLUM_DATABASE_URL", connections: int = CONNECTIONS) -> None:
+    def __init__(
+        self,
+        url: str,
+        setting: str = "PLUM_DATABASE_URL",
+        connections: int = CONNECTIONS,
+        lock_seconds: float = LOCK_SECONDS,
+    ) -> None:
         """Create the engine; `setting` names the URL's setting in errors. One process opens at most `connections`
-        connections, and further users wait. Raises `ConfigError`."""
+        connections, and further users wait. On SQLite a transaction waits for the write lock for `lock_seconds`; on
+        PostgreSQL, where it may hold locks of callbacks meanwhile, never for longer than `LOCK_SECONDS`. Raises
+        `ConfigError`."""
         try:
-            self.engine, self._begin = _engine(url, connections)
+            self.engine, self._begin = _engine(url, connections, lock_seconds)
         except ConfigError as error:
             raise ConfigError(f"{setting}: {error}") from None
         self.connections = connections
@@ -93,7 +101,7 @@ def questions_database(settings: Settings, connections: int = CONNECTIONS) -> Da
     return Database(settings.database_url, connections=connections)
 
 
-def _engine(url: str, connections: int) -> tuple[Engine, Begin | None]:
+def _engine(url: str, connections: int, lock_seconds: float) -> tuple[Engine, Begin | None]:
     """Create the engine. Errors do not quote the URL, since the mistake may be in its password."""
     before, at, _ = url.rpartition("@")
     if not url.startswith("sqlite:") and at and ("@" in before or re.search(r"\?\w+=", before)):
@@ -101,7 +109,7 @@ def _engine(url: str, connections: int) -> tuple[Engine, Begin | None]:
     try:
         parsed = make_url(url)
         if parsed.drivername == _SQLITE:
-            return sqlite.engine(parsed, connections), None
+            return sqlite.engine(parsed, connections, lock_seconds), None
         if parsed.drivername == _POSTGRESQL:
             from app.store import postgresql  # imports its driver, which SQLite does not need
 

@@ -14,6 +14,7 @@ from app.errors import Exists, StoreRefused, StoreUnavailable, TooSlow
 _STOPPED = "57014"  # PostgreSQL's code for a statement that was cancelled by its timeout
 _NO_TABLE = "42P01"
 _LIMITS = "54"  # PostgreSQL's class of exceeded limits: waiting does not make a row smaller
+_LOCKED = ("55P03", "SQLITE_BUSY")
 _NO_STORE = "SQLITE_NOTADB"
 # These errors may pass. ProgrammingError: a table is missing until a migration runs; our statements are tested.
 # NotSupportedError: a distributed database may accept the same statement at another time.
@@ -106,6 +107,8 @@ def _in_words(url: URL, error: exc.SQLAlchemyError) -> tuple[str, str]:
     if code is not None and not code.startswith(_PLAIN):
         message = f"{type(cause).__name__} {code}"
     hint = "see that it runs and that PLUM_DATABASE_URL is right"
+    if code in _LOCKED or getattr(cause, "sqlite_errorname", None) in _LOCKED:
+        hint = "somebody uses it for long, as a migration or a shell does; try again when that has ended"
     return "the store does not answer", f"the store at {where(url)} says: {message}; {hint}"
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
 
-from app.store.timeouts import STATEMENT_SECONDS
+from app.store.timeouts import LOCK_SECONDS, STATEMENT_SECONDS
 
 CONNECT_SECONDS = 3
-LOCK_SECONDS = 2
 GRACE_SECONDS = 2.0  # for a server that enforces its own limits to report that
 KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
@@ -27,7 +26,7 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "intervalstyle": "postgres",
     "jit": "off",  # compilation takes some hundred milliseconds, and no timeout interrupts it
-    "lock_timeout": f"{LOCK_SECONDS}s",
+    "lock_timeout": f"{LOCK_SECONDS:g}s",
     "row_security": "on",
     "standard_conforming_strings": "on",
     "statement_timeout": f"{STATEMENT_SECONDS:g}s",

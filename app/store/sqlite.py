@@ -14,8 +14,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
 
 from app.cooperative import Threads, aside
 from app.errors import ConfigError
+from app.store.timeouts import LOCK_SECONDS
 
-WAIT_SECONDS = 2  # for the write lock
 POOL_SECONDS = 3
 # Few large checkpoints: each copies the changed pages and waits for the disk twice.
 PAGE_BYTES = 2048  # ids are random, so each new row changes another page of their index: small pages cost less
@@ -27,8 +27,8 @@ CHECK_EVERY = 20_000  # SQLite operations between two checks of the time limit, 
 _COMMITS = Threads(10)
 
 
-def engine(url: URL, connections: int) -> Engine:
-    """Create the engine. Raises `ConfigError`."""
+def engine(url: URL, connections: int, lock_seconds: float) -> Engine:
+    """Create the engine; its transactions wait for the write lock for `lock_seconds`. Raises `ConfigError`."""
     file = url.database
     if not file or file == ":memory:":
         raise ConfigError("SQLite needs a file that outlives the process; use sqlite:///FILE")
@@ -46,7 +46,7 @@ def engine(url: URL, connections: int) -> Engine:
     )
     threads = Threads(connections)
     event.listen(new_engine, "connect", lambda connection, _record: _open(connection, threads))
-    event.listen(new_engine, "begin", _begin)
+    event.listen(new_engine, "begin", lambda connection: _begin(connection, lock_seconds))
     return new_engine
 
 
@@ -77,7 +77,7 @@ def release_space(file: str) -> None:
 
     Files of releases before `auto_vacuum` reuse their free pages until they are vacuumed.
     """
-    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file, timeout=WAIT_SECONDS)) as connection:
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as connection:
         # As a script: with a plain statement Python's module would free only one page.
         connection.executescript(f"PRAGMA incremental_vacuum({RELEASED_PAGES})")
 
@@ -143,7 +143,7 @@ def _open(connection: _Connection, threads: Threads) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin(connection: Connection) -> None:
+def _begin(connection: Connection, lock_seconds: float) -> None:
     """Begin a transaction. A write transaction takes the lock at once; it retries after sleeps that are shorter than
     other workers hold the lock."""
     options = connection.get_execution_options()
@@ -152,7 +152,7 @@ def _begin(connection: Connection) -> None:
     if not options.get("writing"):
         driver.execute("BEGIN")
         return
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + lock_seconds
     while True:
         try:
             driver.execute("BEGIN IMMEDIATE")

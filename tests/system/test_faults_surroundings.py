@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -27,6 +30,7 @@ from tests.system.faults import (
 from tests.system.test_start import start
 
 HUNG_SECONDS = 30
+WAITS_SECONDS = 8  # longer than commands take to start and a callback waits
 CONNECTIONS = 8
 
 
@@ -216,6 +220,22 @@ def test_a_large_spool_is_drained_beside_live_posts_through_a_kill(own: Cluster,
         live.wait_for(50)
     assert {post.status for post in live.posts} == {200}
     assert_nothing_lost_or_doubled(sender, [*away.acknowledged, *live.acknowledged])
+
+
+def test_commands_wait_while_somebody_writes_to_sqlite(tmp_path: Path) -> None:
+    """A shell, an import or a migration may write for longer than a callback waits."""
+    store = Service(f"sqlite:///{tmp_path / 'outcomes.db'}", tmp_path).prepare()
+    store.settings["PLUM_RETAIN_AUDIT_DAYS"] = "30"
+    (tmp_path / "deliveries.ndjson").write_text('{"integration": "one", "body": "result=Completed&call_id=1"}\n')
+    commands = ["token add late", "import deliveries.ndjson", "reprocess", "prune", "backup copy"]
+    with ThreadPoolExecutor(len(commands)) as pool:
+        with closing(sqlite3.connect(tmp_path / "outcomes.db", isolation_level=None)) as shell:
+            shell.execute("BEGIN IMMEDIATE")
+            running_now = [pool.submit(store.run, *command.split()) for command in commands]
+            time.sleep(WAITS_SECONDS)
+        done = [each.result() for each in running_now]
+    assert [each.stderr for each in done] == [""] * len(commands)
+    assert [each.returncode for each in done] == [0] * len(commands)
 
 
 def test_settings_of_the_database_cost_no_post(own: Cluster, tmp_path: Path) -> None:
