@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 
 from app.errors import SchemaOutdated
 from app.store.database import Database
-from app.store.schema_version import current, refuse_newer
+from app.store.schema_version import current, is_current, refuse_newer
+from app.store.timeouts import PATIENT_LOCK_SECONDS
 
 MIGRATING_SECONDS = 86_400.0  # for each statement, however many rows it changes
 
@@ -20,11 +21,15 @@ _LOCK = 0x506C756D  # any number that nothing else uses as an advisory lock
 
 def migrate(database: Database, revision: str = "head") -> None:
     """Migrate the schema to `revision`, downwards if it is an earlier one. Concurrent migrations wait for each
-    other."""
+    other, on SQLite as long as the database's `lock_seconds`. Raises `SchemaOutdated`, `StoreUnavailable`."""
+    if revision == "head" and is_current(database):
+        return  # without waiting for whoever writes: a service migrates before each start
     with database.writing(MIGRATING_SECONDS) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            # A table that somebody reads for hours must not stop all others meanwhile: they queue behind this lock.
+            connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENT_LOCK_SECONDS:g}s'"))
         version = current(connection)
         refuse_newer(version)
         config = _config(connection)

@@ -28,6 +28,12 @@ def check(database: Database) -> None:
         )
 
 
+def is_current(database: Database) -> bool:
+    """True if the store's schema is this program's. Raises `StoreUnavailable`."""
+    with database.reading() as connection:
+        return current(connection) == NEEDED
+
+
 def refuse_newer(version: str | None) -> None:
     """Raises `SchemaOutdated` if the schema belongs to a newer program."""
     if version is not None and version > NEEDED:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
@@ -10,7 +12,7 @@ from uuid import uuid4
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, select, text
+from sqlalchemy import insert, inspect, select, text
 
 from app.errors import SchemaOutdated, StoreUnavailable
 from app.interpret import interpret
@@ -21,7 +23,8 @@ from app.store.integrations import add_integration, get_script, set_script
 from app.store.query.question import Condition, Operator, Question, Records
 from app.store.readings import save
 from app.store.reprocess import reprocess_one
-from app.store.schema import deliveries, metadata, outcomes
+from app.store.schema import deliveries, do_not_call, metadata, outcomes
+from app.store.timeouts import LOCK_SECONDS
 from tests.conftest import wait_until
 
 
@@ -110,6 +113,39 @@ def test_two_that_migrate_at_once_wait_for_one_another(database_url) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_current_schema_is_migrated_without_waiting_for_whoever_writes(database) -> None:
+    """A service migrates before each start."""
+    with database.writing() as writer:
+        writer.execute(insert(do_not_call).values(phone_number="+16175551234", added_at=datetime.now(UTC)))
+        migrating.migrate(database)
+
+
+def test_a_migration_waits_on_sqlite_for_whoever_writes(tmp_path, migrated_sqlite) -> None:
+    database = Database(f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path)}", lock_seconds=30)
+    migrating.migrate(database, "0013")
+    with ThreadPoolExecutor() as pool:
+        with database.writing():
+            migration = pool.submit(migrating.migrate, database)
+            with pytest.raises(TimeoutError):
+                migration.result(LOCK_SECONDS + 0.5)
+        migration.result()
+    schema_version.check(database)
+    database.close()
+
+
+def test_a_migration_gives_up_on_a_table_that_is_read_for_long(crowded, monkeypatch) -> None:
+    """All others who use the table queue behind it meanwhile."""
+    migrating.migrate(crowded, "0010")
+    monkeypatch.setattr(migrating, "PATIENT_LOCK_SECONDS", 0.2)
+    with crowded.reading() as reader:
+        reader.execute(text("SELECT count(*) FROM outcomes"))
+        with pytest.raises(StoreUnavailable) as refused:
+            migrating.migrate(crowded)
+    assert "try again when that has ended" in refused.value.detail
+    migrating.migrate(crowded)
+    schema_version.check(crowded)
 
 
 def _columns(database) -> dict[tuple[str, str], dict]:
