@@ -94,7 +94,7 @@ def _spool(directory: Path) -> Check:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / f".doctor-{os.getpid()}"
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)
         free = shutil.disk_usage(directory).free
     except OSError as error:
         return Check(

@@ -19,6 +19,7 @@ from app.assembly import recorder
 from app.config import Settings
 from app.errors import StoreRefused, StoreUnavailable
 from app.housekeeping import LOCK, Housekeeping, heartbeat_age
+from app.intake import known_keys
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import ASIDE, Backlog, Spool
 from app.model import Delivery, Integration, KnownKey, Product, Receipt, Verdict, Via, hashed, networks
@@ -312,6 +313,24 @@ def test_an_unusable_spool_directory_is_tried_again_and_logged_once(tmp_path, mo
     stop.set()
     thread.join()
     assert caplog.text.count("cannot be used") == 1
+
+
+def test_known_keys_are_replaced_beside_those_of_another_container(tmp_path, monkeypatch, caplog) -> None:
+    """There a process may have the same number."""
+    write = known_keys.write_durably
+    keys = {"aa": KnownKey(Integration("mine", None), None)}
+
+    def write_while_the_other_does(file: Path, content: bytes) -> None:
+        monkeypatch.setattr(known_keys, "write_durably", write)
+        write(file, content)
+        KnownKeys(tmp_path).replace({})
+        KnownKeys(tmp_path).replace(keys)
+
+    monkeypatch.setattr(known_keys, "write_durably", write_while_the_other_does)
+    KnownKeys(tmp_path).replace(keys)
+    assert caplog.records == []
+    assert KnownKeys(tmp_path).read() == keys
+    assert sorted(file.name for file in tmp_path.iterdir()) == [known_keys.FILE, known_keys.SCRIPTS]
 
 
 def test_known_keys_are_kept_hashed_and_forgotten_when_they_end(tmp_path) -> None:

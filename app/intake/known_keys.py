@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
 from app.cooperative import Threads, aside
 from app.intake.spool_segments import write_durably
@@ -97,9 +98,14 @@ def _read(file: Path, parse: Callable[[dict[str, Json]], dict[str, _T]]) -> dict
 
 
 def _replace(file: Path, content: dict[str, Json]) -> None:
-    new_file = file.with_name(f"{file.name}.{os.getpid()}")
-    write_durably(new_file, json.dumps(content).encode())
-    new_file.rename(file)
+    new_file = file.with_name(f"{file.name}.{uuid4().hex}")  # a process of another container may have the same number
+    try:
+        write_durably(new_file, json.dumps(content).encode())
+        new_file.rename(file)
+    except OSError:
+        with suppress(OSError):
+            new_file.unlink(missing_ok=True)
+        raise
 
 
 def _serialised(known: KnownKey) -> list[str | None]:

@@ -180,7 +180,7 @@ class Spool:
         try:
             self._require_room()
             write_durably(probe, b"probe")
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # a process of another container may have the same number
         except OSError as error:
             reason = DISK_FULL if error.errno == errno.ENOSPC else f"it cannot be written: {error.strerror}"
             raise StoreUnavailable(reason, f"{self.directory}: {reason}") from error

@@ -331,3 +331,17 @@ def test_one_file_that_cannot_be_tried_again_keeps_no_other_from_it(tmp_path, mo
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert spool.retry() == 1
     assert "cannot be tried again: Permission denied" in caplog.text
+
+
+def test_a_check_of_another_container_does_not_fail_this_one(tmp_path, monkeypatch) -> None:
+    """In another container a process may have the same number, so both write the same probe."""
+    write = spool_module.write_durably
+
+    def write_while_the_other_checks(file: Path, content: bytes) -> None:
+        write(file, content)
+        monkeypatch.setattr(spool_module, "write_durably", write)
+        Spool(tmp_path).check()
+
+    monkeypatch.setattr(spool_module, "write_durably", write_while_the_other_checks)
+    Spool(tmp_path).check()
+    assert list(tmp_path.iterdir()) == []
