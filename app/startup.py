@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from app.auditing import log_command
 from app.config import Settings
-from app.errors import ConfigError, StoreUnavailable
+from app.errors import ConfigError, StoreError
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.model import Scope
@@ -33,21 +33,24 @@ log = logging.getLogger(__name__)
 
 
 def check(settings: Settings, database: Database) -> None:
-    """Raise `StoreUnavailable` unless a delivery can be kept: in the store, or, for known keys, in the spool."""
+    """Raise `StoreError` unless a delivery can be kept: in the store, or, for known keys, in the spool.
+
+    A schema of another release is no reason to lose results: a migration may have failed, or wait.
+    """
     spool = _failure(Spool(settings.spool_dir).check)
     store = _failure(lambda: schema_version.check(database))
     if store and (spool or not KnownKeys(settings.spool_dir).read()):
         raise store
     if store:
-        log.warning("%s; until it is back, deliveries for known keys go to the spool", store.detail)
+        log.warning("%s; deliveries for known keys go to the spool while the store does not take them", store.detail)
     if spool:
         log.warning("the spool: %s; until it is mended, deliveries are refused while the store is away", spool.detail)
 
 
-def _failure(check: Callable[[], None]) -> StoreUnavailable | None:
+def _failure(check: Callable[[], None]) -> StoreError | None:
     try:
         check()
-    except StoreUnavailable as error:
+    except StoreError as error:
         return error
     return None
 

@@ -238,6 +238,30 @@ def test_commands_wait_while_somebody_writes_to_sqlite(tmp_path: Path) -> None:
     assert [each.returncode for each in done] == [0] * len(commands)
 
 
+@pytest.mark.parametrize("release", ["0010", "9999"])
+def test_a_service_that_starts_on_the_schema_of_another_release_loses_no_result(tmp_path: Path, release: str) -> None:
+    """The migration may have failed, or an older release is started again."""
+    service = Service(f"sqlite:///{tmp_path / 'outcomes.db'}", tmp_path).prepare()
+    service.start()
+    service.one.assert_accepted(dev_body(call_id="before"))
+    wait_until(lambda: (tmp_path / "spool" / "keys.json").exists())
+    service.stop()
+    with service.sql() as connection:
+        [(newest,)] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        connection.execute(f"UPDATE alembic_version SET version_num = '{release}'")
+        connection.execute("ALTER TABLE outcomes RENAME COLUMN metadata TO other")
+    service.start()
+    try:
+        assert "schema" in readiness(service)
+        service.one.assert_accepted(dev_body(call_id="after"), verdict="spooled")
+        with service.sql() as connection:
+            connection.execute("ALTER TABLE outcomes RENAME COLUMN other TO metadata")
+            connection.execute(f"UPDATE alembic_version SET version_num = '{newest}'")
+        wait_until(lambda: {outcome["call_id"] for outcome in service.one.outcomes()} == {"before", "after"})
+    finally:
+        service.stop()
+
+
 def test_settings_of_the_database_cost_no_post(own: Cluster, tmp_path: Path) -> None:
     service = Service(own.create(), tmp_path).prepare()
     empty = Installation(own.create(), tmp_path)
