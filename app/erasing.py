@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import time
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,13 +21,12 @@ from app.intake.spool import Spool
 from app.model import Delivery
 from app.products.content_codings import NotInflated, codings_of, inflated
 from app.store import do_not_call, erasure
-from app.store.database import Database, truncate_wal
+from app.store.database import Database, empty_wal
 from app.store.query.question import Records
 from app.values import BadValue, phone, phone_parts, region_code
 
 MAX_WRAPS = 3  # nested percent-encodings, as many as the parser of bodies undoes
 MAX_INFLATED = 16  # times the largest body, as for the parser
-LOG_SECONDS = 5.0
 
 _GZIP_OR_ZLIB = 47  # https://docs.python.org/3/library/zlib.html#zlib.decompress
 _SEPARATORS = r"[\s().\-/\u2010-\u2015\u2212\u00b7_]{0,5}"  # as people write them within numbers
@@ -164,12 +162,7 @@ def _forget_copy(path: Path) -> None:
 
 def _left_in_log(database: Database) -> list[str]:
     """Empty SQLite's WAL, which contains deleted rows; return a remark if a reader prevents that."""
-    ends = time.monotonic() + LOG_SECONDS
-    while not truncate_wal(database, above=0):
-        if time.monotonic() > ends:
-            return ["SQLite's log of changes, since somebody reads: erase again"]
-        time.sleep(LOG_SECONDS / 50)
-    return []
+    return [] if empty_wal(database) else ["SQLite's log of changes, since somebody reads: erase again"]
 
 
 def _left(settings: Settings, database: Database, e164: str) -> list[str]:

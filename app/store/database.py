@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from app.store.timeouts import LOCK_SECONDS, STATEMENT_SECONDS
 
 CONNECTIONS = 8
 MIN_FREE_BYTES = 1 << 20
+EMPTYING_SECONDS = 5.0
 
 _FORMS = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 _SQLITE, _POSTGRESQL = "sqlite", "postgresql+psycopg"
@@ -128,6 +130,16 @@ def truncate_wal(database: Database, above: int = sqlite.MAX_WAL_BYTES) -> bool:
     """Truncate SQLite's WAL if it is larger than `above`, so that it does not fill the disk. True if that succeeded
     or was unnecessary."""
     return not database.is_sqlite or sqlite.truncate_wal(database.engine.url.database or "", above)
+
+
+def empty_wal(database: Database) -> bool:
+    """Truncate SQLite's WAL as soon as nobody uses it; False if somebody did for `EMPTYING_SECONDS`."""
+    ends = time.monotonic() + EMPTYING_SECONDS
+    while not truncate_wal(database, above=0):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(EMPTYING_SECONDS / 50)
+    return True
 
 
 def release_space(database: Database) -> None:

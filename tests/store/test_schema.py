@@ -18,7 +18,7 @@ from app.errors import SchemaOutdated, StoreUnavailable
 from app.interpret import interpret
 from app.model import Delivery
 from app.store import migrating, pagination, schema_version
-from app.store.database import Database
+from app.store.database import Database, wal_bytes
 from app.store.integrations import add_integration, get_script, set_script
 from app.store.query.question import Condition, Operator, Question, Records
 from app.store.readings import save
@@ -146,6 +146,23 @@ def test_a_migration_gives_up_on_a_table_that_is_read_for_long(crowded, monkeypa
     assert "try again when that has ended" in refused.value.detail
     migrating.migrate(crowded)
     schema_version.check(crowded)
+
+
+def test_a_migration_that_would_fill_the_disk_of_sqlite_is_undone(tmp_path, full_sqlite, monkeypatch) -> None:
+    """Deliveries need the room meanwhile, and a service that runs keeps the file that holds what was undone."""
+    database = Database(f"sqlite:///{shutil.copy(full_sqlite, tmp_path)}")
+    migrating.migrate(database, "0001")
+    before = wal_bytes(database)
+    free = iter([1 << 30])
+    monkeypatch.setattr(migrating, "free_bytes", lambda _: next(free, 0))
+    monkeypatch.setattr(migrating, "CHECK_EVERY", 10)
+    with pytest.raises(StoreUnavailable, match="make room"):
+        migrating.migrate(database)
+    assert before > wal_bytes(database) == 0
+    monkeypatch.undo()
+    migrating.migrate(database)
+    schema_version.check(database)
+    database.close()
 
 
 def _columns(database) -> dict[tuple[str, str], dict]:
