@@ -123,14 +123,14 @@ def test_any_bytes_give_a_reading(body, content_type, product) -> None:
     assert_holds(read(body, content_type, product))
 
 
-@settings(max_examples=1500)
+@settings(max_examples=500)
 @given(bodies, content_types, products, st.booleans())
 def test_any_json_gives_a_reading(body, content_type, product, wrapped) -> None:
     text = json.dumps({"call_details": body} if wrapped else body)
     assert_holds(read(text.encode(), content_type, product))
 
 
-@settings(max_examples=800)
+@settings(max_examples=400)
 @given(st.lists(st.tuples(st.sampled_from(NAMES) | st.text(max_size=6), words), max_size=8), content_types, products)
 def test_any_form_gives_a_reading(pairs, content_type, product) -> None:
     assert_holds(read(urlencode(pairs, errors="surrogatepass").encode(), content_type, product))
