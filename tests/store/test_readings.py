@@ -216,11 +216,8 @@ def test_a_receipt_has_the_disposition_if_it_is_new_or_has_changed(database) -> 
 
 def _at_once(works):
     """As many at once as there are connections; the others wait here, since the pool's own wait is limited."""
-    results, barrier, connections = (
-        [None] * len(works),
-        threading.Barrier(len(works)),
-        threading.Semaphore(CONNECTIONS),
-    )
+    results, barrier = [None] * len(works), threading.Barrier(len(works))
+    connections = threading.Semaphore(CONNECTIONS)
 
     def run(at: int) -> None:
         barrier.wait()
