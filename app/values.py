@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, DecimalException
@@ -140,11 +141,13 @@ def clean(value: Json) -> Json:
         return [clean(item) for item in value]
     if isinstance(value, Mapping):
         cleaned: dict[str, Json] = {}
+        repetitions: Counter[str] = Counter()  # of names that differ only in characters that cannot be stored
         for name, item in value.items():
-            name = clean(name)
-            while name in cleaned:  # two names that differ only in characters that cannot be stored
-                name += "\ufffd"
-            cleaned[name] = clean(item)
+            unique = storable_name = clean(name)
+            while unique in cleaned:
+                repetitions[storable_name] += 1
+                unique = storable_name + "\ufffd" * repetitions[storable_name]
+            cleaned[unique] = clean(item)
         return cleaned
     return value
 

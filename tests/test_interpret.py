@@ -153,6 +153,11 @@ def test_any_xml_gives_a_reading(tree) -> None:
     assert_holds(read(f"<result>{xml(tree)}</result>".encode(errors="replace"), "text/xml"))
 
 
+def unstorable_names() -> list[bytes]:
+    """Different names of NUL and U+FFFD, which are all alike once they are storable."""
+    return [f"{number:0700b}".replace("0", "\0").replace("1", "\ufffd").encode() for number in range(1900)]
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -169,6 +174,7 @@ def test_any_xml_gives_a_reading(tree) -> None:
         (b"status=x" + b"".join(b"&o[k]=%d" % number for number in range(80_000)), None),
         (b"<r><status>x</status><o>" + b"<k>0</k><k>1</k>" * 60_000 + b"</o></r>", None),
         (b'{"status":"x","events":[{' + b",".join(b'"k":%d' % number for number in range(90_000)) + b"}]}", None),
+        (b'{"status":"x","o":{' + b",".join(b'"%s":1' % name for name in unstorable_names()) + b"}}", None),
         (b"status=" + b"(" * 1_000_000, None),
         (b"phone_number=" + b"1" * 1_000_000, None),
         (b"phone_number=" + b"' " * 500_000, None),
