@@ -19,6 +19,7 @@ _WITH_ASCII = {"utf-8", "ascii", "latin-1", "iso8859-1", "cp1252"}  # common cha
 _WIDE = ("utf-16", "utf-32")
 # A form that was escaped for HTML, perhaps more than once, and sent without unescaping.
 _ESCAPED_AMPERSAND = re.compile("&(?:(?:amp|#0*38|#x0*26);)+", re.I)
+_MAX_BOUNDARY = 200  # RFC 2046 allows 70 characters. Python keeps the patterns made of boundaries in memory.
 _BOUNDARY = re.compile(r"boundary\s*=\s*(?:\"([^\"]+)\"|([^\s;]+))", re.I)
 _FOLDED = re.compile(r"\r?\n[ \t]+")
 _HEADER = re.compile(r"^content-(disposition|type|transfer-encoding)[ \t]*:(.*)", re.I | re.M)
@@ -74,12 +75,12 @@ def boundary_of(body: bytes, content_type: str) -> str | None:
     """Return the boundary that the body really uses, or None if it is not multipart."""
     if match := _BOUNDARY.search(content_type):
         declared: str = match[1] or match[2]
-        if b"--" + declared.encode("latin-1", "replace") in body:
+        if len(declared) <= _MAX_BOUNDARY and b"--" + declared.encode("latin-1", "replace") in body:
             return declared
     if body.lstrip()[:2] != b"--":
         return None
     first = body.lstrip().split(b"\n", 1)[0].strip()
-    return first[2:].decode("latin-1") if len(first) > 2 else None
+    return first[2:].decode("latin-1") if 2 < len(first) <= 2 + _MAX_BOUNDARY else None
 
 
 def read_multipart(body: bytes, boundary: str, charset: str | None) -> Pairs:

@@ -291,3 +291,11 @@ def test_small_fields_behind_a_large_one_are_read() -> None:
         json.dumps({"o": ["x"] * COUNT, "n": 1, "status": "completed", "events": [{"event": "a"}]})
     ).outcome
     assert (outcome.extra["n"], len(outcome.events)) == (1, 1)
+
+
+def test_a_boundary_longer_than_any_senders_is_none() -> None:
+    """Python keeps the patterns made of boundaries, which would be megabytes each."""
+    line = b"--" + b"B" * 100_000
+    body = line + b'\r\nContent-Disposition: form-data; name="status"\r\n\r\nfailed\r\n' + line + b"--"
+    for content_type in (None, f"multipart/form-data; boundary={line[2:].decode()}"):
+        assert read(body, content_type).reason == "no_known_field"
