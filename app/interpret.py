@@ -17,7 +17,7 @@ MAX_BODY_BYTES = 1048576  # the default of PLUM_MAX_BODY_BYTES
 # is fixed.
 _NOT_UNDERSTOOD = "not_understood"
 # A few bytes may inflate to millions of values, which take seconds to parse. An uncompressed body has fewer.
-_SEPARATORS = (b"&", b"<", b",", b"%", b"\n")
+_SEPARATORS = (b"&", b"<", b",", b"%", b"\n", b"=")
 MAX_SEPARATORS = 300_000
 
 
