@@ -13,6 +13,7 @@ from app.analytics.protocol import socket_of
 from app.config import Settings
 from app.housekeeping import Housekeeping
 from app.identity import new_id
+from app.intake.groups import in_parts, in_portions
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record
@@ -104,7 +105,11 @@ def group_reader(settings: Settings) -> Interpret:
 def recorder(database: Database, settings: Settings) -> Record:
     """Return `record`, which parses and stores deliveries that no client waits for: spooled and imported ones."""
     read, save = group_reader(settings), saver(database)
-    return lambda deliveries: save(read(deliveries))
+
+    def record(deliveries: Sequence[Delivery]) -> list[Receipt]:
+        return [receipt for part in in_parts(map(read, in_portions(deliveries))) for receipt in save(part)]
+
+    return record
 
 
 def saver(database: Database) -> Callable[[Sequence[Reading]], list[Receipt]]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
@@ -19,10 +20,10 @@ from uuid import UUID
 from app import metrics
 from app.errors import StoreUnavailable
 from app.intake.breaker import within
-from app.intake.groups import in_groups
+from app.intake.groups import in_parts, in_portions
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import Piece, Spool
-from app.intake.writer import PORTION_BYTES, Interpret, Save
+from app.intake.writer import Interpret, Save
 from app.model import Delivery, KnownKey, Reading
 
 LOCK = "housekeeping.lock"  # its modification time is the heartbeat
@@ -175,8 +176,8 @@ class Housekeeping:
         if not deliveries:
             return []
         try:
-            readings = self._interpret(deliveries)
-            self._in_time(lambda: self._save(readings))
+            for readings in in_parts(self._interpret(deliveries)):
+                self._in_time(partial(self._save, readings))
         except StoreUnavailable:
             raise
         except Exception as error:
@@ -189,13 +190,11 @@ class Housekeeping:
         metrics.DRAINED.inc(len(deliveries))
         return []
 
-    def _interpret(self, deliveries: list[Delivery]) -> list[Reading]:
+    def _interpret(self, deliveries: list[Delivery]) -> Iterator[list[Reading]]:
         """Parse the deliveries. The store's time limit does not include this."""
-        readings: list[Reading] = []
-        for portion in in_groups(deliveries, MAX_DRAINED_AT_ONCE, PORTION_BYTES):
+        for portion in in_portions(deliveries):
             self._beat()
-            readings += self._read(portion)
-        return readings
+            yield self._read(portion)
 
 
 def _next(pieces: Iterator[Piece]) -> Iterator[Piece]:

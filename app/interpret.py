@@ -106,4 +106,4 @@ def _reading(delivery: Delivery, report: Report | str, region: str) -> Reading:
         outcome = normalise(delivery, report, region)
     except Exception:  # noqa: BLE001
         return Reading(delivery, reason=_NOT_UNDERSTOOD, normaliser=VERSION)
-    return Reading(delivery, outcome=outcome, problems=outcome.problems, normaliser=VERSION)
+    return Reading(delivery, outcome, problems=outcome.problems, normaliser=VERSION, body_bytes=report.body_bytes)

@@ -151,6 +151,11 @@ class Delivery(NamedTuple):
         return len(self.body)
 
     @property
+    def is_encoded(self) -> bool:
+        """True if its headers name a content coding, so that its body may inflate."""
+        return any(name.casefold() == "content-encoding" for name, _ in self.headers)
+
+    @property
     def sha256(self) -> bytes:
         return hashlib.sha256(self.body).digest()
 
@@ -196,6 +201,7 @@ class Report(NamedTuple):
     events: tuple[tuple[Sent, Sent], ...]  # pairs of name and timestamp
     extra: Mapping[str, Json]
     problems: tuple[Problem, ...]
+    body_bytes: int  # of the body as it was parsed, which may be compressed in the delivery
 
 
 class Event(NamedTuple):
@@ -262,6 +268,7 @@ class Reading(NamedTuple):
     problems: tuple[Problem, ...] = ()
     normaliser: str = ""
     start_of: UUID | None = None  # for the start of an identified call, its `identity.start_id`
+    body_bytes: int = 0  # of the body as it was parsed, if it has an outcome
 
     @property
     def verdict(self) -> Verdict:

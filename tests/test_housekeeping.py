@@ -22,7 +22,7 @@ from app.housekeeping import LOCK, Housekeeping, heartbeat_age
 from app.intake import known_keys
 from app.intake.known_keys import KnownKeys
 from app.intake.spool import ASIDE, Backlog, Spool
-from app.model import Delivery, Integration, KnownKey, Product, Receipt, Verdict, Via, hashed, networks
+from app.model import Delivery, Integration, KnownKey, Product, Reading, Receipt, Verdict, Via, hashed, networks
 from app.store.database import Database
 from app.store.schema import deliveries, outcomes
 from tests.conftest import wait_until
@@ -54,7 +54,14 @@ def database(store_url):
 
 def keeping(spool: Spool, record, active_keys=dict, **more) -> Housekeeping:
     chores = CHORES | {"known_keys": KnownKeys(spool.directory), "active_keys": active_keys} | more
-    return Housekeeping(spool, list, record, **chores)
+
+    def read(group):
+        return [Reading(one) for one in group]
+
+    def save(readings):
+        return record([reading.delivery for reading in readings])
+
+    return Housekeeping(spool, read, save, **chores)
 
 
 def waiting(spool: Spool) -> list[Delivery]:

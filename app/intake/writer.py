@@ -12,14 +12,13 @@ from app import counting, metrics
 from app.cooperative import cooperatively
 from app.errors import StoreError, StoreUnavailable
 from app.intake.breaker import Breaker
-from app.intake.groups import in_groups
+from app.intake.groups import in_parts, in_portions
 from app.intake.spool import Spool
 from app.model import Delivery, Reading, Receipt, Verdict
 
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 4 << 20
 GATHER_SECONDS = 0.004
-PORTION_BYTES = 32 << 10  # bytes of bodies that are interpreted at a time; ordinary groups are smaller
 
 Interpret = Callable[[Sequence[Delivery]], list[Reading]]
 Save = Callable[[Sequence[Reading]], list[Receipt]]
@@ -138,8 +137,8 @@ class Writer:
 
     def _write(self, group: _Group) -> None:
         try:
-            self._settle(group, dict(enumerate(self._store_or_spool(group.deliveries))))
-        except Exception as error:  # noqa: BLE001  every delivery of the group has to learn of any failure
+            self._store_or_spool(group)
+        except Exception as error:  # noqa: BLE001  every delivery that has no receipt has to learn of any failure
             group.failure = error
 
     def _settle(self, group: _Group, receipts: dict[int, Receipt]) -> None:
@@ -150,21 +149,36 @@ class Writer:
             group.receipts |= new_receipts
         counting.count_deliveries((group.deliveries[at], receipt.verdict) for at, receipt in new_receipts.items())
 
-    def _store_or_spool(self, deliveries: list[Delivery]) -> list[Receipt]:
+    def _store_or_spool(self, group: _Group) -> None:
+        """Store the group, in parts if it is large once its bodies are inflated; settle each part once it is durable.
+        What cannot be stored goes to the spool together."""
         # Large bodies take long to interpret, so other greenlets get a turn between the portions.
+        portions = cooperatively(in_portions(group.deliveries))
+        at = 0
         started = time.perf_counter()
-        portions = cooperatively(in_groups(deliveries, MAX_GROUP, PORTION_BYTES))
-        readings = [reading for portion in portions for reading in self._interpret(portion)]
-        metrics.INTERPRET_SECONDS.observe(time.perf_counter() - started)
+        for readings in in_parts(map(self._interpret, portions)):
+            metrics.INTERPRET_SECONDS.observe(time.perf_counter() - started)
+            receipts = self._stored(readings)
+            if receipts is None:
+                left = group.deliveries[at:]
+                self._spool.append(left)
+                receipts = [Receipt(delivery.id, Verdict.SPOOLED) for delivery in left]
+            self._settle(group, dict(enumerate(receipts, at)))
+            at += len(receipts)
+            if at == len(group.deliveries):
+                return
+            started = time.perf_counter()
+
+    def _stored(self, readings: list[Reading]) -> list[Receipt] | None:
+        """Return the receipts; None if the readings may not be stored. The commit may have succeeded nevertheless; a
+        spooled copy has the same ids, so it counts once."""
         started = time.perf_counter()
         try:
             receipts = self._breaker.call(lambda: self._save(readings))
         except Exception as error:
             if not isinstance(error, StoreError):
                 log.error("an unexpected failure while storing a group, which is spooled", exc_info=error)
-            # The commit may have succeeded nevertheless; the spooled copy has the same ids, so it counts once.
-            self._spool.append(deliveries)
-            return [Receipt(delivery.id, Verdict.SPOOLED) for delivery in deliveries]
+            return None
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         metrics.GROUP_SIZE.observe(len(readings))
         return receipts

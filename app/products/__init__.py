@@ -47,6 +47,7 @@ def report(body: bytes, content_type: str | None, declared: Product | None) -> R
         events=events,
         extra=fields.extra,
         problems=tuple(fields.problems),
+        body_bytes=len(body),
     )
 
 

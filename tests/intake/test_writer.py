@@ -268,3 +268,49 @@ def test_work_within_a_time_limit_gives_its_result_or_its_failure() -> None:
         within(5, lambda: 1 / 0)
     with pytest.raises(StoreUnavailable, match="no answer within"):
         within(0.05, lambda: time.sleep(0.3))
+
+
+def inflating(count: int) -> list[Delivery]:
+    return [delivery()._replace(headers=(("Content-Encoding", "gzip"),)) for _ in range(count)]
+
+
+def test_of_bodies_that_inflate_few_are_held_at_a_time(store, breaker, spool) -> None:
+    """A hundred bytes each may become 16 MiB: a group of them would fill the memory, and its commit take too long."""
+    interpreted, held = [0], []
+
+    def interpret(deliveries):
+        interpreted[0] += len(deliveries)
+        held.append(interpreted[0] - sum(map(len, store.groups)))
+        return [Reading(one, body_bytes=16 << 20) for one in deliveries]
+
+    sent = inflating(20)
+    results = submit_all(Writer(interpret, store.save, breaker, spool), sent)
+    assert {receipt.verdict for receipt in results} == {Verdict.APPLIED}
+    assert sorted(one.id for group in store.groups for one in group) == sorted(one.id for one in sent)
+    assert max(held) == 1
+
+
+@pytest.mark.parametrize("is_spool_full", [False, True])
+def test_what_is_stored_before_the_store_goes_away_stays_acknowledged(
+    store, breaker, spool, monkeypatch, is_spool_full
+) -> None:
+    def refuse(_):
+        raise StoreUnavailable("no space")
+
+    def save(readings):
+        if store.groups:
+            raise StoreUnavailable("away")
+        return Store.save(store, readings)
+
+    if is_spool_full:
+        monkeypatch.setattr(spool, "append", refuse)
+    monkeypatch.setattr(store, "probe", lambda: refuse(None))
+    writer = Writer(
+        lambda deliveries: [Reading(one, body_bytes=16 << 20) for one in deliveries], save, breaker, spool
+    )
+    sent = inflating(5)
+    results = submit_all(writer, sent)
+    verdicts = Counter(getattr(one, "verdict", type(one)) for one in results)
+    assert verdicts == {Verdict.APPLIED: 1, StoreUnavailable if is_spool_full else Verdict.SPOOLED: 4}
+    [[stored]] = store.groups
+    assert results[sent.index(stored)].verdict is Verdict.APPLIED
