@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 
 class _Group:
-    """Deliveries that share a commit, then their receipts, or the failure that concerns all of them.
+    """Deliveries that share a commit, then their receipts, or the failure of those that have none.
 
     An impatient delivery whose patience ends before the commit gets its receipt from the spool.
     """
 
-    __slots__ = ("deliveries", "done", "failure", "impatient", "receipts", "size")
+    __slots__ = ("deliveries", "failure", "impatient", "is_over", "progress", "receipts", "size")
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
@@ -41,7 +41,8 @@ class _Group:
         self.size = 0
         self.receipts: dict[int, Receipt] = {}  # by the delivery's position
         self.failure: Exception | None = None
-        self.done = threading.Event()
+        self.is_over = False
+        self.progress = threading.Event()  # replaced at each step
 
     @property
     def is_full(self) -> bool:
@@ -53,12 +54,31 @@ class _Group:
         self.size += delivery.size
         return len(self.deliveries) - 1
 
+    def wait(self, position: int, patience: float | None) -> bool:
+        """Wait until the delivery has its receipt or the group is over; False if neither happens in `patience` s."""
+        until = None if patience is None else time.monotonic() + patience
+        while True:
+            progress = self.progress  # before the look, so that no step is missed
+            if position in self.receipts or self.is_over:
+                return True
+            if not progress.wait(None if until is None else max(0.0, until - time.monotonic())):
+                return False
+
+    def step(self) -> None:
+        """Wake those who wait. Those without a receipt wait for the next step."""
+        reached, self.progress = self.progress, threading.Event()
+        reached.set()
+
+    def end(self) -> None:
+        self.is_over = True
+        self.progress.set()
+
 
 class Writer:
     """Group commit: deliveries that arrive while a group is being written form the next group.
 
-    The first delivery of a group leads it: its thread waits for the group's turn, writes the group, and wakes the
-    others. The callers may be threads or greenlets.
+    The first delivery of a group starts a thread that waits for the group's turn, writes the group, and wakes those
+    who wait. The callers may be threads or greenlets.
     """
 
     def __init__(self, interpret: Interpret, save: Save, breaker: Breaker, spool: Spool) -> None:
@@ -79,11 +99,9 @@ class Writer:
         group.
         """
         group, position = self._join(delivery, is_impatient=patience is not None)
-        if position == 0 and patience is None:
-            self._lead(group)
-        elif position == 0:  # the group may need its leader for longer than this delivery waits
+        if position == 0:
             threading.Thread(target=self._lead, args=(group,), daemon=True).start()
-        if not group.done.wait(patience):
+        if not group.wait(position, patience):
             self._leave(group, position)
         if position not in group.receipts:
             raise group.failure or StoreUnavailable("writing was broken off; post it again")
@@ -118,7 +136,7 @@ class Writer:
                 self._under_way = size + (len(self._forming.deliveries) if self._forming else 0) if size > 1 else 0
         finally:
             self._close(group)  # also if its turn never came
-            group.done.set()
+            group.end()
 
     def _gather(self, group: _Group) -> None:
         """Wait briefly until half of the deliveries of the previous round have joined: their senders post again soon.
@@ -167,6 +185,7 @@ class Writer:
             at += len(receipts)
             if at == len(group.deliveries):
                 return
+            group.step()
             started = time.perf_counter()
 
     def _stored(self, readings: list[Reading]) -> list[Receipt] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -139,13 +140,15 @@ def test_an_unforeseen_failure_of_the_store_leaves_no_caller_waiting(writer, sto
     assert {getattr(result, "verdict", None) for result in results} == {Verdict.SPOOLED}
 
 
-def test_a_leader_that_is_killed_leaves_no_caller_waiting(writer, store) -> None:
+def test_a_leader_that_is_killed_leaves_no_caller_waiting(writer, store, monkeypatch) -> None:
     class Ended(BaseException):
         """Like what ends a greenlet."""
 
     def end(group):
         raise Ended
 
+    killed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", killed.append)
     writer._gather, gather = end, writer._gather
     others: list[list] = []
     with writer._turn:
@@ -154,7 +157,8 @@ def test_a_leader_that_is_killed_leaves_no_caller_waiting(writer, store) -> None
         wait_until(lambda: writer._forming and len(writer._forming.deliveries) == 9)
     waiting.join(20)
     [results] = others
-    assert [type(result) for result in results].count(StoreUnavailable) == 8
+    assert [type(result) for result in results].count(StoreUnavailable) == 9
+    wait_until(lambda: len(killed) == 1)
     writer._gather = gather
     assert submit_all(writer, [delivery()])[0].verdict is Verdict.APPLIED
 
@@ -288,6 +292,27 @@ def test_of_bodies_that_inflate_few_are_held_at_a_time(store, breaker, spool) ->
     assert {receipt.verdict for receipt in results} == {Verdict.APPLIED}
     assert sorted(one.id for group in store.groups for one in group) == sorted(one.id for one in sent)
     assert max(held) == 1
+
+
+def test_each_part_of_a_group_is_acknowledged_when_it_is_durable(store, breaker, spool) -> None:
+    goes_on = threading.Event()
+
+    def interpret(deliveries):
+        assert not store.groups or goes_on.wait(20)
+        return [Reading(one, body_bytes=16 << 20) for one in deliveries]
+
+    writer = Writer(interpret, store.save, breaker, spool)
+    receipts: list[Receipt] = []
+    with ThreadPoolExecutor(5) as pool:
+        with writer._turn:  # all come while another group is written
+            for one in inflating(5):
+                pool.submit(lambda one=one: receipts.append(writer.submit(one)))
+            wait_until(lambda: writer._forming and len(writer._forming.deliveries) == 5)
+        try:
+            wait_until(lambda: len(receipts) == 1)
+        finally:
+            goes_on.set()
+    assert [receipt.verdict for receipt in receipts] == [Verdict.APPLIED] * 5
 
 
 @pytest.mark.parametrize("is_spool_full", [False, True])
