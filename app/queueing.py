@@ -253,13 +253,15 @@ def _contacts(
 def _contact(
     target: QueueTarget, terms: BulkRequest, row: Mapping[str, str], now: datetime, *, is_named: bool
 ) -> _Contact:
-    dialled, reference = row[DESTINATION], row.get(_REFERENCE) or None
+    # Insight and Fuse return no reference of a list's rows: there the column is metadata like any other.
+    dialled, reference = row[DESTINATION], (row.get(_REFERENCE) or None) if is_named else None
     if is_named and reference is None:
         # Every run derives the same reference, so a repeated command queues nothing twice.
         number = _e164(dialled, target.region) or dialled
         reference = str(expected_id(target.integration.name, None, None, terms.name, number))
         row = {**row, _REFERENCE: reference}
-    metadata = {column: text for column, text in row.items() if text and column not in (DESTINATION, _REFERENCE)}
+    own = {DESTINATION, _REFERENCE} if is_named else {DESTINATION}
+    metadata = {column: text for column, text in row.items() if text and column not in own}
     return _Contact(_expected(target, terms, now, reference, terms.name, dialled, metadata), row)
 
 

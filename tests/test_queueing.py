@@ -1,0 +1,144 @@
+"""Contact lists are queued at a Plum of loopback, and their results find their calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from threading import Thread
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.interpret import interpret
+from app.model import CallState, Delivery, ExpectedCall, Integration, Product
+from app.plum.client import BulkRequest, CallRequest, connect
+from app.queueing import Progress, QueueTarget, bulk_queue, queue
+from app.reconciling import EVERY, CallCounts, call_counts
+from app.store import expected
+from app.store.database import Database
+from app.store.integrations import add_integration
+from app.store.readings import save
+from app.store.schema import expected_calls
+from tests.conftest import copied
+
+NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
+RESULT = {"status": "completed", "attempts": "1", "last_attempt_timestamp": "1772971200"}
+ANN, BOB = "16175550001", "16175550002"
+
+
+class Plum:
+    """Answers queue requests by `status`, and keeps the bodies that it got."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.bodies: list[str] = []
+        ids = count(1)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler) -> None:  # noqa: N805
+                self.bodies.append(handler.rfile.read(int(handler.headers["Content-Length"])).decode())
+                if "/webservice/" in handler.path:
+                    answer = f'<queuecall status="queued" call_id="{next(ids)}"/>'
+                else:
+                    answer = json.dumps({"success": True, "call_id": next(ids)})
+                handler.send_response(self.status)
+                handler.send_header("Content-Length", str(len(answer)))
+                handler.end_headers()
+                handler.wfile.write(answer.encode())
+
+            def log_message(handler, *_: Any) -> None:  # noqa: N805
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def times_called(self, number: str) -> int:
+        return sum(body.count(number) for body in self.bodies)
+
+
+class World:
+    """A store with integrations, a Plum, and a clock that each look moves on."""
+
+    def __init__(self, database: Database, plum: Plum) -> None:
+        self.database = database
+        self.plum = plum
+        self.time = NOON
+        self.step = timedelta()
+        for product in Product:
+            add_integration(database, product.value, product, NOON)
+
+    def now(self) -> datetime:
+        self.time += self.step
+        return self.time
+
+    def connect(self, product: Product) -> Any:
+        return connect(product.value, self.plum.url, "user", "secret", per_second=10000)
+
+    def target(self, product: str) -> QueueTarget:
+        integration = Integration(product, Product(product))
+        return QueueTarget(integration, "http://x.example/result/K", "http://x.example/start/K", "US")
+
+    def queue_list(self, product: str, rows: str, batch: str = "spring", **options: bool) -> Progress:
+        to = None if product == "dev" else "12/34"
+        terms = BulkRequest(result_url="", name=batch, to=to, csv=rows.encode())
+        progress = Progress()
+        bulk_queue(self.database, self.connect, self.target(product), terms, self.now, progress, **options)
+        return progress
+
+    def queue(self, phone: str, reference: str | None, **terms: Any) -> Any:
+        request = CallRequest(result_url="", to="12/34", phone=phone, reference=reference, **terms)
+        return queue(self.database, self.connect, self.target("fuse"), request, self.now)
+
+    def post(self, product: str, batch: str | None = None, **details: str) -> None:
+        body = json.dumps(RESULT | details).encode()
+        save(self.database, [interpret(Delivery(uuid4(), product, NOON, body, Product(product), batch=batch))])
+
+    def calls(self) -> list[ExpectedCall]:
+        with self.database.reading() as connection:
+            return expected.calls_where(connection, expected_calls.c.id.is_not(None))
+
+    def counts(self, nameless: int = 0) -> CallCounts:
+        arrived = {("insight", "spring"): nameless}
+        [found] = call_counts(self.database, EVERY, self.time + timedelta(hours=1), lambda _: arrived)
+        return found
+
+
+@pytest.fixture
+def plum() -> Iterator[Plum]:
+    made = Plum()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def world(engine_name: str, tmp_path: Any, request: pytest.FixtureRequest, plum: Plum) -> Iterator[World]:
+    with copied(engine_name, "migrated", tmp_path, request) as url:
+        database = Database(url)
+        yield World(database, plum)
+        database.close()
+
+
+def test_a_whole_lists_column_message_reference_hides_no_result_of_fuse(world: World) -> None:
+    world.queue_list("fuse", f"destination,message_reference\n{ANN},m-1\n{BOB},m-2\n")
+    world.post("fuse", batch="spring", phone_number=ANN, queued_timestamp="1772971100")
+    assert (world.counts().received, world.counts().missing) == (1, 1)
+    assert {call.metadata["message_reference"]: call.state for call in world.calls()} == {
+        "m-1": CallState.RECEIVED,
+        "m-2": CallState.WAITING,
+    }
+
+
+def test_a_whole_lists_column_message_reference_hides_no_result_of_insight(world: World) -> None:
+    world.queue_list("insight", f"destination,message_reference\n{ANN},m-1\n{BOB},m-2\n")
+    assert (world.counts(nameless=1).received, world.counts(nameless=1).missing) == (1, 1)
