@@ -18,7 +18,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from app.analytics.redial import DESTINATION
-from app.errors import Exists
+from app.errors import Contradicts, Exists
 from app.identity import expected_id
 from app.model import CallState, ExpectedCall, Integration, Product
 from app.plum.client import BulkRequest, CallRequest, Client, InvalidRequest, NothingQueued
@@ -79,13 +79,16 @@ def queue(
 ) -> Queued:
     """Queue one call once: for a reference that is queued already, return that call.
 
-    `again` repeats a request whose fate is unknown, which else raises `Exists`. Raises the client's errors.
+    `again` repeats a request whose fate is unknown, which else raises `Exists`. Raises `Contradicts` if the reference
+    is of a call to another number, and the client's errors.
     """
     reference = request.reference or secrets.token_urlsafe(9)
     sent = target.addressed(replace(request, reference=reference), "call", reference)
     call = _expected(target, sent, now(), reference, None, request.phone, request.metadata)
     is_new = call.id in expected.add(database, [call])
     known = call if is_new else expected.get_calls(database, [call.id]).get(call.id, call)
+    if _is_another(known, call):
+        raise Contradicts(f"the reference {reference} is of a call to another number; nothing is queued")
     if known.queued_at:
         return Queued(known.call_id, reference, sent.result_url, is_new=False)
     if not is_new and not again:
@@ -169,19 +172,38 @@ def bulk_queue(
     """
     contacts(target.product.value, terms.csv)  # validates the whole list before anything is queued
     listed = list(_contacts(target, terms, now(), progress, are_named=one_by_one or target.product is Product.DEV))
-    others = expected.numbers_of(database, target.integration.name, terms.name)
+    _refuse_references_of_others(database, listed)
+    by_number = expected.calls_by_number(database, target.integration.name, terms.name)
     with connect(target.product) as client:
         sending = _Sending(client, target, terms)
         send, size = (sending.one, 1) if one_by_one else (sending.together, ROWS_AT_ONCE)
         for start in range(0, len(listed), size):
-            part = [one for one in listed[start : start + size] if not _is_elsewhere(one.call, others)]
-            progress.already_queued += len(listed[start : start + size]) - len(part)
+            part = []
+            for one in listed[start : start + size]:
+                of_number = by_number.get(one.call.phone_number or "", {})
+                if any(of_number.values()):
+                    progress.already_queued += 1
+                elif of_number.keys() - {one.call.id} and not again:  # tried in the other way
+                    progress.unknown += 1
+                else:
+                    part.append(one)
             _queue_part(database, part, send, progress, now(), again=again)
 
 
-def _is_elsewhere(call: ExpectedCall, others: Mapping[str, set[UUID]]) -> bool:
-    """True if another call of the batch has the number: it was queued in the other way."""
-    return bool(call.phone_number and others.get(call.phone_number, set()) - {call.id})
+def _refuse_references_of_others(database: Database, listed: Sequence[_Contact]) -> None:
+    """Raise `InvalidRequest` if a reference is known of another number or batch: its call would not be queued."""
+    for start in range(0, len(listed), ROWS_AT_ONCE):
+        calls = {one.call.id: one.call for one in listed[start : start + ROWS_AT_ONCE]}
+        for key, known in expected.get_calls(database, list(calls)).items():
+            if _is_another(known, calls[key]):
+                place = f"message_reference {known.reference}"
+                raise InvalidRequest(place, "of one call; a call of another number or batch has it")
+
+
+def _is_another(known: ExpectedCall, call: ExpectedCall) -> bool:
+    """True if the known call of the same reference has another number or batch; what is not known does not differ."""
+    pairs = [(known.phone_number, call.phone_number), (known.batch, call.batch)]
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 def _queue_part(
@@ -237,16 +259,17 @@ def _contacts(
 
     Raises `InvalidRequest` if two numbers have the same reference.
     """
-    numbers: dict[UUID, str] = {}
+    number_of: dict[UUID, str] = {}
+    numbers: set[str] = set()
     for row in csv.DictReader(io.StringIO(terms.csv.decode("utf-8-sig"), newline=""), restval=""):
         contact = _contact(target, terms, row, now, is_named=are_named)
         number = contact.call.phone_number or row[DESTINATION]
-        if numbers.get(contact.call.id, number) != number:
+        if number_of.setdefault(contact.call.id, number) != number:
             raise InvalidRequest(f"message_reference {contact.call.reference}", "of one number; two rows have it")
-        if contact.call.id in numbers:
+        if number in numbers:
             progress.repeated += 1
         else:
-            numbers[contact.call.id] = number
+            numbers.add(number)
             yield contact
 
 

@@ -13,9 +13,10 @@ from uuid import uuid4
 
 import pytest
 
+from app.errors import Contradicts
 from app.interpret import interpret
 from app.model import CallState, Delivery, ExpectedCall, Integration, Product
-from app.plum.client import BulkRequest, CallRequest, connect
+from app.plum.client import BulkRequest, CallRequest, FateUnknown, InvalidRequest, connect
 from app.queueing import Progress, QueueTarget, bulk_queue, queue
 from app.reconciling import EVERY, CallCounts, call_counts
 from app.store import expected
@@ -142,3 +143,49 @@ def test_a_whole_lists_column_message_reference_hides_no_result_of_fuse(world: W
 def test_a_whole_lists_column_message_reference_hides_no_result_of_insight(world: World) -> None:
     world.queue_list("insight", f"destination,message_reference\n{ANN},m-1\n{BOB},m-2\n")
     assert (world.counts(nameless=1).received, world.counts(nameless=1).missing) == (1, 1)
+
+
+def test_a_batch_calls_a_number_once_whatever_references_its_rows_have(world: World) -> None:
+    rows = f"destination,message_reference\n{ANN},m-1\n+{ANN},m-2\n{BOB},m-3\n"
+    progress = world.queue_list("dev", rows)
+    assert (progress.queued, progress.repeated) == (2, 1)
+    assert world.plum.times_called(ANN) == 1
+    assert world.queue_list("dev", rows).already_queued == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch"), [(f"{BOB},m-3\n{BOB[:-1]}9,m-1\n", "spring"), (f"{BOB},m-3\n{ANN},m-1\n", "summer")]
+)
+def test_a_reference_of_another_call_is_refused_before_anything_is_queued(
+    world: World, rows: str, batch: str
+) -> None:
+    header = "destination,message_reference\n"
+    world.queue_list("dev", f"{header}{ANN},m-1\n")
+    with pytest.raises(InvalidRequest, match="message_reference m-1"):
+        world.queue_list("dev", header + rows, batch)
+    assert (len(world.plum.bodies), len(world.calls())) == (1, 1)
+
+
+def test_one_call_is_refused_for_the_reference_of_another_number(world: World) -> None:
+    world.queue(ANN, "r-1")
+    assert not world.queue(f"+{ANN}", "r-1").is_new
+    with pytest.raises(Contradicts, match="r-1"):
+        world.queue(BOB, "r-1")
+    assert len(world.plum.bodies) == 1
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_list_of_unknown_fate_stays_unknown_if_it_is_queued_in_the_other_way(
+    world: World, *, one_by_one: bool
+) -> None:
+    rows = f"destination\n{ANN}\n"
+    world.plum.status = 500
+    with pytest.raises(FateUnknown):
+        world.queue_list("fuse", rows, one_by_one=one_by_one)
+    world.plum.status = 200
+    other = world.queue_list("fuse", rows, one_by_one=not one_by_one)
+    assert (other.queued, other.already_queued, other.unknown) == (0, 0, 1)
+    other = world.queue_list("fuse", rows, one_by_one=not one_by_one, again=True)
+    assert (other.queued, other.already_queued, other.unknown) == (1, 0, 0)
+    for way in (True, False):
+        assert world.queue_list("fuse", rows, one_by_one=way).already_queued == 1

@@ -296,12 +296,14 @@ def get_calls(database: Database, ids: Collection[UUID]) -> dict[UUID, ExpectedC
         return {call.id: call for call in calls_where(connection, expected_calls.c.id.in_(ids))}
 
 
-def numbers_of(database: Database, integration: str, batch: str) -> dict[str, set[UUID]]:
-    """Return the phone numbers that are expected in a batch, with the ids of their calls."""
+def calls_by_number(database: Database, integration: str, batch: str) -> dict[str, dict[UUID, bool]]:
+    """Return the phone numbers that are expected in a batch, with the ids of their calls, and if each is known to be
+    queued."""
     own = expected_calls.c
-    statement = select(own.phone_number, own.id).where(own.batch == batch, own.integration == integration)
-    ids_by_number: dict[str, set[UUID]] = defaultdict(set)
+    columns = own.phone_number, own.id, own.queued_at.is_not(None)
+    statement = select(*columns).where(own.batch == batch, own.integration == integration)
+    by_number: dict[str, dict[UUID, bool]] = defaultdict(dict)
     with database.reading() as connection:
-        for number, key in connection.execute(statement.where(own.phone_number.is_not(None))):
-            ids_by_number[number].add(key)
-    return ids_by_number
+        for number, key, is_queued in connection.execute(statement.where(own.phone_number.is_not(None))):
+            by_number[number][key] = bool(is_queued)
+    return by_number
