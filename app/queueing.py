@@ -187,7 +187,7 @@ def bulk_queue(
                     progress.unknown += 1
                 else:
                     part.append(one)
-            _queue_part(database, part, send, progress, now(), again=again)
+            _queue_part(database, part, terms, send, progress, now(), again=again)
 
 
 def _refuse_references_of_others(database: Database, listed: Sequence[_Contact]) -> None:
@@ -209,13 +209,14 @@ def _is_another(known: ExpectedCall, call: ExpectedCall) -> bool:
 def _queue_part(
     database: Database,
     part: Sequence[_Contact],
+    terms: Terms,
     send: Callable[[Sequence[_Contact]], str | None],
     progress: Progress,
     now: datetime,
     *,
     again: bool,
 ) -> None:
-    part = [one._replace(call=one.call._replace(registered_at=now)) for one in part]
+    part = [one._replace(call=one.call._replace(registered_at=now, ends_at=_ends_at(terms, now))) for one in part]
     fresh = expected.add(database, [one.call for one in part])
     known = expected.get_calls(database, [one.call.id for one in part])
     done = {key for key, call in known.items() if call.queued_at}
@@ -306,4 +307,4 @@ def _e164(dialled: str, region: str) -> str | None:
 def _ends_at(terms: Terms, now: datetime) -> datetime:
     """Return when the last attempt may begin; without a window and retries, now."""
     waits = ((terms.max_attempts or 1) - 1) * (terms.reattempt_wait_seconds or 0)
-    return terms.end or (terms.start or now) + timedelta(seconds=waits)
+    return terms.end or max(terms.start or now, now) + timedelta(seconds=waits)

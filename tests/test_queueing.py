@@ -189,3 +189,15 @@ def test_a_list_of_unknown_fate_stays_unknown_if_it_is_queued_in_the_other_way(
     assert (other.queued, other.already_queued, other.unknown) == (1, 0, 0)
     for way in (True, False):
         assert world.queue_list("fuse", rows, one_by_one=way).already_queued == 1
+
+
+def test_a_call_is_not_missing_because_its_list_takes_hours_to_queue(world: World) -> None:
+    world.step = timedelta(hours=2)
+    world.queue_list("fuse", f"destination\n{ANN}\n{BOB}\n", one_by_one=True)
+    assert all(call.ends_at and call.ends_at >= call.registered_at for call in world.calls())
+
+
+def test_a_window_that_began_long_ago_ends_no_earlier_than_now(world: World) -> None:
+    world.queue(ANN, "r-1", start=NOON - timedelta(days=30))
+    [call] = world.calls()
+    assert call.ends_at == NOON
