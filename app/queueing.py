@@ -21,7 +21,7 @@ from app.analytics.redial import DESTINATION
 from app.errors import Contradicts, Exists
 from app.identity import expected_id
 from app.model import CallState, ExpectedCall, Integration, Product
-from app.plum.client import BulkRequest, CallRequest, Client, InvalidRequest, NothingQueued
+from app.plum.client import BulkRequest, CallRequest, Client, FateUnknown, InvalidRequest, NothingQueued
 from app.plum.client.contacts import contacts
 from app.plum.client.requests import Terms
 from app.store import expected
@@ -94,7 +94,10 @@ def queue(
     if not is_new and not again:
         raise Exists(f"a call with the reference {reference} is expected and may be queued; to queue it now: --again")
     with connect(target.product) as client, _forgetting_refused(database, [call.id] if is_new else []):
-        call_id = client.queue(sent)
+        try:
+            call_id = client.queue(sent)
+        except FateUnknown as error:  # without the reference a repeated command would make another, and call twice
+            raise FateUnknown(f"{error}; its reference is {reference}") from None
     expected.add(database, [call])  # again: a refusal of the same call may have made another process forget it
     expected.note_queued(database, [call.id], call_id, now())
     return Queued(call_id, reference, sent.result_url, is_new=True)

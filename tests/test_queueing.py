@@ -201,3 +201,12 @@ def test_a_window_that_began_long_ago_ends_no_earlier_than_now(world: World) -> 
     world.queue(ANN, "r-1", start=NOON - timedelta(days=30))
     [call] = world.calls()
     assert call.ends_at == NOON
+
+
+def test_a_call_whose_response_is_lost_can_be_named_if_its_reference_was_made_here(world: World) -> None:
+    world.plum.status = 500
+    with pytest.raises(FateUnknown) as caught:
+        world.queue(ANN, None)
+    [call] = world.calls()
+    assert call.reference
+    assert call.reference in str(caught.value)
