@@ -89,8 +89,11 @@ def _objects(file: Path) -> tuple[list[int], list[dict[str, Any]]]:
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text, strict=True)
             rows = [(reader.line_num, row) for row in reader]
+            header = reader.fieldnames or []
     except (UnicodeDecodeError, csv.Error) as error:
         raise click.ClickException(f"{file}: is no CSV in UTF-8: {error}") from None
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise click.ClickException(f"{file}: has the column {twice[0]} more than once; nothing is registered")
     if longer := [line for line, row in rows if None in row]:
         raise click.ClickException(f"{file}: line {longer[0]}: has more cells than the header; nothing is registered")
     if not rows:

@@ -151,6 +151,13 @@ def test_a_file_of_calls_is_registered_and_its_other_columns_are_metadata(servic
     assert by_reference[None]["call_id"] == "77"
 
 
+def test_a_file_that_names_a_column_twice_registers_nothing(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "calls.csv"
+    file.write_text(f"integration,call_id,call_id\n{service.sender('filed-twice').name},7,8\n")
+    service.assert_one_line("plum", "expect", str(file), says="call_id")
+    assert service.records("expected-calls", integration="filed-twice") == []
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [

@@ -23,6 +23,8 @@ def contacts(product: str, content: bytes) -> int:
     header = next(rows, [])
     if header[:1] != ["destination"]:
         raise InvalidRequest("csv", "a list whose first header is destination")
+    if any(header.count(name) > 1 for name in header if name):  # spreadsheets leave several without a name
+        raise InvalidRequest("csv", "a list whose headers differ")
     limits = {header.index(name): most for name, most in DEV_COLUMNS.items() if product == "dev" and name in header}
     count = 0
     for count, row in enumerate(rows, start=1):

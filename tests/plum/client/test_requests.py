@@ -128,6 +128,7 @@ def test_numbers_are_dialled_in_every_form_of_plums_pages(product: str, phone: s
         (b"", "csv should be a list whose first header is destination"),
         (b"phone\n16175550123\n", "csv should be a list whose first header is destination"),
         (b"name,destination\na,16175550123\n", "csv should be a list whose first header is destination"),
+        (b"destination,name,destination\n16175550123,a,16175550124\n", "csv should be a list whose headers differ"),
         (b"destination\n", "csv should be a list with at least one row"),
         (b"destination\n\n\n", "csv should be a list with at least one row"),
         (b"destination\n16175550123\nnonsense\n", "csv row 2: destination should be digits"),
