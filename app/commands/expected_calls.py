@@ -105,7 +105,10 @@ def _e164s(settings: Settings, numbers: Iterable[str]) -> list[str]:
     e164s = []
     for number in numbers:
         try:
-            e164s.append(phone(number, settings.default_region) or "")
+            e164 = phone(number, settings.default_region)
         except BadValue:
-            raise click.UsageError(f"{number} is no full phone number; give it like +16175551234") from None
+            e164 = None
+        if e164 is None:  # also for the empty text of an unset variable
+            raise click.UsageError(f"{number!r} is no full phone number; give it like +16175551234")
+        e164s.append(e164)
     return e164s
