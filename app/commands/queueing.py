@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import click
 from werkzeug.datastructures import MultiDict
@@ -29,7 +28,7 @@ from app.store import do_not_call, schema_version
 from app.store.database import Database, questions_database
 from app.store.integrations import ActiveKeys, integrations_by_name
 from app.store.rows import outcome_values
-from app.terminal import as_json, complain, example, print_json, print_values, say
+from app.terminal import as_json, complain, example, pairs_of, print_json, print_values, say
 from app.values import storable
 from app.web.errors import Invalid
 from app.web.filters import MissingSchema, parse
@@ -260,10 +259,9 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _redial(settings: Settings, database: Database, filters: str, most_attempts: int | None) -> Redial:
     try:
-        parts = shlex.split(filters)
+        pairs = pairs_of(tuple(shlex.split(filters)))
     except ValueError as error:
         raise click.UsageError(f"--from: {error}") from None
-    pairs = [pair for part in parts for pair in parse_qsl(part, keep_blank_values=True)]
     if not pairs:
         raise click.UsageError("--from needs a filter, like --from 'batch=spring disposition=busy'")
     question = parse(MultiDict(pairs), MissingSchema.about(OutcomeSchema)).question

@@ -308,3 +308,19 @@ def test_an_invalid_request_is_reported_before_it_is_sent(
 @pytest.mark.parametrize("filters", ["", "status='", "colour=red"])
 def test_redial_takes_its_numbers_from_a_filter(dialling: Service, filters: str) -> None:
     dialling.assert_one_line("plum", "bulk-queue", "any", "--batch", "b", "--from", filters, "--dry-run", says=".")
+
+
+def test_redial_reads_filters_as_the_other_commands_do(dialling: Service) -> None:
+    sender = dialling.sender("redial-filters", "dev")
+    for number, batch in enumerate(["a+b", "50%25%20off"]):
+        body = f"result=Failed&callee_type=busy&attempts=1&call_id={number}&phone_number=1617333000{number}"
+        sender.assert_accepted(body.encode(), below=f"/batch/{batch}")
+    for filters, count in {"batch=a+b": 1, "batch__not=a+b": 1, "'batch=50% off'": 1, "batch=a%2Bb": 0}.items():
+        asked = f"integration={sender.name} {filters}"
+        told = dialling.json("plum", "bulk-queue", sender.name, "--batch", "b", "--from", asked, "--dry-run")
+        assert (filters, told["numbers"]) == (filters, count)
+
+
+@pytest.mark.parametrize("number", ["", " ", "call me"])
+def test_what_is_no_number_is_not_taken_for_one_that_must_not_be_called(dialling: Service, number: str) -> None:
+    dialling.assert_one_line("plum", "do-not-call", "add", number, says="no full phone number")
