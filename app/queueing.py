@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
@@ -33,6 +33,7 @@ _REFERENCE = "message_reference"
 
 _Terms = TypeVar("_Terms", bound=Terms)
 Clock = Callable[[], datetime]
+NotToCall = Callable[[Collection[str]], Collection[str]]  # return those of these numbers that must not be called
 Connect = Callable[[Product], AbstractContextManager[Client]]
 
 
@@ -166,12 +167,14 @@ def bulk_queue(
     *,
     again: bool = False,
     one_by_one: bool = False,
+    not_to_call: NotToCall | None = None,
 ) -> None:
     """Queue a contact list part by part, and count the numbers in `progress`.
 
     A batch has each number once. A repeated command queues only what is not queued yet. `one_by_one` queues each
-    number by itself: that takes longer, but Plum returns each call's id, with which its result can be polled. Raises
-    the client's errors; the parts before are queued then.
+    number by itself: that takes longer, but Plum returns each call's id, with which its result can be polled.
+    `not_to_call` is asked before each part is queued: a list may take hours. Raises the client's errors; the parts
+    before are queued then.
     """
     contacts(target.product.value, terms.csv)  # validates the whole list before anything is queued
     listed = list(_contacts(target, terms, now(), progress, are_named=one_by_one or target.product is Product.DEV))
@@ -182,7 +185,10 @@ def bulk_queue(
         send, size = (sending.one, 1) if one_by_one else (sending.together, ROWS_AT_ONCE)
         for start in range(0, len(listed), size):
             part = []
+            barred = _barred(listed[start : start + size], not_to_call)
             for one in listed[start : start + size]:
+                if one.call.phone_number in barred:
+                    continue
                 of_number = by_number.get(one.call.phone_number or "", {})
                 if any(of_number.values()):
                     progress.already_queued += 1
@@ -191,6 +197,11 @@ def bulk_queue(
                 else:
                     part.append(one)
             _queue_part(database, part, terms, send, progress, now(), again=again)
+
+
+def _barred(part: Sequence[_Contact], not_to_call: NotToCall | None) -> Collection[str]:
+    numbers = {one.call.phone_number for one in part if one.call.phone_number}
+    return not_to_call(numbers) if not_to_call else ()
 
 
 def _refuse_references_of_others(database: Database, listed: Sequence[_Contact]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial, reduce
@@ -22,7 +22,7 @@ from app.identity import new_id
 from app.model import Delivery, Integration, Via, hashed
 from app.plum.client import ApiError, BulkRequest, CallRequest, Client
 from app.public_urls import result_url, start_url
-from app.queueing import Progress, QueueTarget, bulk_queue, queue
+from app.queueing import NotToCall, Progress, QueueTarget, bulk_queue, queue
 from app.redialling import Redial, redial
 from app.store import do_not_call, schema_version
 from app.store.database import Database, questions_database
@@ -162,8 +162,10 @@ def bulk_queue_command(
         terms = BulkRequest(result_url="", name=batch, csv=content, **_given(options))
         connect = partial(plum_accounts.connected, settings, per_second=per_second)
         progress = Progress()
+        barred = _barred(database, redialled) if redialled else None
+        queue_list = partial(bulk_queue, database, connect, target, terms, _now, progress)
         try:
-            bulk_queue(database, connect, target, terms, _now, progress, again=again, one_by_one=one_by_one)
+            queue_list(again=again, one_by_one=one_by_one, not_to_call=barred)
         except ApiError as error:
             raise click.ClickException(f"{error}; {progress.queued} calls before that are queued") from error
     counts = {"batch": batch, **asdict(progress)} | (redialled.counts() if redialled else {})
@@ -267,6 +269,17 @@ def _redial(settings: Settings, database: Database, filters: str, most_attempts:
     question = parse(MultiDict(pairs), MissingSchema.about(OutcomeSchema)).question
     router = assembly.create_query_router(settings, questions_database(settings))
     return redial(router.candidates(question), set(do_not_call.numbers(database)), most_attempts)
+
+
+def _barred(database: Database, redialled: Redial) -> NotToCall:
+    """Return the look-up of numbers that were added to the do-not-call list meanwhile; they count as left out."""
+
+    def look_up(numbers: Collection[str]) -> Collection[str]:
+        barred = do_not_call.among(database, numbers)
+        redialled.left_out["do_not_call"] += len(barred)
+        return barred
+
+    return look_up
 
 
 def _contact_list(numbers: Sequence[str]) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from sqlalchemy import bindparam, delete, select
 
 from app.store.bulk import insert_rows
 from app.store.database import Database
+from app.store.query.conditions import is_any_of
 from app.store.schema import do_not_call
 
 AT_ONCE = 1000  # rows of one statement, whose parameters are limited
@@ -38,6 +39,13 @@ def list_numbers(database: Database) -> list[dict[str, object]]:
     with database.reading() as connection:
         rows = connection.execute(select(do_not_call).order_by(do_not_call.c.phone_number)).mappings()
         return [dict(row) for row in rows]
+
+
+def among(database: Database, candidates: Collection[str]) -> set[str]:
+    """Return those of these numbers that are listed now."""
+    listed = select(do_not_call.c.phone_number).where(is_any_of(do_not_call.c.phone_number, sorted(candidates)))
+    with database.reading() as connection:
+        return set(connection.execute(listed).scalars())
 
 
 def numbers(database: Database) -> list[str]:

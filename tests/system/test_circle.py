@@ -321,6 +321,36 @@ def test_redial_reads_filters_as_the_other_commands_do(dialling: Service) -> Non
         assert (filters, told["numbers"]) == (filters, count)
 
 
+def test_a_number_that_must_not_be_called_any_more_is_left_out_of_a_redial_that_runs(
+    dialling: Service, plum: Plum
+) -> None:
+    sender = dialling.sender("redial-runs", "dev")
+    for number in range(6):
+        body = f"result=Failed&callee_type=busy&attempts=1&call_id={number}&phone_number=1617222000{number}"
+        sender.assert_accepted(body.encode())
+    options = ["--batch", "again", "--from", f"integration={sender.name}", "--key", sender.key]
+    command = [
+        str(PROGRAM),
+        "plum",
+        "bulk-queue",
+        sender.name,
+        *options,
+        "--one-by-one",
+        "--per-second",
+        "0.5",
+        "--json",
+    ]
+    with subprocess.Popen(
+        command, env=dialling.environment(), cwd=dialling.directory, stdout=subprocess.PIPE, text=True
+    ) as process:
+        wait_until(lambda: expected_calls(dialling, sender), 30)
+        dialling.ok("plum", "do-not-call", "add", "+16172220005")
+        told = json.loads(process.communicate(timeout=60)[0])
+    assert "+16172220005" not in {call["phone_number"] for call in plum.calls_of(sender).values()}
+    assert (told["queued"], told["do_not_call"]) == (5, 1)
+    assert "+16172220005" not in {call["phone_number"] for call in expected_calls(dialling, sender)}
+
+
 @pytest.mark.parametrize("number", ["", " ", "call me"])
 def test_what_is_no_number_is_not_taken_for_one_that_must_not_be_called(dialling: Service, number: str) -> None:
     dialling.assert_one_line("plum", "do-not-call", "add", number, says="no full phone number")
