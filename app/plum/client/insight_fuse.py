@@ -14,6 +14,7 @@ from app.plum.client.responses import (
     CallStatus,
     Fields,
     Reply,
+    UnreadableResponse,
     call_id,
     call_status,
     error_text,
@@ -66,8 +67,10 @@ class InsightFuseClient(Client):
         check(reply, self._credentials.harmless)
         fields = fields_of(reply.body) if reply.body.strip() else {}
         if is_refused(fields):
-            reason = self._credentials.harmless(error_text(reply.body))
-            raise Refused(f"Plum answers {reply.status} and refuses: {reason or 'it does not say why'}", reply.status)
+            reason = self._credentials.harmless(error_text(reply.body)) or "it does not say why"
+            if (fields.get("call_id") or "0") != "0":  # not a certain refusal: to queue it again could call twice
+                raise UnreadableResponse(f"a call_id and an error ({reason})")
+            raise Refused(f"Plum answers {reply.status} and refuses: {reason}", reply.status)
         return fields
 
 
