@@ -65,10 +65,17 @@ def fields_of(body: bytes) -> Fields:
 
 def _json(text: bytes) -> Fields:
     try:
-        value = json.loads(text, parse_int=str, parse_float=str)
+        value = json.loads(_decoded(text), parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         raise UnreadableResponse("an answer that is neither JSON nor XML, or not to its end") from None
     return value if isinstance(value, dict) else {}
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode(json.detect_encoding(text))
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
 def _xml(text: bytes) -> Fields:
