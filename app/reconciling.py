@@ -241,8 +241,11 @@ def call_counts(
         if row["is_nameless"] and row["state"] in (CallState.MISSING, CallState.WAITING):
             nameless[key] += row["count"]
     are_whole = not question.hours and {condition.field for condition in question.conditions} <= _BATCH_FILTERS
-    arrived = count_nameless(sorted({name for name, _ in nameless})) if nameless and are_whole else {}
-    return [_counts(key, states[key], min(nameless[key], arrived.get(key, 0))) for key in sorted(states, key=str)]
+    names = sorted({name for name, _ in nameless}) if are_whole else []
+    arrived: Counter[tuple[str, str | None]] = Counter()
+    if names:  # less the results that other calls have
+        arrived = Counter(count_nameless(names)) - Counter(missing.count_linked(database, names))
+    return [_counts(key, states[key], min(nameless[key], arrived[key])) for key in sorted(states, key=str)]
 
 
 def _counts(key: tuple[str, str | None], states: Counter[str], arrived: int) -> CallCounts:

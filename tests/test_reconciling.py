@@ -251,6 +251,16 @@ def test_results_that_name_no_call_are_counted_by_their_batch(
     assert (counts.missing, counts.waiting) == (missing, waiting)
 
 
+def test_a_result_that_a_call_has_is_not_counted_for_another_of_its_batch(world: World) -> None:
+    world.expect(call_id="7", batch="spring")
+    world.expect(phone_number="+16175550001", batch="spring")
+    world.plum.answers = {"7": told(INSIGHT)}
+    assert world.reconciler().step()["polled"] == 1
+    [come] = world.rows(outcomes, identity="none", batch="spring")
+    [counts] = call_counts(world.database, EVERY, NOON, lambda names: {("insight", "spring"): len([come])})
+    assert (counts.expected, counts.received, counts.polled, counts.missing) == (2, 1, 1, 1)
+
+
 def test_results_of_a_whole_batch_are_not_set_against_the_calls_of_some_hours(world: World) -> None:
     world.expect(phone_number="+16175550001", batch="spring")
     hours = Hours("registered_at", frozenset(range(168)), UTC)

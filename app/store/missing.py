@@ -134,6 +134,18 @@ def count_states(database: Database, question: Question, before: datetime) -> li
         return [dict(row) for row in connection.execute(statement).mappings()]
 
 
+def count_linked(database: Database, integrations: Sequence[str]) -> dict[tuple[str, str | None], int]:
+    """Count by integration and batch the outcomes of the identity `none` that are results of known calls."""
+    own, among = outcomes.c, [expected_calls.c.integration.in_(integrations), outcomes.c.identity == Identity.NONE]
+    linked = select(own.integration, own.batch, func.count(own.id.distinct()).label("count")).where(*among)
+    statement = linked.join(expected_calls, expected_calls.c.outcome_id == own.id).group_by(
+        own.integration, own.batch
+    )
+    with database.reading() as connection:
+        rows = connection.execute(statement).mappings()
+        return {(row["integration"], row["batch"]): row["count"] for row in rows}
+
+
 def count_missing(database: Database) -> int:
     """Count all calls past their window without a result; uses an index."""
     statement = select(func.count()).where(expected_calls.c.state == CallState.MISSING)
