@@ -18,7 +18,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from app.analytics.redial import DESTINATION
-from app.errors import Contradicts, Exists
+from app.errors import Contradicts, Exists, StoreError
 from app.identity import expected_id
 from app.model import CallState, ExpectedCall, Integration, Product
 from app.plum.client import BulkRequest, CallRequest, Client, FateUnknown, InvalidRequest, NothingQueued
@@ -99,9 +99,21 @@ def queue(
             call_id = client.queue(sent)
         except FateUnknown as error:  # without the reference a repeated command would make another, and call twice
             raise FateUnknown(f"{error}; its reference is {reference}") from None
-    expected.add(database, [call])  # again: a refusal of the same call may have made another process forget it
-    expected.note_queued(database, [call.id], call_id, now())
+    _note_queued(database, [call], call_id, now())
     return Queued(call_id, reference, sent.result_url, is_new=True)
+
+
+def _note_queued(database: Database, calls: Sequence[ExpectedCall], call_id: str | None, now: datetime) -> None:
+    """Record that Plum has queued the calls. Raises `StoreError`, which tells what only Plum knows then."""
+    try:
+        expected.add(database, calls)  # again: a refusal of the same call may have made another process forget it
+        expected.note_queued(database, [call.id for call in calls], call_id, now)
+    except StoreError as error:
+        which = (
+            f"the call {calls[0].reference} as call_id {call_id}" if call_id else f"{len(calls)} calls of the list"
+        )
+        queued = f"Plum has queued {which}, which the store cannot note, so never queue it --again"
+        raise StoreError(f"{queued}: {error}", f"{queued}: {error.detail}") from error
 
 
 def _expected(
@@ -241,8 +253,7 @@ def _queue_part(
     if wanted:
         with _forgetting_refused(database, sorted(fresh)):
             call_id = send(wanted)
-        expected.add(database, [one.call for one in wanted])  # again, like a single call
-        expected.note_queued(database, [one.call.id for one in wanted], call_id, now)
+        _note_queued(database, [one.call for one in wanted], call_id, now)
         progress.queued += len(wanted)
 
 

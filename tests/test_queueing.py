@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
@@ -12,8 +12,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
-from app.errors import Contradicts
+from app.errors import Contradicts, StoreError
 from app.interpret import interpret
 from app.model import CallState, Delivery, ExpectedCall, Integration, Product
 from app.plum.client import BulkRequest, CallRequest, FateUnknown, InvalidRequest, connect
@@ -37,6 +38,7 @@ class Plum:
     def __init__(self) -> None:
         self.status = 200
         self.bodies: list[str] = []
+        self.before_answer: Callable[[], None] = lambda: None
         ids = count(1)
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,6 +48,7 @@ class Plum:
                     answer = f'<queuecall status="queued" call_id="{next(ids)}"/>'
                 else:
                     answer = json.dumps({"success": True, "call_id": next(ids)})
+                self.before_answer()
                 handler.send_response(self.status)
                 handler.send_header("Content-Length", str(len(answer)))
                 handler.end_headers()
@@ -210,3 +213,25 @@ def test_a_call_whose_response_is_lost_can_be_named_if_its_reference_was_made_he
     [call] = world.calls()
     assert call.reference
     assert call.reference in str(caught.value)
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_store_that_goes_away_while_plum_queues_hides_no_queued_call(world: World, *, one_by_one: bool) -> None:
+    def lose() -> None:
+        with world.database.writing() as connection:
+            connection.execute(text("ALTER TABLE expected_calls RENAME TO gone"))
+
+    world.plum.before_answer = lose
+    with pytest.raises(StoreError, match="Plum has queued .*call_id 1" if one_by_one else "Plum has queued 2"):
+        world.queue_list("fuse", f"destination\n{ANN}\n{BOB}\n", one_by_one=one_by_one)
+    assert len(world.plum.bodies) == 1
+
+
+def test_a_store_that_goes_away_while_plum_queues_one_call_hides_neither_id_nor_reference(world: World) -> None:
+    def lose() -> None:
+        with world.database.writing() as connection:
+            connection.execute(text("ALTER TABLE expected_calls RENAME TO gone"))
+
+    world.plum.before_answer = lose
+    with pytest.raises(StoreError, match=r"Plum has queued .*r-1.*call_id 1"):
+        world.queue(ANN, "r-1")

@@ -18,6 +18,7 @@ from app.analytics.redial import DESTINATION
 from app.auditing import log_command
 from app.commands.context import opened
 from app.config import Settings
+from app.errors import StoreError
 from app.identity import new_id
 from app.model import Delivery, Integration, Via, hashed
 from app.plum.client import ApiError, BulkRequest, CallRequest, Client
@@ -166,8 +167,8 @@ def bulk_queue_command(
         queue_list = partial(bulk_queue, database, connect, target, terms, _now, progress)
         try:
             queue_list(again=again, one_by_one=one_by_one, not_to_call=barred)
-        except ApiError as error:
-            raise click.ClickException(f"{error}; {progress.queued} calls before that are queued") from error
+        except (ApiError, StoreError) as error:
+            raise click.ClickException(f"{error.detail}; {progress.queued} calls before that are queued") from error
     counts = {"batch": batch, **asdict(progress)} | (redialled.counts() if redialled else {})
     print_values(counts, as_json=as_json)
     if progress.unknown:
