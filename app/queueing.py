@@ -165,7 +165,10 @@ class Progress:
 
 
 class _Contact(NamedTuple):
+    """A row of the list with its call; `other` is the id that the call has if the list is queued in the other way."""
+
     call: ExpectedCall
+    other: UUID
     row: Mapping[str, str]
 
 
@@ -244,14 +247,19 @@ def _queue_part(
 ) -> None:
     part = [one._replace(call=one.call._replace(registered_at=now, ends_at=_ends_at(terms, now))) for one in part]
     fresh = expected.add(database, [one.call for one in part])
-    known = expected.get_calls(database, [one.call.id for one in part])
-    done = {key for key, call in known.items() if call.queued_at}
-    unknown = set() if again else known.keys() - done - fresh
+    # After the registration, so that of two commands that queue the list in both ways one sees the other.
+    known = expected.get_calls(database, [key for one in part for key in (one.call.id, one.other)])
+    calls_of = {one.call.id: [known[key] for key in (one.call.id, one.other) if key in known] for one in part}
+    done = {key for key, calls in calls_of.items() if any(call.queued_at for call in calls)}
+    tried = {key for key, calls in calls_of.items() if any(call.id not in fresh for call in calls)}
+    unknown = set() if again else tried - done
+    if elsewhere := fresh & (done | unknown):
+        expected.forget(database, sorted(elsewhere))
     progress.already_queued += len(done)
     progress.unknown += len(unknown)
     wanted = [one for one in part if one.call.id not in done | unknown]
     if wanted:
-        with _forgetting_refused(database, sorted(fresh)):
+        with _forgetting_refused(database, sorted(fresh - elsewhere)):
             call_id = send(wanted)
         _note_queued(database, [one.call for one in wanted], call_id, now)
         progress.queued += len(wanted)
@@ -270,7 +278,7 @@ class _Sending:
         self.client.bulk_queue(replace(sent, csv=_to_csv([one.row for one in part])))
 
     def one(self, part: Sequence[_Contact]) -> str:
-        [(call, row)] = part
+        [(call, _, row)] = part
         common = {field.name: getattr(self.terms, field.name) for field in fields(Terms)}
         reference = str(call.reference)
         metadata = {name: str(value) for name, value in call.metadata.items()}
@@ -304,14 +312,16 @@ def _contact(
 ) -> _Contact:
     # Insight and Fuse return no reference of a list's rows: there the column is metadata like any other.
     dialled, reference = row[DESTINATION], (row.get(_REFERENCE) or None) if is_named else None
+    # Every run derives the same reference, so a repeated command queues nothing twice.
+    name, number = target.integration.name, _e164(dialled, target.region) or dialled
+    unnamed = expected_id(name, None, None, terms.name, number)
+    other = unnamed if is_named else expected_id(name, str(unnamed), None, None, None)
     if is_named and reference is None:
-        # Every run derives the same reference, so a repeated command queues nothing twice.
-        number = _e164(dialled, target.region) or dialled
-        reference = str(expected_id(target.integration.name, None, None, terms.name, number))
+        reference = str(unnamed)
         row = {**row, _REFERENCE: reference}
     own = {DESTINATION, _REFERENCE} if is_named else {DESTINATION}
     metadata = {column: text for column, text in row.items() if text and column not in own}
-    return _Contact(_expected(target, terms, now, reference, terms.name, dialled, metadata), row)
+    return _Contact(_expected(target, terms, now, reference, terms.name, dialled, metadata), other, row)
 
 
 def _to_csv(rows: Sequence[Mapping[str, str]]) -> bytes:

@@ -235,3 +235,23 @@ def test_a_store_that_goes_away_while_plum_queues_one_call_hides_neither_id_nor_
     world.plum.before_answer = lose
     with pytest.raises(StoreError, match=r"Plum has queued .*r-1.*call_id 1"):
         world.queue(ANN, "r-1")
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_list_that_is_queued_whole_and_one_by_one_at_a_time_calls_nobody_twice(
+    world: World, *, one_by_one: bool
+) -> None:
+    rows = f"destination\n{ANN}\n{BOB}\n"
+
+    def queue_too() -> None:
+        world.plum.before_answer = lambda: None
+        world.queue_list("fuse", rows, one_by_one=not one_by_one)
+
+    world.plum.before_answer = queue_too
+    world.queue_list("fuse", rows, one_by_one=one_by_one)
+    assert (world.plum.times_called(ANN), world.plum.times_called(BOB)) == (1, 1)
+    assert {call.phone_number: call.queued_at is not None for call in world.calls()} == {
+        f"+{ANN}": True,
+        f"+{BOB}": True,
+    }
+    assert len(world.calls()) == 2
