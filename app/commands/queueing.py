@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
@@ -262,9 +263,11 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _redial(settings: Settings, database: Database, filters: str, most_attempts: int | None) -> Redial:
     try:
-        pairs = pairs_of(tuple(shlex.split(filters)))
+        words = shlex.split(filters)
     except ValueError as error:
         raise click.UsageError(f"--from: {error}") from None
+    # Joined by & as in a URL, but not encoded as there: `+` and `%` stand for themselves.
+    pairs = pairs_of(tuple(part for word in words for part in re.split(r"&(?=\w+=)", word)))
     if not pairs:
         raise click.UsageError("--from needs a filter, like --from 'batch=spring disposition=busy'")
     question = parse(MultiDict(pairs), MissingSchema.about(OutcomeSchema)).question
