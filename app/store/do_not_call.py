@@ -12,7 +12,7 @@ from app.store.database import Database
 from app.store.query.conditions import is_any_of
 from app.store.schema import do_not_call
 
-AT_ONCE = 1000  # rows of one statement, whose parameters are limited
+AT_ONCE = 1000  # rows that are sent together: parameters are limited, and so is the wait for an answer
 
 
 def add(database: Database, numbers: Iterable[str], now: datetime) -> int:
@@ -27,11 +27,10 @@ def add(database: Database, numbers: Iterable[str], now: datetime) -> int:
 def remove(database: Database, numbers: Iterable[str]) -> int:
     """Remove numbers; return how many were listed."""
     keys = [{"key": number} for number in sorted(set(numbers))]
-    if not keys:
-        return 0
+    batches = [keys[at : at + AT_ONCE] for at in range(0, len(keys), AT_ONCE)]
+    statement = delete(do_not_call).where(do_not_call.c.phone_number == bindparam("key"))
     with database.writing() as connection:
-        statement = delete(do_not_call).where(do_not_call.c.phone_number == bindparam("key"))
-        return connection.execute(statement, keys).rowcount
+        return sum(connection.execute(statement, batch).rowcount for batch in batches)
 
 
 def list_numbers(database: Database) -> list[dict[str, object]]:
