@@ -199,24 +199,31 @@ def bulk_queue(
         sending = _Sending(client, target, terms)
         send, size = (sending.one, 1) if one_by_one else (sending.together, ROWS_AT_ONCE)
         for start in range(0, len(listed), size):
-            part = []
-            barred = _barred(listed[start : start + size], not_to_call)
-            for one in listed[start : start + size]:
-                if one.call.phone_number in barred:
-                    continue
-                of_number = by_number.get(one.call.phone_number or "", {})
-                if any(of_number.values()):
-                    progress.already_queued += 1
-                elif of_number.keys() - {one.call.id} and not again:  # tried in the other way
-                    progress.unknown += 1
-                else:
-                    part.append(one)
+            allowed = _allowed(listed[start : start + size], not_to_call)
+            part = list(_not_tried(allowed, by_number, progress, again=again))
             _queue_part(database, part, terms, send, progress, now(), again=again)
 
 
-def _barred(part: Sequence[_Contact], not_to_call: NotToCall | None) -> Collection[str]:
-    numbers = {one.call.phone_number for one in part if one.call.phone_number}
-    return not_to_call(numbers) if not_to_call else ()
+def _allowed(part: Sequence[_Contact], not_to_call: NotToCall | None) -> Sequence[_Contact]:
+    if not_to_call is None:
+        return part
+    barred = not_to_call({one.call.phone_number for one in part if one.call.phone_number})
+    return [one for one in part if one.call.phone_number not in barred]
+
+
+def _not_tried(
+    part: Sequence[_Contact], by_number: Mapping[str, Mapping[UUID, bool]], progress: Progress, *, again: bool
+) -> Iterator[_Contact]:
+    """Yield those whose numbers the batch has not queued or, unless `again`, tried in the other way; count the
+    others."""
+    for one in part:
+        is_queued = by_number.get(one.call.phone_number or "", {})
+        if any(is_queued.values()):
+            progress.already_queued += 1
+        elif is_queued.keys() - {one.call.id} and not again:
+            progress.unknown += 1
+        else:
+            yield one
 
 
 def _refuse_references_of_others(database: Database, listed: Sequence[_Contact]) -> None:
