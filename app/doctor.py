@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.analytics.client import Remote
-from app.analytics.protocol import socket_of
+from app import assembly
 from app.config import Settings, from_environment
 from app.errors import PlumError
 from app.public_urls import result_url, start_url
@@ -60,7 +59,7 @@ def _checks(settings: Settings, database: Database) -> Iterator[Check]:
 
 def _analytics(settings: Settings, database: Database) -> Check:
     path = settings.analytics_path
-    if Remote(socket_of(path), database.address).is_there():
+    if assembly.remote(settings, database).is_there():
         return Check("analytics", True, f"the analytical copy at {path} is served")
     if not os.access(_nearest(path.parent), os.W_OK):
         return Check("analytics", False, f"{path.parent} cannot be written; set PLUM_ANALYTICS_PATH")

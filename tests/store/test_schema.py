@@ -120,6 +120,7 @@ def test_a_current_schema_is_migrated_without_waiting_for_whoever_writes(databas
     with database.writing() as writer:
         writer.execute(insert(do_not_call).values(phone_number="+16175551234", added_at=datetime.now(UTC)))
         migrating.migrate(database)
+        assert schema_version.is_current(database)
 
 
 def test_a_migration_waits_on_sqlite_for_whoever_writes(tmp_path, migrated_sqlite) -> None:
