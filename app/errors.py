@@ -32,7 +32,11 @@ class CopyUnavailable(StoreUnavailable):
     """The analytical copy is away, is being filled or cannot follow the journal now; the text says how far it is."""
 
 
-class Damaged(StoreUnavailable):
+class MustReopen(StoreUnavailable):
+    """The analytical copy answers nothing until its file is opened again."""
+
+
+class Damaged(MustReopen):
     """The analytical copy's file is unusable and has to be rebuilt."""
 
 

@@ -104,7 +104,7 @@ class Copy:
     @contextmanager
     def reading(self, seconds: float = QUESTION_SECONDS) -> Iterator[duckdb.DuckDBPyConnection]:
         """Yield a connection that sees a snapshot of the copy. It is interrupted after `seconds`, or if another
-        thread calls its `interrupt()`. Raises `TooSlow`, `Damaged`."""
+        thread calls its `interrupt()`. Raises `TooSlow`, `MustReopen`."""
         with in_words(seconds), _cursor(self._connection) as cursor:
             timer = threading.Timer(seconds, cursor.interrupt)
             timer.daemon = True

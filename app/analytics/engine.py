@@ -40,13 +40,13 @@ class Engine:
         self._reach = self._follower.bring_to
 
     def run(self, stop: threading.Event) -> None:
-        """Follow the journal until `stop` is set. Raises `Damaged`."""
+        """Follow the journal until `stop` is set. Raises `MustReopen`."""
         self._reach = self._follower.wait_for
         self._follower.run(stop)
 
     def ask(self, what: str, arguments: tuple[Any, ...], horizon: Horizon, seconds: float = QUESTION_SECONDS) -> Any:
-        """Return the answer to one of `QUESTIONS`. Raises `CopyUnavailable`, `TooSlow`, `Damaged`, and the question's
-        own errors."""
+        """Return the answer to one of `QUESTIONS`. Raises `CopyUnavailable`, `TooSlow`, `MustReopen`, and the
+        question's own errors."""
         self._reach(horizon)
         with self._copy.reading(seconds) as cursor:
             return QUESTIONS[what](cursor, *arguments)

@@ -44,7 +44,7 @@ def written(copy: Copy, file: File) -> Iterator[bytes]:
     """Yield the file's blocks, from one snapshot of the copy. An error, or a consumer that stops reading, ends the
     COPY.
 
-    Raises `Damaged`, `TooSlow`.
+    Raises `MustReopen`, `TooSlow`.
     """
     reader, writer = os.pipe()
     failures: list[Exception] = []

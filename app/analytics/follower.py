@@ -18,7 +18,7 @@ from app import metrics
 from app.analytics.copy import Copy
 from app.analytics.position import Position
 from app.analytics.read_ahead import ReadAhead
-from app.errors import CopyUnavailable, Damaged, PlumError
+from app.errors import CopyUnavailable, Damaged, MustReopen, PlumError
 from app.store import journal
 from app.store.csv_rows import csv_rows, csv_rows_behind
 from app.store.database import Database
@@ -55,7 +55,7 @@ class Follower:
         self._up_to_date_at = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
-        """Follow the journal until `stop` is set. Raises `Damaged` if the file has to be created again."""
+        """Follow the journal until `stop` is set. Raises `MustReopen`."""
         while not stop.is_set():
             if not self._copy.is_there():
                 raise Damaged("the analytical copy was deleted, and is made again")
@@ -65,16 +65,16 @@ class Follower:
                 self._wanted.clear()
 
     def step(self) -> None:
-        """Process one batch and notify waiting questions. Raises `Damaged`; any other failure is reported by the
+        """Process one batch and notify waiting questions. Raises `MustReopen`; any other failure is reported by the
         questions."""
         try:
             self._advance()
             self._failure = None
-        except Damaged:
+        except MustReopen:
             raise
         except PlumError as error:
             if self._failure is None:
-                log.warning("the analytical copy waits for the store: %s", error.detail)
+                log.warning("the analytical copy cannot follow the store: %s", error.detail)
             self._failure = error
         if not self._failure and not self._is_working:
             self._up_to_date_at = time.monotonic()

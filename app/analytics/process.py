@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 
 def run(open_engine: Callable[[], Engine], socket: Path, store: str, stop: threading.Event) -> None:
-    """Run until `stop` is set. Raises `Damaged` after it has removed a damaged copy, so that the next process creates
-    it."""
+    """Run until `stop` is set. Raises `MustReopen` for the next process to open the copy again, and `Damaged`
+    after it has removed a damaged copy, so that the next process creates it."""
     engine = _open_when_free(open_engine, stop)
     if engine is None:
         return
@@ -45,7 +45,7 @@ def run(open_engine: Callable[[], Engine], socket: Path, store: str, stop: threa
     server.run(stop)
     threads[0].join()
     engine.close()
-    for failure in filter(None, (*failures, server.damage)):
+    for failure in filter(None, (*failures, server.failure)):
         if isinstance(failure, Damaged):
             engine.remove()
         raise failure

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.analytics.engine import Engine
 from app.analytics.protocol import Ask, Done, Failed, File, Received, reachable, receive, send
-from app.errors import Damaged, Overloaded, PlumError, StoreUnavailable
+from app.errors import MustReopen, Overloaded, PlumError, StoreUnavailable
 from app.store.journal import Horizon
 
 AT_ONCE = 4  # questions; each uses all processors
@@ -35,11 +35,11 @@ class Server:
         self._questions = threading.Semaphore(AT_ONCE)
         self._files = threading.Semaphore(FILES_AT_ONCE)
         self._listening = socket.socket(socket.AF_UNIX)
-        self.damage: Damaged | None = None
+        self.failure: MustReopen | None = None
         self._stop = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
-        """Serve until `stop` is set or the copy is damaged; `damage` then holds the error."""
+        """Serve until `stop` is set or the copy has to be opened again; `failure` then holds the error."""
         self._stop = stop
         with reachable(self._path) as address:
             with suppress(FileNotFoundError):
@@ -80,8 +80,8 @@ class Server:
         except OSError:
             raise
         except PlumError as error:
-            if isinstance(error, Damaged):
-                self.damage = error
+            if isinstance(error, MustReopen):
+                self.failure = error
                 self._stop.set()
             send(connection, Failed(_without_cause(error)))
         except Exception as error:

@@ -17,8 +17,8 @@ from tests.store.conftest import crowded, database, full_postgresql, full_sqlite
 on_a_full_store = pytest.mark.parametrize("fullness", ["full"], indirect=True)
 
 
-def opened(store: Database, directory: Path) -> Engine:
-    return Engine(store, directory / "analytics.duckdb", "200MB", masks())
+def opened(store: Database, directory: Path, memory: str = "200MB") -> Engine:
+    return Engine(store, directory / "analytics.duckdb", memory, masks())
 
 
 @pytest.fixture

@@ -24,10 +24,11 @@ from sqlalchemy import delete, select, text, update
 
 from app.analytics import copy, follower
 from app.analytics.copy import Copy, Locked
+from app.analytics.failures import in_words
 from app.analytics.follower import CopyUnavailable
 from app.analytics.position import Position
 from app.analytics.sql import rows
-from app.errors import Damaged, StoreUnavailable
+from app.errors import Damaged, MustReopen, StoreUnavailable
 from app.interpret import interpret
 from app.masking import masks
 from app.model import Delivery
@@ -434,6 +435,29 @@ def test_an_unusable_file_is_created_again(database, tmp_path, damage) -> None:
     assert same
     assert_same(database, engine)
     engine.close()
+
+
+@on_a_full_store
+def test_texts_beyond_the_copys_memory_ask_for_more_memory_and_are_counted_with_it(database, tmp_path) -> None:
+    for number in range(20):
+        save(database, [interpret(call(number, extra_="x" * 1_000_000))])
+    engine = opened(database, tmp_path, memory="30MB")
+    with pytest.raises(CopyUnavailable, match=r"needs more memory .* PLUM_ANALYTICS_MEMORY; raise it"):
+        copied(database, engine)
+    engine.close()
+    engine = opened(database, tmp_path, memory="400MB")
+    assert_same(database, engine)
+    engine.close()
+
+
+def test_a_checkpoint_that_lacks_memory_leaves_the_file_in_place() -> None:
+    message = (  # as DuckDB 2.0.1 words it
+        "FATAL Error: Transaction COMMIT succeeded and is durable, but the autocheckpoint failed. Reopen the "
+        "database instance to recover. Failed to create checkpoint because of error: failed to pin block"
+    )
+    with pytest.raises(MustReopen, match="needs more memory") as failure, in_words():
+        raise duckdb.FatalException(message)
+    assert not isinstance(failure.value, Damaged)
 
 
 def test_a_file_that_is_deleted_under_the_process_is_noticed(database, engine, tmp_path) -> None:
