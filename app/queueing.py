@@ -6,30 +6,26 @@ that is expected but not known to be queued is reported as such.
 
 from __future__ import annotations
 
-import csv
-import io
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
 from app.analytics.redial import DESTINATION
+from app.contact_list import Caller, Contact, contacts_of, expected_call, last_attempt_at, to_csv
 from app.errors import Contradicts, Exists, StoreError
-from app.identity import expected_id
-from app.model import CallState, ExpectedCall, Integration, Product
+from app.model import ExpectedCall, Integration, Product
 from app.plum.client import BulkRequest, CallRequest, Client, FateUnknown, InvalidRequest, NothingQueued
 from app.plum.client.contacts import contacts
 from app.plum.client.requests import Terms
 from app.store import expected
 from app.store.database import Database
-from app.values import BadValue, phone
 
 ROWS_AT_ONCE = 1000  # of a contact list in one request; so many calls are unknown if its response is lost
-_REFERENCE = "message_reference"
 
 _Terms = TypeVar("_Terms", bound=Terms)
 Clock = Callable[[], datetime]
@@ -45,6 +41,10 @@ class QueueTarget:
     result_url: str
     start_url: str
     region: str
+
+    @property
+    def caller(self) -> Caller:
+        return Caller(self.integration.name, self.region)
 
     @property
     def product(self) -> Product:
@@ -85,7 +85,7 @@ def queue(
     """
     reference = request.reference or secrets.token_urlsafe(9)
     sent = target.addressed(replace(request, reference=reference), "call", reference)
-    call = _expected(target, sent, now(), reference, None, request.phone, request.metadata)
+    call = expected_call(sent, target.caller, now(), reference, None, request.phone, request.metadata)
     is_new = call.id in expected.add(database, [call])
     known = call if is_new else expected.get_calls(database, [call.id]).get(call.id, call)
     if _is_another(known, call):
@@ -116,30 +116,6 @@ def _note_queued(database: Database, calls: Sequence[ExpectedCall], call_id: str
         raise StoreError(f"{queued}: {error}", f"{queued}: {error.detail}") from error
 
 
-def _expected(
-    target: QueueTarget,
-    terms: Terms,
-    now: datetime,
-    reference: str | None,
-    batch: str | None,
-    dialled: str,
-    metadata: Mapping[str, str],
-) -> ExpectedCall:
-    number = _e164(dialled, target.region)
-    return ExpectedCall(
-        id=expected_id(target.integration.name, reference, None, batch, number or dialled),
-        integration=target.integration.name,
-        reference=reference,
-        call_id=None,
-        phone_number=number,
-        batch=batch,
-        ends_at=_ends_at(terms, now),
-        metadata=dict(metadata),
-        state=CallState.WAITING,
-        registered_at=now,
-    )
-
-
 @contextmanager
 def _forgetting_refused(database: Database, fresh: Sequence[UUID]) -> Iterator[None]:
     """Remove newly registered calls again if an error proves that Plum did not queue them."""
@@ -164,14 +140,6 @@ class Progress:
     unknown: int = 0
 
 
-class _Contact(NamedTuple):
-    """A row of the list with its call; `other` is the id that the call has if the list is queued in the other way."""
-
-    call: ExpectedCall
-    other: UUID
-    row: Mapping[str, str]
-
-
 def bulk_queue(
     database: Database,
     connect: Connect,
@@ -192,7 +160,8 @@ def bulk_queue(
     before are queued then.
     """
     contacts(target.product.value, terms.csv)  # validates the whole list before anything is queued
-    listed = list(_contacts(target, terms, now(), progress, are_named=one_by_one or target.product is Product.DEV))
+    are_named = one_by_one or target.product is Product.DEV
+    listed, progress.repeated = contacts_of(terms, target.caller, now(), are_named=are_named)
     _refuse_references_of_others(database, listed)
     by_number = expected.calls_by_number(database, target.integration.name, terms.name)
     with connect(target.product) as client:
@@ -204,7 +173,7 @@ def bulk_queue(
             _queue_part(database, part, terms, send, progress, now(), again=again)
 
 
-def _allowed(part: Sequence[_Contact], not_to_call: NotToCall | None) -> Sequence[_Contact]:
+def _allowed(part: Sequence[Contact], not_to_call: NotToCall | None) -> Sequence[Contact]:
     if not_to_call is None:
         return part
     barred = not_to_call({one.call.phone_number for one in part if one.call.phone_number})
@@ -212,8 +181,8 @@ def _allowed(part: Sequence[_Contact], not_to_call: NotToCall | None) -> Sequenc
 
 
 def _not_tried(
-    part: Sequence[_Contact], by_number: Mapping[str, Mapping[UUID, bool]], progress: Progress, *, again: bool
-) -> Iterator[_Contact]:
+    part: Sequence[Contact], by_number: Mapping[str, Mapping[UUID, bool]], progress: Progress, *, again: bool
+) -> Iterator[Contact]:
     """Yield those whose numbers the batch has not queued or, unless `again`, tried in the other way; count the
     others."""
     for one in part:
@@ -226,7 +195,7 @@ def _not_tried(
             yield one
 
 
-def _refuse_references_of_others(database: Database, listed: Sequence[_Contact]) -> None:
+def _refuse_references_of_others(database: Database, listed: Sequence[Contact]) -> None:
     """Raise `InvalidRequest` if a reference is known of another number or batch: its call would not be queued."""
     for start in range(0, len(listed), ROWS_AT_ONCE):
         calls = {one.call.id: one.call for one in listed[start : start + ROWS_AT_ONCE]}
@@ -244,15 +213,17 @@ def _is_another(known: ExpectedCall, call: ExpectedCall) -> bool:
 
 def _queue_part(
     database: Database,
-    part: Sequence[_Contact],
+    part: Sequence[Contact],
     terms: Terms,
-    send: Callable[[Sequence[_Contact]], str | None],
+    send: Callable[[Sequence[Contact]], str | None],
     progress: Progress,
     now: datetime,
     *,
     again: bool,
 ) -> None:
-    part = [one._replace(call=one.call._replace(registered_at=now, ends_at=_ends_at(terms, now))) for one in part]
+    part = [
+        one._replace(call=one.call._replace(registered_at=now, ends_at=last_attempt_at(terms, now))) for one in part
+    ]
     fresh = expected.add(database, [one.call for one in part])
     # After the registration, so that of two commands that queue the list in both ways one sees the other.
     known = expected.get_calls(database, [key for one in part for key in (one.call.id, one.other)])
@@ -280,73 +251,14 @@ class _Sending:
     target: QueueTarget
     terms: BulkRequest
 
-    def together(self, part: Sequence[_Contact]) -> None:
+    def together(self, part: Sequence[Contact]) -> None:
         sent = self.target.addressed(self.terms, "batch", self.terms.name)
-        self.client.bulk_queue(replace(sent, csv=_to_csv([one.row for one in part])))
+        self.client.bulk_queue(replace(sent, csv=to_csv([one.row for one in part])))
 
-    def one(self, part: Sequence[_Contact]) -> str:
+    def one(self, part: Sequence[Contact]) -> str:
         [(call, _, row)] = part
         common = {field.name: getattr(self.terms, field.name) for field in fields(Terms)}
         reference = str(call.reference)
         metadata = {name: str(value) for name, value in call.metadata.items()}
         request = CallRequest(**common, phone=row[DESTINATION], reference=reference, metadata=metadata)
         return self.client.queue(self.target.addressed(request, "call", reference))
-
-
-def _contacts(
-    target: QueueTarget, terms: BulkRequest, now: datetime, progress: Progress, *, are_named: bool
-) -> Iterator[_Contact]:
-    """Yield the list's rows, each number once. With `are_named` each gets a reference that identifies its result.
-
-    Raises `InvalidRequest` if two numbers have the same reference.
-    """
-    number_of: dict[UUID, str] = {}
-    numbers: set[str] = set()
-    for row in csv.DictReader(io.StringIO(terms.csv.decode("utf-8-sig"), newline=""), restval=""):
-        contact = _contact(target, terms, row, now, is_named=are_named)
-        number = contact.call.phone_number or row[DESTINATION]
-        if number_of.setdefault(contact.call.id, number) != number:
-            raise InvalidRequest(f"message_reference {contact.call.reference}", "of one number; two rows have it")
-        if number in numbers:
-            progress.repeated += 1
-        else:
-            numbers.add(number)
-            yield contact
-
-
-def _contact(
-    target: QueueTarget, terms: BulkRequest, row: Mapping[str, str], now: datetime, *, is_named: bool
-) -> _Contact:
-    # Insight and Fuse return no reference of a list's rows: there the column is metadata like any other.
-    dialled, reference = row[DESTINATION], (row.get(_REFERENCE) or None) if is_named else None
-    # Every run derives the same reference, so a repeated command queues nothing twice.
-    name, number = target.integration.name, _e164(dialled, target.region) or dialled
-    unnamed = expected_id(name, None, None, terms.name, number)
-    other = unnamed if is_named else expected_id(name, str(unnamed), None, None, None)
-    if is_named and reference is None:
-        reference = str(unnamed)
-        row = {**row, _REFERENCE: reference}
-    own = {DESTINATION, _REFERENCE} if is_named else {DESTINATION}
-    metadata = {column: text for column, text in row.items() if text and column not in own}
-    return _Contact(_expected(target, terms, now, reference, terms.name, dialled, metadata), other, row)
-
-
-def _to_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
-
-
-def _e164(dialled: str, region: str) -> str | None:
-    try:
-        return phone(dialled, region)
-    except BadValue:
-        return None
-
-
-def _ends_at(terms: Terms, now: datetime) -> datetime:
-    """Return when the last attempt may begin; without a window and retries, now."""
-    waits = ((terms.max_attempts or 1) - 1) * (terms.reattempt_wait_seconds or 0)
-    return terms.end or max(terms.start or now, now) + timedelta(seconds=waits)

@@ -23,7 +23,7 @@ LAYERS = [
     ["web", "assembly"],
     ["housekeeping"],
     ["reconciling", "queueing", "redialling", "pruning", "erasing"],
-    ["query_router", "plum_accounts"],
+    ["query_router", "plum_accounts", "contact_list"],
     ["analytics"],
     ["intake", "store", "plum"],
     ["interpret", "voicexml", "call_matching", "counting", "masking"],
