@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -128,6 +128,11 @@ class Problem(NamedTuple):
     problem: str
 
 
+def has_content_coding(headers: Iterable[Sequence[str]]) -> bool:
+    """True if the headers, pairs of name and value, name a content coding, so that the body may inflate."""
+    return any(name.casefold() == "content-encoding" for name, _ in headers)
+
+
 class Delivery(NamedTuple):
     """Our verbatim record of one callback. `product` is the one that its integration declares, None for `auto`."""
 
@@ -152,8 +157,7 @@ class Delivery(NamedTuple):
 
     @property
     def is_encoded(self) -> bool:
-        """True if its headers name a content coding, so that its body may inflate."""
-        return any(name.casefold() == "content-encoding" for name, _ in self.headers)
+        return has_content_coding(self.headers)
 
     @property
     def sha256(self) -> bytes:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Select, delete, func, select, tuple_, union_all, update
 
 from app.call_matching import completed
-from app.model import Delivery, Identity, Outcome, Reading, Verdict
+from app.model import Delivery, Identity, Outcome, Reading, Verdict, has_content_coding
 from app.normalise import fold
 from app.store import expected, journal
 from app.store.bulk import insert_rows
@@ -30,6 +31,8 @@ from app.store.rows import delivery_from_row, delivery_row, outcome_from_row, ou
 from app.store.schema import deliveries, is_later, outcomes
 
 BATCH = 200
+MAX_BATCH_BYTES = 8 << 20  # of bodies: all readings of a batch are in memory
+ENCODED_BYTES = 1 << 20  # for which a compressed body counts, since its true size is known only once it is inflated
 
 Interpret = Callable[[Delivery], Reading]
 
@@ -131,11 +134,15 @@ def reprocess_one(database: Database, interpret: Interpret, delivery_id: UUID) -
 
 
 def _next_ids(database: Database, question: Question, after: UUID | None) -> list[UUID]:
-    statement = select(deliveries.c.id).where(*where(question)).order_by(deliveries.c.id).limit(BATCH)
+    """Return the ids of the next batch, fewer if their bodies are large."""
+    columns = deliveries.c.id, deliveries.c.size, deliveries.c.headers
+    statement = select(*columns).where(*where(question)).order_by(deliveries.c.id).limit(BATCH)
     if after:
         statement = statement.where(deliveries.c.id > after)
     with database.reading() as connection:
-        return list(connection.execute(statement).scalars())
+        rows = connection.execute(statement).all()
+    sizes = accumulate(ENCODED_BYTES if has_content_coding(row.headers) else row.size for row in rows)
+    return [row.id for row, size in zip(rows, sizes, strict=True) if row is rows[0] or size <= MAX_BATCH_BYTES]
 
 
 class _Changed(Exception):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -146,6 +148,20 @@ def test_reprocessing_continues_behind_the_last_delivery(database: Database, mon
     assert again(database, question=mine, after=first.last).deliveries == 3
     with database.reading() as connection:
         assert not connection.execute(select(deliveries.c.id).where(deliveries.c.normaliser == "0")).first()
+
+
+@pytest.mark.parametrize(("kind", "count", "steps"), [("large", 3, [2, 1]), ("compressed", 20, [8, 8, 4])])
+def test_bodies_that_are_large_or_may_inflate_are_reprocessed_few_at_a_time(
+    database: Database, kind, count, steps
+) -> None:
+    for number in range(count):
+        one = dev(number, number, note="x" * (3_000_000 if kind == "large" else 1))._replace(integration=kind)
+        if kind == "compressed":
+            one = one._replace(body=gzip.compress(one.body), headers=(("Content-Encoding", "gzip"),))
+        store(database, interpret, [one])
+    ours = Question(records=Records.DELIVERIES, conditions=[Condition("integration", Operator.EQUAL, [kind])])
+    reached = [0, *(report.deliveries for report in reprocess(database, interpret, ours))]
+    assert [later - earlier for earlier, later in pairwise(reached)] == steps
 
 
 def test_one_delivery_is_read_again(database: Database) -> None:
