@@ -19,6 +19,7 @@ from app.model import Delivery, Integration, Json, Verdict, Via
 from app.values import EARLIEST, LATEST, storable
 
 MAX_REFERENCE = 255
+MAX_QUOTED = 80  # characters of a wrong value in a message
 _LINES = UUID("5b0c7a52-6d0e-5a39-9d3e-2f1f6b3d9c11")
 
 
@@ -73,7 +74,7 @@ def _integration(values: dict[str, Json], integrations: Mapping[str, Integration
     if not isinstance(name, str):
         raise BadLine("integration is missing" if name is None else "integration is no text")
     if name not in integrations:
-        raise BadLine(f"there is no integration {name!r}; make it: plum-outcomes integration add NAME")
+        raise BadLine(f"there is no integration {_quoted(name)}; make it: plum-outcomes integration add NAME")
     return integrations[name]
 
 
@@ -101,17 +102,22 @@ def _moment(value: Json) -> datetime | None:
         moment = datetime.fromisoformat(value)
         moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
-        raise BadLine(f"received_at is no time like 2026-03-08T14:30:00Z: {value!r}") from None
+        raise BadLine(f"received_at is no time like 2026-03-08T14:30:00Z: {_quoted(value)}") from None
     if not EARLIEST <= moment <= LATEST:
-        raise BadLine(f"received_at lies before {EARLIEST.year} or after {LATEST.year}: {value!r}")
+        raise BadLine(f"received_at lies before {EARLIEST.year} or after {LATEST.year}: {_quoted(value)}")
     return moment
+
+
+def _quoted(value: Json) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
 
 
 def _id(value: Json) -> UUID | None:
     try:
         return UUID(value) if value is not None else None
     except (ValueError, TypeError, AttributeError):
-        raise BadLine(f"id is no UUID: {value!r}") from None
+        raise BadLine(f"id is no UUID: {_quoted(value)}") from None
 
 
 def _derived_id(line: bytes, place: int) -> UUID:

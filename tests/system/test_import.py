@@ -93,6 +93,7 @@ BAD = {
     "received_at is no time": line(received_at="yesterday"),
     "received_at lies before 2000 or after 2100": line(received_at="1969-12-31T23:30:05Z"),
     "id is no UUID": line(id="7"),
+    "id is no UUID: '7{79}…$": line(id="7" * 1000),
     "reference is no text of 1 to 255": line(reference="x" * 256),
     "content_type is no text": line(content_type=5),
     "headers are no list": line(headers=[["a"]]),
