@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, select, text, tuple_, update
+from sqlalchemy import Connection, bindparam, select, text, update
 
 from app.errors import StoreRefused, StoreUnavailable
 from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict, Via
@@ -25,6 +26,7 @@ from app.store.schema import deliveries, is_later, outcomes
 # A delivery with the outcome that it yields alone; and a group's deliveries by outcome.
 OutcomeReading = tuple[Delivery, Outcome]
 ReadingsByOutcome = dict[UUID, list[OutcomeReading]]
+IdsByBody = dict[tuple[str, bytes], set[UUID]]  # outcomes by their integration and body
 
 
 def save(database: Database, readings: Sequence[Reading]) -> list[Receipt]:
@@ -221,6 +223,9 @@ def first_columns(first: OutcomeReading) -> tuple[bytes | None, UUID]:
     return _body_sha256(first), first[0].id
 
 
+_SAME_BODY = [outcomes.c[name] for name in ("id", "integration", "body_sha256", "possible_duplicate")]
+
+
 def _body_sha256(reading: OutcomeReading) -> bytes | None:
     """Return the digest that detects possible duplicates; None if the outcome has an identity."""
     delivery, outcome = reading
@@ -245,24 +250,37 @@ def lock_bodies(connection: Connection, bodies: Iterable[bytes]) -> None:
 
 
 def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[OutcomeReading]]) -> set[UUID]:
-    """Mark possible duplicates; return the ids of those that were not marked before."""
-    bodies = _bodies(groups)
-    if not bodies:
-        return set()
-    body = tuple_(outcomes.c.integration, outcomes.c.body_sha256)
-    repeated = (
-        select(outcomes.c.integration, outcomes.c.body_sha256)
-        .where(outcomes.c.body_sha256.in_(bodies))
-        .group_by(outcomes.c.integration, outcomes.c.body_sha256)
-        .having(func.count() > 1)
-    )
-    statement = (
-        update(outcomes)
-        .where(outcomes.c.body_sha256.in_(bodies), body.in_(repeated), ~outcomes.c.possible_duplicate)
-        .values(possible_duplicate=True)
-        .returning(outcomes.c.id)
-    )
-    return set(connection.execute(statement).scalars())
+    """Mark possible duplicates; return their ids."""
+    new: IdsByBody = defaultdict(set)
+    for group in groups:
+        for delivery, outcome in group:
+            if sha256 := _body_sha256((delivery, outcome)):
+                new[delivery.integration, sha256].add(outcome.id)
+    marked = _with_same_body(connection, new) if new else set()
+    if marked:
+        connection.execute(update(outcomes).where(outcomes.c.id.in_(marked)).values(possible_duplicate=True))
+    return marked
+
+
+def _with_same_body(connection: Connection, new: IdsByBody) -> set[UUID]:
+    """Return the new outcomes whose body another outcome has too, and those others that are not marked yet.
+
+    It reads few rows of a body that came a hundred thousand times, as when all pending calls are canceled: of two
+    older outcomes both are marked.
+    """
+    most = sum(len(ids) + 1 for ids in new.values()) + 1
+    integrations, bodies = {name for name, _ in new}, {sha256 for _, sha256 in new}
+    is_candidate = outcomes.c.integration.in_(integrations), outcomes.c.body_sha256.in_(bodies)
+    rows = connection.execute(select(*_SAME_BODY).where(*is_candidate).limit(most)).all()
+    if len(rows) == most and len(new) > 1:  # a frequent body may have displaced others
+        return {key for one in new for key in _with_same_body(connection, {one: new[one]})}
+    known: dict[tuple[str, bytes], list[Any]] = {body: [] for body in new}
+    for row in rows:
+        if (body := (row.integration, row.body_sha256)) in known:
+            known[body].append(row)
+    repeated = {body: same for body, same in known.items() if len(same) > 1}
+    unmarked = {row.id for same in repeated.values() for row in same if not row.possible_duplicate}
+    return unmarked.union(*(new[body] for body in repeated))
 
 
 # --- receipts

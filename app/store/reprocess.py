@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, delete, func, select, tuple_, union_all, update
+from sqlalchemy import Connection, Select, and_, delete, func, select, tuple_, union_all, update
 
 from app.call_matching import completed
 from app.model import Delivery, Identity, Outcome, Reading, Verdict, has_content_coding
@@ -339,14 +339,15 @@ def _recount_bodies(connection: Connection, batch: _Batch) -> set[UUID]:
     if not bodies:
         return set()
     body = tuple_(outcomes.c.integration, outcomes.c.body_sha256)
+    integrations = {row["integration"] for row in batch.rows.values()}  # the index begins with them
+    is_affected = and_(outcomes.c.integration.in_(integrations), outcomes.c.body_sha256.in_(bodies))
     repeated = (
         select(outcomes.c.integration, outcomes.c.body_sha256)
-        .where(outcomes.c.body_sha256.in_(bodies))
+        .where(is_affected)
         .group_by(outcomes.c.integration, outcomes.c.body_sha256)
         .having(func.count() > 1)
     )
     has_duplicates = body.in_(repeated)
-    is_affected = outcomes.c.body_sha256.in_(bodies)
     changed: set[UUID] = set()
     for condition, flag in ((has_duplicates, True), (~has_duplicates, False)):
         marking = update(outcomes).where(is_affected, condition, outcomes.c.possible_duplicate.is_not(flag))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
 from app.errors import StoreUnavailable
@@ -160,6 +163,21 @@ def test_identical_bodies_posted_at_once_are_all_marked(database) -> None:
     receipts = _at_once([lambda: post(database, delivery(INSIGHT))[0]] * 24)
     assert len({receipt.outcome_id for receipt in receipts}) == 24
     assert all(stored(database, receipt.outcome_id).possible_duplicate for receipt in receipts)
+
+
+_BODIES = st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 3))
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(groups=st.lists(st.lists(_BODIES, min_size=1, max_size=6), min_size=1, max_size=8))
+def test_whatever_comes_together_an_outcome_is_marked_if_its_integration_has_its_body_twice(database, groups) -> None:
+    run, made = uuid4().hex, []
+    for group in groups:
+        sent = [delivery(INSIGHT + b" " * body, integration=f"{run}-{integration}") for integration, body in group]
+        made += zip(group, post(database, *sent), strict=True)
+    counts = Counter(body for body, _ in made)
+    for body, receipt in made:
+        assert stored(database, receipt.outcome_id).possible_duplicate == (counts[body] > 1)
 
 
 def test_identical_bodies_with_references_are_no_possible_duplicates(database) -> None:
