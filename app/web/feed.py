@@ -37,6 +37,7 @@ class Batch:
     def __init__(self, span: Span, changes: list[Change], rows: Rows) -> None:
         self.span = span
         self.rows = rows
+        self.changed_at = changes[0].changed_at.timestamp()  # of its first change
         self._changes = changes
         self._texts: dict[Any, list[tuple[Span, UUID, str]]] = {}
         self._rendering = threading.Lock()  # rendering yields to other greenlets, which would render the same

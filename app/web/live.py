@@ -71,8 +71,8 @@ def follow(question: Question, headers: dict[str, str]) -> Response:
     feed = parts().feed
     stream = feed.join()
     try:
-        missed = _missed_spans(headers["mark"], stream)
-        events = _events(feed, stream, missed, _renderer(feed, question), _may_go_on())
+        missed = _missed(headers["mark"], feed, stream)
+        events = _events(stream, missed, _renderer(feed, question), _may_go_on())
         answer = Response(events, mimetype="text/event-stream", headers=HEADERS)
         if connection := request.environ.get("gunicorn.socket"):
             connection.settimeout(STALLED_SECONDS)
@@ -83,18 +83,29 @@ def follow(question: Question, headers: dict[str, str]) -> Response:
     return answer
 
 
-def _missed_spans(mark: str, stream: Stream) -> list[Span]:
-    """Return what a resumed stream has missed since the event with the id `mark`."""
+def _missed(mark: str, feed: Feed, stream: Stream) -> Iterator[Batch] | None:
+    """Return what a resumed stream has missed since the event with the id `mark`; None for a new stream."""
     if not mark:
-        return []
-    rest = event_ids.read(mark, stream.since, renewed_at(parts().beside))
-    return [rest, Span(rest.upto, stream.since)]
+        return None
+    rest, changed_at = event_ids.read(mark, stream.since, renewed_at(parts().beside))
+    return _unless_forgotten(chain.from_iterable(map(feed.read, [rest, Span(rest.upto, stream.since)])), changed_at)
+
+
+def _unless_forgotten(batches: Iterator[Batch], changed_at: float) -> Iterator[Batch]:
+    """Yield the batches after a change of that time. Raises `Behind` if the journal may have lost some of them while
+    a slow client read the ones before."""
+    for batch in batches:
+        if event_ids.is_forgotten(changed_at):
+            break
+        changed_at = batch.changed_at
+        yield batch
+    if event_ids.is_forgotten(changed_at):
+        raise Behind("the journal no longer keeps what it has missed")
 
 
 def _events(
-    feed: Feed,
     stream: Stream,
-    missed: list[Span],
+    missed: Iterator[Batch] | None,
     render: Tell,
     may_go_on: Callable[[], bool],
 ) -> Iterator[str]:
@@ -102,18 +113,21 @@ def _events(
 
     While no outcome matches the question, heartbeats carry new ids, since the journal forgets what old ids refer to.
     """
-    yield "retry: 1000\n" + ("\n" if missed else f"id: {event_ids.write(Span(stream.since, stream.since))}\n\n")
+    position, joined_at = Span(stream.since, stream.since), time.time()
+    yield "retry: 1000\n" + (f"id: {event_ids.write(position, joined_at)}\n\n" if missed is None else "\n")
     try:
-        for batch in chain.from_iterable(map(feed.read, missed)):
+        for batch in missed or ():
             yield from _batch_texts(batch, render)
             if not may_go_on():
                 return
-        sent_at, position = time.monotonic(), Span(stream.since, stream.since)
+        if missed is not None:
+            yield f": nothing else was missed\nid: {event_ids.write(position, joined_at)}\n\n"
+        sent_at = time.monotonic()
         while may_go_on():
             text, position = stream.next(LOOK_SECONDS, render) or ("", position)
             if text or time.monotonic() - sent_at > HEARTBEAT_SECONDS:
                 sent_at = time.monotonic()
-                yield text or f": nothing new\nid: {event_ids.write(position)}\n\n"
+                yield text or f": nothing new\nid: {event_ids.write(position, time.time())}\n\n"
     except StoreError as error:
         log.warning("a live stream ends; its client will reconnect: %s", error.detail)
     except Behind as error:
@@ -149,7 +163,7 @@ def _renderer(feed: Feed, question: Question) -> Tell:
         piece = ""
         for number, (position, key, text) in enumerate(events[start:], start=start + 1):
             if key in matches:
-                piece += f"id: {event_ids.write(position)}\ndata: {text}\n\n"
+                piece += f"id: {event_ids.write(position, batch.changed_at)}\ndata: {text}\n\n"
             if len(piece) > PIECE_LENGTH and number < len(events):
                 return piece, number
         return piece, 0

@@ -228,6 +228,44 @@ def test_a_worker_that_dies_breaks_its_streams_and_loses_none_of_their_events(ow
         wait_until(lambda: again.calls == ["b", "c"])
 
 
+def test_a_client_that_has_caught_up_with_old_changes_need_not_do_so_again(own: Sender) -> None:
+    service = own.service
+    with listening(service) as listener:
+        wait_until(lambda: listener.last)
+    post(own, "a")
+    _make_older(service, days=6)
+    with listening(service, last=listener.last) as resumed:
+        wait_until(lambda: resumed.calls == ["a"] and resumed.last != resumed.events[0][0])
+    _make_older(service, days=2)
+    post(own, "b")
+    service.ok("prune")
+    with listening(service, last=resumed.last) as again:
+        wait_until(lambda: again.calls == ["b"])
+
+
+def test_a_stream_whose_missed_changes_are_forgotten_meanwhile_breaks_off(own: Sender) -> None:
+    """A client may read so slowly that the journal is pruned before it has caught up."""
+    service = own.service
+    with listening(service) as listener:
+        wait_until(lambda: listener.last)
+    for call in "abc":
+        post(own, call)
+    _make_older(service, days=8)
+    service.ok("prune")
+    with listening(service, last=listener.last) as resumed:
+        wait_until(lambda: not resumed.is_open)
+    assert not resumed.is_whole
+
+
+def _make_older(service: Service, days: int) -> None:
+    """As if the changes had been made so many days earlier."""
+    older = f"changed_at - interval '{days} days'"
+    if service.database_url.startswith("sqlite"):
+        older = f"strftime('%Y-%m-%d %H:%M:%f000', changed_at, '-{days} days')"
+    with service.sql() as connection:
+        connection.execute(f"UPDATE changes SET changed_at = {older}")
+
+
 def test_sigterm_ends_open_streams_and_all_processes_in_time(own: Sender) -> None:
     service = own.service
     with ExitStack() as stack:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -26,7 +26,7 @@ def test_ids_advance_while_no_event_matches(monkeypatch) -> None:
     monkeypatch.setattr(live, "LOOK_SECONDS", 0.001)
     recent = Recent()
     stream = Stream(Horizon(5), recent)
-    told = live._events(SimpleNamespace(read=lambda span: ()), stream, [], lambda batch, at: ("", 0), lambda: True)
+    told = live._events(stream, None, lambda batch, at: ("", 0), lambda: True)
     assert _mark(next(told)) == _mark(next(told)) == Span(Horizon(5), Horizon(5))
     batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, NOW, [uuid4(), uuid4()])], {})
     recent.put(batch)
@@ -45,9 +45,23 @@ def test_an_event_is_one_line_with_any_record() -> None:
     assert json.loads(data.removeprefix("data: "))["call_id"] == row["call_id"]
 
 
+def test_the_id_of_an_event_is_as_old_as_its_change(monkeypatch) -> None:
+    """A client that was away for six days is sent what it missed, breaks off, and comes again two days later."""
+    now, key = datetime.now(UTC), uuid4()
+    row = dict.fromkeys(OutcomeSchema().fields)
+    batch = Batch(Span(Horizon(5), Horizon(9)), [Change(7, now - timedelta(days=6), [key])], {key: row})
+    with Flask("test").app_context():
+        g.reveal = True
+        told, _ = live._renderer(SimpleNamespace(), EVERY)(batch, 0)
+    assert _mark(told) == batch.rest
+    monkeypatch.setattr(event_ids, "time", SimpleNamespace(time=lambda: (now + timedelta(days=2)).timestamp()))
+    with pytest.raises(Invalid, match="older than 7 days"):
+        _mark(told)
+
+
 def _mark(said: str) -> Span:
     [line] = [line for line in said.split("\n") if line.startswith("id: ")]
-    return event_ids.read(line.removeprefix("id: "), Horizon(100))
+    return event_ids.read(line.removeprefix("id: "), Horizon(100))[0]
 
 
 def _tell(batch: Batch, at: int) -> tuple[str, int]:
@@ -96,7 +110,7 @@ def test_a_large_batch_is_sent_in_pieces_and_dropped_for_slow_readers() -> None:
 
 
 def test_an_id_of_before_the_journal_was_renewed_is_refused() -> None:
-    mark = event_ids.write(Span(Horizon(1), Horizon(2)))
+    mark = event_ids.write(Span(Horizon(1), Horizon(2)), time.time())
     assert event_ids.read(mark, Horizon(100), renewed_at=time.time() - 9)
     with pytest.raises(Invalid):
         event_ids.read(mark, Horizon(100), renewed_at=time.time() + 9)
