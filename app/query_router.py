@@ -77,6 +77,7 @@ class QueryRouter:
     ) -> None:
         """`slot` limits how many queries use the copy at a time."""
         self._store = store
+        self._may_lag = store.address != journal.address
         self._journal = journal
         self._copy = copy
         self._slot = slot
@@ -108,9 +109,10 @@ class QueryRouter:
         """Return the number of records that match the query, on all pages."""
         if kind is Kind.NONE:
             return Count(None, kind)
-        if question.edge is None and not page.more_after:
+        is_of_copy = question.records is Records.OUTCOMES
+        if question.edge is None and not page.more_after and not (is_of_copy and self._may_lag):
             return Count(len(page.rows), Kind.EXACT)  # the first page has all rows
-        if question.records is Records.OUTCOMES:
+        if is_of_copy:
             return Count(self._ask("count", question), Kind.EXACT)
         return Count(pagination.count(self._store, question), Kind.EXACT)
 

@@ -129,3 +129,19 @@ def test_two_installations_that_share_a_path_are_distinguished(
     other.directory.mkdir()
     other.ok("migrate")
     other.assert_one_line("summary", says="give each its own")
+
+
+def test_a_count_has_what_a_replica_that_lags_behind_lacks(
+    new_database_url: Callable[[], str], tmp_path: Path
+) -> None:
+    lagging = Service(new_database_url(), tmp_path).prepare()  # it never catches up
+    service = Service(new_database_url(), tmp_path, {"PLUM_READ_DATABASE_URL": lagging.database_url}).prepare()
+    service.start()
+    try:
+        for call in "abc":
+            service.one.post(dev_body(call_id=call)).assert_completed()
+        for filters in ({}, {"status": "completed"}, {"call_id": "a,b,c"}):
+            page = service.get("outcomes", count="exact", **filters).json()
+            assert (page["data"], page["count"]) == ([], {"value": 3, "kind": "exact"})
+    finally:
+        service.stop()
