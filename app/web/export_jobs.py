@@ -11,7 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,8 @@ from typing import IO, Any, cast
 from flask import request
 
 from app.errors import Overloaded, PlumError, StoreUnavailable
+from app.web.errors import Unauthorised
+from app.web.session import validity
 
 MOST = 4  # jobs at a time, of all workers together
 BLOCK_BYTES = 1 << 18
@@ -83,18 +85,23 @@ class Job:
 def passed_on(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Return the file's blocks for the response, after reading the first. Raises the error that prevents the file.
 
-    If the file breaks off later, the connection is reset, so that no client takes the file for complete. Over
-    HTTP/1.0 the end of a file is a normal close of the connection. Therefore every close is a reset until the file is
-    complete, even the one of a worker that is killed.
+    If the file breaks off later, as when its token is revoked, the connection is reset, so that no client takes the
+    file for complete. Over HTTP/1.0 the end of a file is a normal close of the connection. Therefore every close is a
+    reset until the file is complete, even the one of a worker that is killed.
     """
     first = next(blocks, b"")
-    return _unless_broken(chain([first], blocks), request.environ.get("gunicorn.socket"))
+    return _unless_broken(chain([first], blocks), validity(), request.environ.get("gunicorn.socket"))
 
 
-def _unless_broken(blocks: Iterator[bytes], connection: socket.socket | None) -> Iterator[bytes]:
+def _unless_broken(
+    blocks: Iterator[bytes], is_valid: Callable[[], bool], connection: socket.socket | None
+) -> Iterator[bytes]:
     _set_reset_on_close(connection, True)
     try:
-        yield from blocks
+        for block in blocks:
+            if not is_valid():
+                raise Unauthorised("its token was revoked")
+            yield block
     except PlumError as error:
         log.error("an export broke off: %s", error.detail)
         raise ConnectionResetError(errno.ECONNRESET, "an export broke off") from error

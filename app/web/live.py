@@ -25,7 +25,7 @@ from app.web.feed import EVERY, Batch, Behind, Feed, Stream, Tell
 from app.web.filters import QuestionSchema, permit
 from app.web.parts import parts
 from app.web.schemas import OutcomeSchema
-from app.web.session import secret
+from app.web.session import validity
 from app.web.views import Blueprint, needs
 
 LOOK_SECONDS = 1.0  # between checks whether the stream may continue
@@ -146,8 +146,8 @@ def _batch_texts(batch: Batch, render: Tell) -> Iterator[str]:
 
 def _may_go_on() -> Callable[[], bool]:
     """Return a check: true while the token is valid and the server is not stopping."""
-    feed, keyring, token = parts().feed, parts().keyring, secret() or ""
-    return lambda: not feed.is_stopping() and keyring.token(token) is not None
+    feed, is_valid = parts().feed, validity()
+    return lambda: not feed.is_stopping() and is_valid()
 
 
 def _renderer(feed: Feed, question: Question) -> Tell:

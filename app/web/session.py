@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from flask import Response, request
@@ -37,6 +38,13 @@ def signed_in() -> Token | None:
     """Return the token in the cookie, as pages use it. Raises `StoreUnavailable` if it cannot be checked."""
     token = request.cookies.get(COOKIE)
     return parts().keyring.token(token) if token else None
+
+
+def validity() -> Callable[[], bool]:
+    """Return a check for a response that lasts: true while this request's token is valid. The check raises
+    `StoreUnavailable` if that cannot be known."""
+    keyring, token = parts().keyring, secret() or ""
+    return lambda: keyring.token(token) is not None
 
 
 def asker() -> Token | None:

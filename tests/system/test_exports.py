@@ -254,9 +254,9 @@ def makers(service: Service) -> list[int]:
     return [pid for pid, line in lines.items() if not line or b"app.exporting" in line]
 
 
-def begun(service: Service, file: str = "outcomes.csv") -> HTTPConnection:
+def begun(service: Service, file: str = "outcomes.csv", token: str | None = None) -> HTTPConnection:
     connection = HTTPConnection("127.0.0.1", service.port, timeout=30)
-    headers = {"Authorization": f"Bearer {service.token}"}
+    headers = {"Authorization": f"Bearer {token or service.token}"}
     connection.request("GET", f"/api/v1/{file}?integration=many", headers=headers)
     return connection
 
@@ -283,6 +283,17 @@ def test_an_export_whose_maker_dies_is_seen_to_be_broken(service: Service, many:
     wait_until(lambda: makers(service) == [] and beside(service, "analytics"))
     assert service.get("outcomes", limit=1).status == 200
     wait_until(lambda: service.get("summary").status == 200)
+
+
+def test_an_export_breaks_off_when_its_token_is_revoked(service: Service, many: Sender) -> None:
+    """Nobody reads it meanwhile, as if it were long."""
+    token = service.new_token("leaked", "reveal")
+    with closing(begun(service, "outcomes.csv", token)) as connection:
+        answer = connection.getresponse()
+        service.ok("token", "revoke", "leaked")
+        service.assert_everywhere_soon(401, "/api/v1/outcomes?limit=1", Authorization=f"Bearer {token}")
+        with pytest.raises((IncompleteRead, ConnectionError)):
+            answer.read()
 
 
 def by_http_1_0(connection: socket.socket, service: Service, sender: str) -> BufferedReader:
