@@ -1,9 +1,12 @@
 """The journal: which outcomes are new or changed, in an order that misses none.
 
 Each transaction that changes outcomes adds one row. On PostgreSQL its number is the transaction's number; on SQLite,
-where writers queue, it is the next free number. Numbers are assigned when a transaction begins, so reading "all above
-the last one seen" would miss a slow transaction. A `Horizon` therefore also names the running transactions; the
-changes between two horizons are fixed, and reading them waits for no open transaction.
+where writers queue, it is the next free number, and at least the time in milliseconds: a restored store then gives no
+number a second time, which a follower of the lost history would take for seen.
+
+PostgreSQL assigns numbers when a transaction begins, so reading "all above the last one seen" would miss a slow
+transaction. A `Horizon` therefore also names the running transactions; the changes between two horizons are fixed,
+and reading them waits for no open transaction.
 """
 
 from __future__ import annotations
@@ -26,7 +29,10 @@ PAGE_ROWS = 32
 PAGE_OUTCOMES = 20  # outcomes may be large; a row with more outcomes is a page of its own
 
 _RENEWED = "renewed"
-_NOTE_SQLITE = "INSERT INTO changes (changed_at, outcome_ids) VALUES (strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?)"
+_NOTE_SQLITE = (
+    "INSERT INTO changes (id, changed_at, outcome_ids) VALUES (max((SELECT coalesce(max(id), 0) + 1 FROM changes), "
+    "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)), strftime('%Y-%m-%d %H:%M:%f000', 'now'), ?)"
+)
 _NOTE_POSTGRESQL = (
     "INSERT INTO changes (id, changed_at, outcome_ids) VALUES (pg_current_xact_id()::text::bigint, now(), %s) "
     "ON CONFLICT (id) DO UPDATE SET outcome_ids = changes.outcome_ids || excluded.outcome_ids"

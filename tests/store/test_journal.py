@@ -6,11 +6,13 @@ import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import pytest
 from sqlalchemy import text
 
 from app.interpret import interpret
 from app.model import Delivery
 from app.store import journal
+from app.store.backup import backup
 from app.store.database import Database
 from app.store.journal import Horizon, Span
 from app.store.readings import save
@@ -45,6 +47,20 @@ def test_an_outcome_is_announced_when_it_is_new_and_when_it_changes(database) ->
     assert between(database, start) == [first.outcome_id] * 2
     assert between(database, middle) == [first.outcome_id]
     assert between(database, journal.horizon(database)) == []
+
+
+def test_a_restored_store_tells_its_changes_to_those_who_saw_the_lost_ones(database, tmp_path) -> None:
+    if not database.is_sqlite:
+        pytest.skip("a server's numbers go on, whatever is restored in it")
+    save(database, [call("before")])
+    backup(database, tmp_path / "backup.db")
+    for name in ("lost", "lost too"):
+        save(database, [call(name)])
+    seen = journal.horizon(database)
+    restored = Database(f"sqlite:///{tmp_path / 'backup.db'}")
+    receipts = [save(restored, [call(name)])[0] for name in ("one", "another", "a third")]
+    assert between(restored, seen) == [receipt.outcome_id for receipt in receipts]
+    restored.close()
 
 
 def test_an_unreadable_delivery_changes_no_outcome(database) -> None:
