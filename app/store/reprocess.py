@@ -55,6 +55,7 @@ class Report:
     verdicts: Counter[str] = field(default_factory=Counter)
     left: set[UUID] = field(default_factory=set)  # outcomes that stay unchanged: some of their deliveries were pruned
     counted: set[UUID] = field(default_factory=set)  # records that are counted, which a dry run finds unchanged again
+    ahead: set[UUID] = field(default_factory=set)  # deliveries after `last` that were processed with their calls
 
 
 @dataclass(slots=True)
@@ -123,7 +124,11 @@ def reprocess(
     """
     report = Report(last=after)
     while ids := _next_ids(database, question, report.last):
-        _reprocess(database, interpret, ids, report, dry_run=dry_run)
+        # A call with thousands of deliveries is not read again for each batch of them.
+        if remaining := [key for key in ids if key not in report.ahead]:
+            _reprocess(database, interpret, remaining, report, dry_run=dry_run)
+        report.ahead.difference_update(ids)
+        report.deliveries += len(ids)
         report.last = ids[-1]
         yield report
 
@@ -163,6 +168,7 @@ def _reprocess_within(
     connection: Connection, interpret: Interpret, ids: Sequence[UUID], report: Report, *, dry_run: bool
 ) -> None:
     batch = _load_batch(connection, interpret, ids, lock=not dry_run)
+    processed = set(batch.rows)
     excluded = batch.leave_pruned()
     if excluded & batch.made:
         connection.execute(delete(outcomes).where(outcomes.c.id.in_(excluded & batch.made)))
@@ -178,7 +184,8 @@ def _reprocess_within(
         expected.note_results(connection, calls, polled(batch.by_outcome()))
         marked = _recount_bodies(connection, batch)
         journal.note(connection, {*batch.old, *new, *marked})
-    _count(report, len(ids), batch, new, verdicts)
+    _count(report, batch, new, verdicts)
+    report.ahead |= processed
 
 
 # --- reading
@@ -285,10 +292,7 @@ def _fold(batch: _Batch) -> tuple[dict[UUID, Outcome], dict[UUID, Verdict]]:
     return new, verdicts
 
 
-def _count(
-    report: Report, count: int, batch: _Batch, new: dict[UUID, Outcome], verdicts: dict[UUID, Verdict]
-) -> None:
-    report.deliveries += count
+def _count(report: Report, batch: _Batch, new: dict[UUID, Outcome], verdicts: dict[UUID, Verdict]) -> None:
     old_ids, new_ids = batch.old.keys() - report.counted, new.keys() - report.counted
     report.outcomes += len(old_ids | new_ids)
     report.made += len(new_ids - old_ids)

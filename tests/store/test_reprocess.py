@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -162,6 +163,26 @@ def test_bodies_that_are_large_or_may_inflate_are_reprocessed_few_at_a_time(
     ours = Question(records=Records.DELIVERIES, conditions=[Condition("integration", Operator.EQUAL, [kind])])
     reached = [0, *(report.deliveries for report in reprocess(database, interpret, ours))]
     assert [later - earlier for earlier, later in pairwise(reached)] == steps
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_call_with_more_deliveries_than_a_batch_is_read_again_once(
+    database: Database, monkeypatch, *, dry_run: bool
+) -> None:
+    monkeypatch.setattr("app.store.reprocess.BATCH", 2)
+    group = [dev(number, 10, attempts) for number, attempts in enumerate((1, 5, 3, 2, 4, 5, 1))]
+    store(database, older, [*group, dev(8, 11)])
+    read = Counter[UUID]()
+
+    def counted(told: Delivery) -> Reading:
+        read[told.id] += 1
+        return interpret(told)
+
+    mine = Question(records=Records.DELIVERIES, conditions=[Condition("integration", Operator.EQUAL, ["mine"])])
+    report = again(database, counted, mine, dry_run=dry_run)
+    assert set(read.values()) == {1}
+    assert (report.deliveries, report.outcomes, report.changed) == (8, 2, 2)
+    assert again(database, question=mine).changed == (2 if dry_run else 0)
 
 
 def test_one_delivery_is_read_again(database: Database) -> None:
