@@ -149,7 +149,12 @@ def start_of(integration: str, fields: Mapping[str, str], region: str) -> UUID |
 
 def same_reading(one: str, other: str) -> bool:
     """True if two digests are of the same reading, whatever its encoding."""
-    return one[:32] == other[:32]
+    return without_encoding(one) == without_encoding(other)
+
+
+def without_encoding(digest: str) -> str:
+    """Return the half of a digest that is the same in every encoding of a reading."""
+    return digest[:32]
 
 
 # --- many deliveries

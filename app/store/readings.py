@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, select, text, update
 
 from app.errors import StoreRefused, StoreUnavailable
 from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict, Via
-from app.normalise import fold, rank, same_reading
+from app.normalise import fold, rank, same_reading, without_encoding
 from app.store import expected, journal
 from app.store.bulk import insert_rows, returned_id
 from app.store.database import Database
@@ -187,18 +187,20 @@ def _mark_later(connection: Connection, existing: dict[UUID, Outcome], by_outcom
         connection.execute(update(deliveries).where(deliveries.c.id == bindparam("key")).values(later=True), later)
 
 
-def judge(group: Iterable[OutcomeReading], newest: Outcome | None, seen: list[str]) -> dict[UUID, Receipt]:
-    """Return a receipt with the verdict of each delivery on its outcome, in their order."""
+def judge(group: Iterable[OutcomeReading], newest: Outcome | None, seen: Iterable[str]) -> dict[UUID, Receipt]:
+    """Return a receipt with the verdict of each delivery on its outcome, in their order. `seen` are the digests of
+    the readings before them."""
     receipts: dict[UUID, Receipt] = {}
+    known = set(map(without_encoding, seen))  # a call may have thousands of deliveries
     for delivery, outcome in group:
         verdict, disposition = Verdict.SUPERSEDED, None
-        if any(same_reading(outcome.digest, other) for other in seen):
+        if without_encoding(outcome.digest) in known:
             verdict = Verdict.DUPLICATE
         elif newest is None or rank(outcome) > rank(newest):
             verdict = Verdict.APPLIED
             disposition = outcome.disposition if not newest or newest.disposition != outcome.disposition else None
             newest = outcome
-        seen.append(outcome.digest)
+        known.add(without_encoding(outcome.digest))
         receipts[delivery.id] = Receipt(delivery.id, verdict, outcome.id, disposition=disposition, is_new=True)
     return receipts
 

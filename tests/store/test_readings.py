@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from app.normalise import fold
 from app.store import pagination
 from app.store.database import CONNECTIONS, Database
 from app.store.query.question import Condition, Operator, Question, Records
-from app.store.readings import rehearse, save
+from app.store.readings import judge, rehearse, save
 from app.store.rows import outcome_from_row
 from app.store.schema import deliveries, outcomes
 
@@ -249,6 +250,22 @@ def _at_once(works):
         thread.join()
     assert None not in results, "a save failed"
     return results
+
+
+def test_the_deliveries_of_one_call_are_not_each_compared_with_all_others() -> None:
+    def steps(count: int) -> int:
+        """The calls of functions that the verdicts on so many different readings of one call take."""
+        readings = [read(dev(attempts=number)) for number in range(count)]
+        group = [(reading.delivery, reading.outcome) for reading in readings if reading.outcome]
+        taken: list[str] = []
+        sys.setprofile(lambda frame, event, argument: taken.append(event))
+        try:
+            judge(reversed(group), None, [])
+        finally:
+            sys.setprofile(None)
+        return len(taken)
+
+    assert steps(400) < 3 * steps(200)
 
 
 def test_an_id_that_a_group_has_twice_counts_once(database) -> None:
