@@ -185,7 +185,7 @@ def _reprocess_within(
         marked = _recount_bodies(connection, batch)
         journal.note(connection, {*batch.old, *new, *marked})
     _count(report, batch, new, verdicts)
-    report.ahead |= processed
+    report.ahead |= {key for key in processed if key > ids[-1]}
 
 
 # --- reading
