@@ -19,10 +19,10 @@ from app.intake.spool import Spool
 from app.intake.writer import Interpret, Record
 from app.interpret import interpret, interpret_all
 from app.model import Delivery, Reading, Receipt
-from app.plum_accounts import Accounts
+from app.outbound.accounts import Accounts
+from app.outbound.reconciling import GRACE, CallCounts, Reconciler, call_counts
 from app.pruning import Pruner, retained
 from app.query_router import QueryRouter
-from app.reconciling import GRACE, CallCounts, Reconciler, call_counts
 from app.store import journal, readings
 from app.store.database import Database, check_space, truncate_wal
 from app.store.integrations import ActiveKeys

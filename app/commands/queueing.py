@@ -14,7 +14,7 @@ from typing import Any
 import click
 from werkzeug.datastructures import MultiDict
 
-from app import assembly, plum_accounts
+from app import assembly
 from app.analytics.redial import DESTINATION
 from app.auditing import log_command
 from app.commands.context import opened
@@ -22,10 +22,11 @@ from app.config import Settings
 from app.errors import StoreError
 from app.identity import new_id
 from app.model import Delivery, Integration, Via, hashed
+from app.outbound import accounts
+from app.outbound.queueing import NotToCall, Progress, QueueTarget, bulk_queue, queue
+from app.outbound.redialling import Redial, redial
 from app.plum.client import ApiError, BulkRequest, CallRequest, Client
 from app.public_urls import result_url, start_url
-from app.queueing import NotToCall, Progress, QueueTarget, bulk_queue, queue
-from app.redialling import Redial, redial
 from app.store import do_not_call, schema_version
 from app.store.database import Database, questions_database
 from app.store.integrations import ActiveKeys, integrations_by_name
@@ -99,7 +100,7 @@ def queue_command(
         target = _target(settings, database, integration, key)
         request = CallRequest(result_url="", phone=phone, reference=reference, metadata=values, **_given(options))
         log_command(database, "plum queue", [("integration", integration), ("reference", reference or "")])
-        queued = queue(database, partial(plum_accounts.connected, settings), target, request, _now, again=again)
+        queued = queue(database, partial(accounts.connected, settings), target, request, _now, again=again)
     if not queued.is_new:
         complain(f"a call with the reference {queued.reference} was queued before; nothing is queued again")
     ids = {"call_id": queued.call_id, "reference": queued.reference}
@@ -123,7 +124,7 @@ def queue_command(
 @click.option(
     "--per-second",
     type=click.FloatRange(0, 1000, min_open=True),
-    default=plum_accounts.QUEUED_PER_SECOND,
+    default=accounts.QUEUED_PER_SECOND,
     show_default=True,
     help="With --one-by-one: maximum rate.",
 )
@@ -162,7 +163,7 @@ def bulk_queue_command(
         log_command(database, "plum bulk-queue", [("integration", integration), ("batch", batch)])
         content = _contact_list(redialled.numbers) if redialled else (file or Path()).read_bytes()
         terms = BulkRequest(result_url="", name=batch, csv=content, **_given(options))
-        connect = partial(plum_accounts.connected, settings, per_second=per_second)
+        connect = partial(accounts.connected, settings, per_second=per_second)
         progress = Progress()
         barred = _barred(database, redialled) if redialled else None
         queue_list = partial(bulk_queue, database, connect, target, terms, _now, progress)
@@ -242,7 +243,7 @@ def _target(settings: Settings, database: Database, name: str, key: str | None) 
 def _client(settings: Settings, integration: Integration) -> Client:
     if integration.product is None:
         raise click.UsageError(f"{integration.name} has the product auto; Plum is asked for calls of one product")
-    return plum_accounts.connected(settings, integration.product)
+    return accounts.connected(settings, integration.product)
 
 
 def _integration(database: Database, name: str) -> Integration:

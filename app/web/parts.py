@@ -14,8 +14,8 @@ from app.intake.refused import Refused
 from app.intake.spool import Spool
 from app.intake.writer import Writer
 from app.model import AuditEntry, Delivery, KnownKey, Reading
+from app.outbound.reconciling import CallCounts
 from app.query_router import QueryRouter
-from app.reconciling import CallCounts
 from app.store.database import Database
 from app.store.query.question import Question
 from app.web.auth import Keyring

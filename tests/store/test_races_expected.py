@@ -12,12 +12,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
-from app import queueing, reconciling
 from app.interpret import interpret_all
 from app.model import CallState, Integration, Product, Via
+from app.outbound import queueing, reconciling
+from app.outbound.queueing import QueueTarget
+from app.outbound.reconciling import Reconciler
 from app.plum.client import CallRequest, CallStatus, NothingQueued
-from app.queueing import QueueTarget
-from app.reconciling import Reconciler
 from app.store import expected, integrations, missing, retention
 from app.store.database import Database
 from app.store.query.question import Records

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from flask import Response, request
 from flask.blueprints import BlueprintSetupState
 
-from app.reconciling import GRACE
+from app.outbound.reconciling import GRACE
 from app.store import quarantine
 from app.store.missing import make_due
 from app.store.query.question import Condition, Operator, Question, Records

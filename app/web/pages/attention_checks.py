@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from flask import current_app
 
 from app.errors import PlumError
-from app.reconciling import CallCounts
+from app.outbound.reconciling import CallCounts
 from app.store import integrations, pagination, quarantine
 from app.store.query.question import Condition, Operator, Question, Records
 from app.web.caching import RefreshedInBackground, values_of

@@ -16,9 +16,9 @@ from urllib.parse import quote
 from uuid import UUID
 
 from app.analytics.redial import DESTINATION
-from app.contact_list import Caller, Contact, contacts_of, expected_call, last_attempt_at, to_csv
 from app.errors import Contradicts, Exists, StoreError
 from app.model import ExpectedCall, Integration, Product
+from app.outbound.contact_list import Caller, Contact, contacts_of, expected_call, last_attempt_at, to_csv
 from app.plum.client import BulkRequest, CallRequest, Client, FateUnknown, InvalidRequest, NothingQueued
 from app.plum.client.contacts import contacts
 from app.plum.client.requests import Terms

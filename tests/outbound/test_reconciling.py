@@ -16,6 +16,7 @@ from sqlalchemy import select
 from app.identity import expected_id
 from app.interpret import interpret, interpret_all
 from app.model import CallState, Delivery, ExpectedCall, Product, Verdict
+from app.outbound.reconciling import EVERY, Reconciler, call_counts
 from app.plum.client import (
     CallStatus,
     InvalidRequest,
@@ -26,7 +27,6 @@ from app.plum.client import (
     UnknownCall,
     WrongCredentials,
 )
-from app.reconciling import EVERY, Reconciler, call_counts
 from app.store import expected
 from app.store.database import Database
 from app.store.integrations import add_integration

@@ -17,9 +17,9 @@ from sqlalchemy import text
 from app.errors import Contradicts, StoreError
 from app.interpret import interpret
 from app.model import CallState, Delivery, ExpectedCall, Integration, Product
+from app.outbound.queueing import Progress, QueueTarget, bulk_queue, queue
+from app.outbound.reconciling import EVERY, CallCounts, call_counts
 from app.plum.client import BulkRequest, CallRequest, FateUnknown, InvalidRequest, connect
-from app.queueing import Progress, QueueTarget, bulk_queue, queue
-from app.reconciling import EVERY, CallCounts, call_counts
 from app.store import expected
 from app.store.database import Database
 from app.store.integrations import add_integration
