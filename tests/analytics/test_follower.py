@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -336,9 +336,12 @@ def test_an_answer_includes_everything_written_before_the_question(database, tmp
 
     def writing() -> None:
         while not stop.is_set():
-            save(database, [interpret(call(next(numbers))) for _ in range(5)])
-            with lock:
-                acknowledged[0] += 5
+            with suppress(
+                StoreUnavailable
+            ):  # on a busy machine: the other writer has the lock; nothing is acknowledged
+                save(database, [interpret(call(next(numbers))) for _ in range(5)])
+                with lock:
+                    acknowledged[0] += 5
 
     before = len(stored(database))
     writers = [threading.Thread(target=writing) for _ in range(2)]
