@@ -174,6 +174,8 @@ class _Round:
             return self._settle(call, CallState.MISSING, "not_understood", after=LONGEST)
         if reading.outcome.identity is Identity.NONE and self._link_twin(call, reading.outcome):
             return "received"
+        if not missing.intend(self._database, call, reading.outcome.id):
+            return "received"
         [receipt] = self._save([reading])
         missing.link(self._database, call, receipt.outcome_id or reading.outcome.id, self._now())
         return "polled"

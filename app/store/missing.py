@@ -16,6 +16,8 @@ from app.store.query.conditions import where
 from app.store.query.question import Question
 from app.store.schema import expected_calls, outcomes
 
+_IS_OPEN = (expected_calls.c.state != CallState.RECEIVED) & (expected_calls.c.state != CallState.POLLED)
+
 
 def claim_due(
     database: Database, question: Question, before: datetime, until: datetime, limit: int
@@ -44,12 +46,12 @@ def _claim(database: Database, key: UUID, before: datetime, until: datetime) -> 
 def make_due(database: Database, question: Question, before: datetime) -> int:
     """Make missing calls due now, or, if the question filters by state, calls in any state; return their number."""
     own = expected_calls.c
-    late = [own.outcome_id.is_(None), func.coalesce(own.ends_at, own.registered_at) <= before]
+    late = [_IS_OPEN, func.coalesce(own.ends_at, own.registered_at) <= before]
     if not any(condition.field == "state" for condition in question.conditions):
         late.append(own.state.in_([CallState.WAITING, CallState.MISSING]))
     with database.reading() as connection:
         ids = connection.execute(select(own.id).where(*late, *where(question)).order_by(own.id)).scalars().all()
-    statement = update(expected_calls).where(own.id == bindparam("key"), own.outcome_id.is_(None))
+    statement = update(expected_calls).where(own.id == bindparam("key"), _IS_OPEN)
     for batch in _batches(ids):
         with database.writing() as connection:  # sorted by id, as every transaction locks calls
             values = {"due_at": func.coalesce(own.ends_at, own.registered_at)}
@@ -66,16 +68,28 @@ def settle(
 ) -> None:
     """Store the new state unless the result, or the call's id, has arrived meanwhile; `due_at` is when to look next,
     None for never."""
-    values: dict[str, Any] = {"state": state, "due_at": due_at}
+    values: dict[str, Any] = {"state": state, "due_at": due_at, "outcome_id": None}
     if polled_at:
         values |= {"polled_at": polled_at, "polls": expected_calls.c.polls + 1}
     conditions = [
         expected_calls.c.id == call.id,
-        expected_calls.c.state.not_in([CallState.RECEIVED, CallState.POLLED]),
+        _IS_OPEN,
         expected_calls.c.call_id.is_not_distinct_from(call.call_id),  # another is looked up at once
     ]
     with database.writing() as connection:
         connection.execute(update(expected_calls).where(*conditions).values(values))
+
+
+def intend(database: Database, call: ExpectedCall, outcome_id: UUID) -> bool:
+    """Link the call to the outcome that Plum's answer is about to make; return False if its result has arrived
+    meanwhile.
+
+    Otherwise another call could take the outcome for its own as soon as it is stored (`find_twin`).
+    """
+    is_call = expected_calls.c.id == call.id
+    with database.writing() as connection:
+        statement = update(expected_calls).where(is_call, expected_calls.c.state != CallState.RECEIVED)
+        return connection.execute(statement.values(outcome_id=outcome_id)).rowcount == 1
 
 
 def link(database: Database, call: ExpectedCall, outcome_id: UUID, polled_at: datetime) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from app.identity import expected_id
 from app.interpret import interpret, interpret_all
-from app.model import CallState, Delivery, ExpectedCall, Product, Verdict
+from app.model import CallState, Delivery, ExpectedCall, Product, Reading, Receipt, Verdict
 from app.outbound.reconciling import EVERY, Reconciler, call_counts
 from app.plum.client import (
     CallStatus,
@@ -32,7 +32,7 @@ from app.store.database import Database
 from app.store.integrations import add_integration
 from app.store.query.question import Hours
 from app.store.readings import save
-from app.store.schema import deliveries, outcomes
+from app.store.schema import deliveries, expected_calls, outcomes
 from tests.conftest import copied
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
@@ -130,20 +130,40 @@ def test_a_callback_after_its_poll_changes_nothing_twice(world: World, details: 
     assert len(world.rows(outcomes)) == 1
 
 
-def test_a_poll_that_was_killed_before_its_end_keeps_nothing_twice(world: World) -> None:
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_a_poll_that_was_killed_before_its_end_keeps_nothing_twice(world: World, *, is_saved: bool) -> None:
     call = world.expect(call_id="7", batch="spring")
     world.plum.answers["7"] = told(INSIGHT)
     killed = world.reconciler()
-    killed._save = lambda readings: save(world.database, readings) and (_ for _ in ()).throw(KeyboardInterrupt)
+
+    def killed_save(readings: Sequence[Reading]) -> list[Receipt]:
+        if is_saved:
+            save(world.database, readings)
+        raise KeyboardInterrupt
+
+    killed._save = killed_save
     with pytest.raises(KeyboardInterrupt):
         killed.step()
-    assert world.state(call) is CallState.WAITING
+    assert world.state(call) is (CallState.POLLED if is_saved else CallState.WAITING)
     assert world.reconciler().step() == {}  # claimed for a while
     world.now += timedelta(minutes=5)
-    assert world.reconciler().step() == {"polled": 1}
+    assert world.reconciler().step() == ({} if is_saved else {"polled": 1})
     [outcome] = world.rows(outcomes)
     assert (outcome.identity, outcome.call_id, outcome.deliveries) == ("none", "7", 1)
     assert world.state(call) is CallState.POLLED
+
+
+def test_a_call_that_plum_does_not_know_any_more_after_a_killed_poll_has_no_result(world: World) -> None:
+    world.expect(call_id="7", batch="spring")
+    world.plum.answers["7"] = told(INSIGHT)
+    killed = world.reconciler()
+    killed._save = lambda readings: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        killed.step()
+    world.plum.answers["7"] = UnknownCall("unknown", 404)
+    assert world.reconciler().all_of(EVERY, timedelta(0)) == {"unknown_to_plum": 1}
+    [known] = world.rows(expected_calls)
+    assert (known.state, known.outcome_id) == (CallState.UNKNOWN_TO_PLUM, None)
 
 
 def test_nothing_is_polled_within_its_window_and_grace(world: World) -> None:

@@ -74,6 +74,20 @@ def test_two_reconcilers_give_two_calls_two_results(crowded: Database, monkeypat
     assert {registered(crowded, one.id).outcome_id for one in calls} == posted
 
 
+def test_a_call_does_not_take_the_result_that_another_has_just_polled(
+    crowded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plum tells the same of both, as of calls that are canceled together."""
+    integrations.add_integration(crowded, "ours", Product.INSIGHT, NOON)
+    calls = [call(None, call_id, batch="spring", ends_at=NOON) for call_id in ("7", "8")]
+    expected.register(crowded, calls)
+    monkeypatch.setattr(reconciling, "AT_ONCE", 1)
+    answer = CallStatus(LATER, None, "completed", True)
+    gate = before(monkeypatch, missing, "link")
+    gate.run(crowded, reconciler(crowded, answer).step, reconciler(crowded, answer).step)
+    assert len({registered(crowded, one.id).outcome_id for one in calls}) == 2
+
+
 def test_a_result_that_arrives_while_plums_answer_is_linked_stays_the_calls_result(
     crowded: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
