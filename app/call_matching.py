@@ -5,7 +5,7 @@ Pure. The outcome is the same whichever of the two arrives first, and however of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from app.model import ExpectedCall, Outcome, Product
 
@@ -17,29 +17,46 @@ def references_of(outcome: Outcome) -> set[str]:
 
 
 def matching(outcome: Outcome, calls: Iterable[ExpectedCall]) -> list[ExpectedCall]:
-    """Return the calls whose result this is. The outcome takes fields from the first, the one with its reference."""
-    matches = [call for call in calls if _is_result_of(call, outcome)]
-    return sorted(matches, key=lambda call: (call.reference != outcome.reference, call.id))
+    """Return the calls whose result this is. The outcome takes fields from the first, the one with its reference.
+
+    A number of a batch does not tell which of several calls to it this is, as after a redial: it is one of them, if
+    possible one without another result.
+    """
+    candidates = [call for call in calls if _may_be_of(call, outcome)]
+    named = [call for call in candidates if _is_named(call, outcome)]
+    if named:
+        return sorted(named, key=lambda call: (call.reference != outcome.reference, call.id))
+    numbered = [call for call in candidates if _is_numbered(call, outcome)]
+    return sorted(numbered, key=lambda call: (call.outcome_id is not None, call.registered_at, call.id))[:1]
 
 
-def _is_result_of(call: ExpectedCall, outcome: Outcome) -> bool:
+def _is_linked(call: ExpectedCall, outcome: Outcome) -> bool:
+    return call.outcome_id == outcome.id or (call.reference is not None and call.reference == outcome.reference)
+
+
+def _may_be_of(call: ExpectedCall, outcome: Outcome) -> bool:
     """DEV's call ids are unique per outbound server only, so the other identifying fields must not differ."""
     if call.integration != outcome.integration:
         return False
-    if call.outcome_id == outcome.id or (call.reference is not None and call.reference == outcome.reference):
-        return True
     references = references_of(outcome)
-    return _is_named(call, outcome, references) and not (
+    return _is_linked(call, outcome) or not (
         _differ(call.phone_number, outcome.phone_number)
         or _differ(call.call_id, outcome.call_id)
         or (call.reference is not None and references and call.reference not in references)
     )
 
 
-def _is_named(call: ExpectedCall, outcome: Outcome, references: Collection[str]) -> bool:
-    """True if the reference or call id matches; for a call without a reference also the number in its batch."""
-    if call.reference in references or (call.call_id is not None and call.call_id == outcome.call_id):
-        return True
+def _is_named(call: ExpectedCall, outcome: Outcome) -> bool:
+    """True if the reference or call id matches, or if the call has this result already."""
+    return (
+        _is_linked(call, outcome)
+        or call.reference in references_of(outcome)
+        or (call.call_id is not None and call.call_id == outcome.call_id)
+    )
+
+
+def _is_numbered(call: ExpectedCall, outcome: Outcome) -> bool:
+    """True for a call without a reference if the number matches in its batch."""
     return (
         call.reference is None
         and None not in (call.batch, call.phone_number)

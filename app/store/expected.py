@@ -135,9 +135,14 @@ def calls_of(connection: Connection, results: Mapping[UUID, Outcome]) -> dict[UU
     """Return the expected calls of these outcomes, by outcome id; the first call of each is the one whose values are
     taken."""
     ids = _find_ids(connection, results.values())
-    calls = calls_where(connection, expected_calls.c.id.in_(ids)) if ids else []
-    by_outcome = {key: matching(outcome, calls) for key, outcome in results.items()} if calls else {}
-    return {key: matches for key, matches in by_outcome.items() if matches}
+    calls = {call.id: call for call in calls_where(connection, expected_calls.c.id.in_(ids))} if ids else {}
+    by_outcome: dict[UUID, list[ExpectedCall]] = {}
+    for outcome in sorted(results.values(), key=lambda outcome: (outcome.ended_at, outcome.id)) if calls else ():
+        if matches := matching(outcome, calls.values()):
+            by_outcome[outcome.id] = matches
+            for call in matches:  # so that another result of the same number is of another call
+                calls[call.id] = call._replace(outcome_id=call.outcome_id or outcome.id)
+    return by_outcome
 
 
 def _find_ids(connection: Connection, results: Collection[Outcome]) -> set[UUID]:

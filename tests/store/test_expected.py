@@ -156,6 +156,42 @@ def test_a_number_of_a_batch_is_known_by_both(database: Database, is_first: bool
     assert outcome(database, other).metadata == {}
 
 
+FUSE = b'{"status":"completed","phone_number":"16175551234","duration":"3","queued_timestamp":"%d"}'
+
+
+@pytest.mark.parametrize("is_group", [False, True])
+@pytest.mark.parametrize("ids", [("7", "8"), (None, "8")])
+def test_one_result_of_a_number_that_its_batch_calls_twice_is_of_one_call(
+    database: Database, ids: tuple[str | None, str], *, is_group: bool
+) -> None:
+    calls = [
+        call(None, call_id, phone_number="+16175551234", batch="spring", metadata={"at": at})
+        for at, call_id in enumerate(ids)
+    ]
+    expected.register(database, calls)
+
+    def states() -> list[CallState]:
+        return sorted(registered(database, one.id).state for one in calls)
+
+    bodies = [FUSE % 1772971200, FUSE % 1773057600]
+    if is_group:
+        told = [Delivery(uuid4(), "ours", NOON, body, Product.FUSE, batch="spring") for body in bodies]
+        keys = [receipt.outcome_id for receipt in save(database, list(map(interpret, told)))]
+    else:
+        keys = [post(database, bodies[0], None, product=Product.FUSE, batch="spring")]
+        assert states() == [CallState.RECEIVED, CallState.WAITING]
+        expected.register(database, calls)  # looks for the results again
+        assert states() == [CallState.RECEIVED, CallState.WAITING]
+        keys.append(post(database, bodies[1], None, product=Product.FUSE, batch="spring"))
+    assert states() == [CallState.RECEIVED, CallState.RECEIVED]
+    assert {registered(database, one.id).outcome_id for one in calls} == set(keys)
+    made = [outcome(database, key) for key in keys]
+    assert {one.call_id for one in made} == set(ids)
+    assert sorted(one.metadata["at"] for one in made) == [0, 1]
+    list(reprocess(database, interpret, Question(records=Records.DELIVERIES)))
+    assert [outcome(database, key) for key in keys] == made
+
+
 def test_the_same_call_again_changes_nothing_and_contradictions_are_refused(database: Database) -> None:
     whole = call(call_id="7", phone_number="+16175551234", batch="b", ends_at=NOON, metadata={"who": "Ann"})
     first = expected.register(database, [whole])
