@@ -299,6 +299,20 @@ def test_the_private_port_serves_the_rest_with_working_links(nginx: Nginx, servi
     assert nginx.ask("inside", "POST", sender.path, dev_body()).status == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/api/v1/outcomes.csv", b"505"), ("/api/v1/redial.csv?limit=1", b"505"), ("/readyz", b"200")],
+)
+def test_a_client_that_could_not_tell_a_broken_export_from_a_whole_one_gets_none(
+    nginx: Nginx, service: Service, path: str, status: bytes
+) -> None:
+    with closing(nginx.connect("inside")) as connection:
+        connection.connect()
+        head = f"GET {path} HTTP/1.0\r\nHost: {HOST}\r\nAuthorization: Bearer {service.token}\r\n\r\n"
+        connection.sock.sendall(head.encode())
+        assert connection.sock.recv(65536).split()[1] == status
+
+
 def test_a_live_stream_sends_a_result_while_it_is_open(nginx: Nginx, service: Service, sender: Sender) -> None:
     with closing(nginx.connect("inside")) as connection:
         connection.request("GET", "/api/v1/live", headers={"Authorization": f"Bearer {service.token}"})
