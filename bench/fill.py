@@ -18,7 +18,9 @@ from app.model import Delivery
 from app.plum import simulator
 from app.store import migrating
 from app.store.database import Database
+from app.store.query.conditions import is_any_of
 from app.store.readings import save
+from app.store.schema import outcomes
 
 TEMPLATES = 3000
 RARE = 3  # number of outcomes with a rare status
@@ -51,9 +53,9 @@ def new_store(url: str, rows: int, days: int = 365) -> None:
     migrating.migrate(database)
     _add_campaign(database)
     fill(url, rows, days)
-    calls = ", ".join(f"'{rows * part // RARE + 7}'" for part in range(RARE))
+    is_rare = is_any_of(outcomes.c.call_id, [str(rows * part // RARE + 7) for part in range(RARE)])
     with database.writing() as connection:
-        connection.execute(sa.text(f"UPDATE outcomes SET status = 'rejected' WHERE call_id IN ({calls})"))
+        connection.execute(sa.update(outcomes).where(is_rare).values(status="rejected"))
     database.close()
 
 
