@@ -104,9 +104,10 @@ def page(
     """Return the first changes of the span, limited in rows and outcomes; an empty list at the span's end."""
     numbers = changes.c.id
     is_new = or_(numbers >= span.seen.end, numbers.in_(span.seen.running))
+    start = max(span.id, min((span.seen.end, *span.seen.running)))  # else all that was seen would be read again
     statement = (
         select(numbers, changes.c.changed_at, changes.c.outcome_ids)
-        .where(is_new, numbers < span.upto.end, numbers.not_in(span.upto.running), numbers >= span.id)
+        .where(numbers >= start, is_new, numbers < span.upto.end, numbers.not_in(span.upto.running))
         .order_by(numbers)
         .limit(most_rows)
     )

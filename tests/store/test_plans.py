@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert
 
 from app.interpret import interpret
 from app.model import Delivery, Reading
-from app.store import pagination
+from app.store import journal, pagination
+from app.store.journal import Horizon, Span
 from app.store.query.question import Condition, Edge, Operator, Order, Question, Records
 from app.store.readings import save
 from app.store.reprocess import reprocess_one
-from app.store.schema import IDENTIFYING
+from app.store.schema import IDENTIFYING, changes
 
 NEWEST = {Records.OUTCOMES: "ended_at", Records.DELIVERIES: "received_at"}
 
@@ -34,14 +39,7 @@ def plan_of(database, ask) -> str:
 
 def plans_of(database, ask, table: str, without=("seqscan",)) -> list[str]:
     """How the engine goes about each statement of `ask` that reads the table."""
-    asked: list[tuple[str, Any]] = []
-
-    def note(connection, cursor, statement, parameters, context, many) -> None:
-        asked.append((statement, parameters))
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    ask()
-    event.remove(database.engine, "before_cursor_execute", note)
+    asked = statements_of(database, ask)
     explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
     with database.reading() as connection:
         for way in () if database.is_sqlite else without:
@@ -51,6 +49,38 @@ def plans_of(database, ask, table: str, without=("seqscan",)) -> list[str]:
             for statement, parameters in asked
             if any(f"{verb} {table}" in " ".join(statement.split()) for verb in ("FROM", "UPDATE"))
         ]
+
+
+def statements_of(database, ask) -> list[tuple[str, Any]]:
+    asked: list[tuple[str, Any]] = []
+
+    def note(connection, cursor, statement, parameters, context, many) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    ask()
+    event.remove(database.engine, "before_cursor_execute", note)
+    return asked
+
+
+def effort_of(database, ask) -> int:
+    """What the engine does for the statements of `ask`, which only read: SQLite's operations, PostgreSQL's rows."""
+    asked = statements_of(database, ask)
+    if database.is_sqlite:
+        steps: list[None] = []
+        with closing(sqlite3.connect(database.engine.url.database)) as connection:
+            connection.set_progress_handler(lambda: steps.append(None), 1)
+            for statement, parameters in asked:
+                connection.execute(statement, parameters).fetchall()
+        return len(steps)
+    with database.reading() as connection:
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        plans = [
+            str(row[0])
+            for statement, parameters in asked
+            for row in connection.exec_driver_sql(f"EXPLAIN (ANALYZE, TIMING off) {statement}", parameters)
+        ]
+    return sum(int(rows) for plan in plans for rows in re.findall(r"(?:actual rows=|by Filter: )(\d+)", plan))
 
 
 @pytest.mark.parametrize("kind", list(NEWEST))
@@ -123,6 +153,22 @@ def test_a_result_without_identity_is_compared_with_its_integrations_equal_bodie
 def _told(attempts: int = 0, body: bytes = b"") -> Reading:
     body = body or f"result=Completed&call_id=planned&attempts={attempts}".encode()
     return interpret(Delivery(id=uuid4(), integration="planned", received_at=datetime.now(UTC), body=body))
+
+
+@pytest.mark.parametrize("running", [1, 0])
+def test_a_follower_of_the_journal_does_not_read_again_what_it_has_seen(database, running) -> None:
+    end = journal.horizon(database).end
+    seen = Horizon(end - running, (end - 2,) if running else ())
+    look = partial(journal.page, database, Span(seen, Horizon(end)))
+    before = effort_of(database, look)
+    _add_changes(database, range(1, 501), datetime.now(UTC))
+    assert effort_of(database, look) < before + 100
+
+
+def _add_changes(database, numbers: Iterable[int], at: datetime) -> None:
+    rows = [{"id": number, "changed_at": at, "outcome_ids": uuid4().bytes} for number in numbers]
+    with database.writing() as connection:
+        connection.execute(insert(changes), rows)
 
 
 @pytest.mark.parametrize("field", IDENTIFYING)
