@@ -64,7 +64,7 @@ class Pruner:
         Raises `StoreUnavailable`.
         """
         if not dry_run:
-            journal.prune(self._database, self._now() - journal.KEPT)
+            yield from self._prune_journal(rest)
         for records, age in self._kept.items():
             before, edge, is_done = self._now() - age, None, False
             while not is_done:
@@ -78,3 +78,10 @@ class Pruner:
                         metrics.PRUNED.labels(kind.value).inc(count)
                     yield removed
                     rest(seconds * REST)
+
+    def _prune_journal(self, rest: Callable[[float], object]) -> Iterator[Removed]:
+        before, began = self._now() - journal.KEPT, time.monotonic()
+        while journal.prune(self._database, before):
+            yield Removed()
+            rest((time.monotonic() - began) * REST)
+            began = time.monotonic()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, insert, select, text
 
 from app.interpret import interpret
 from app.model import Delivery
+from app.pruning import Pruner
 from app.store import journal
 from app.store.backup import backup
 from app.store.database import Database
 from app.store.journal import Horizon, Span
 from app.store.readings import save
+from app.store.schema import changes
 
 NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
 
@@ -106,6 +109,18 @@ def test_the_old_is_forgotten_but_numbers_go_on(database) -> None:
     [third] = save(database, [call("c")])
     assert between(database, start) == [third.outcome_id]
     assert journal.prune(database, datetime.now(UTC) + timedelta(hours=1)) == 1
+
+
+def test_all_that_is_old_is_forgotten_a_little_at_a_time(database) -> None:
+    ages = {number: journal.KEPT + timedelta(hours=1 if number < -100 else -1) for number in range(-2600, 0)}
+    rows = [{"id": n, "changed_at": datetime.now(UTC) - age, "outcome_ids": uuid4().bytes} for n, age in ages.items()]
+    with database.writing() as connection:
+        connection.execute(insert(changes), rows)
+    pauses: list[float] = []
+    assert not sum(Pruner(database, {}, lambda: datetime.now(UTC)).prune(pauses.append), Counter())
+    assert len(pauses) == 3
+    with database.reading() as connection:
+        assert connection.execute(select(func.min(changes.c.id))).scalar() == -100
 
 
 # --- several writers

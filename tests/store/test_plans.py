@@ -165,6 +165,14 @@ def test_a_follower_of_the_journal_does_not_read_again_what_it_has_seen(database
     assert effort_of(database, look) < before + 100
 
 
+def test_pruning_the_journal_does_not_read_all_that_stays(database) -> None:
+    look = partial(journal.prune, database, datetime.now(UTC) - journal.KEPT)
+    _add_changes(database, range(-12_000, -10_000), datetime.now(UTC))
+    before = effort_of(database, look)
+    _add_changes(database, range(-10_000, 0), datetime.now(UTC))
+    assert effort_of(database, look) < 3 * before
+
+
 def _add_changes(database, numbers: Iterable[int], at: datetime) -> None:
     rows = [{"id": number, "changed_at": at, "outcome_ids": uuid4().bytes} for number in numbers]
     with database.writing() as connection:
