@@ -29,6 +29,7 @@ from app.model import (
 from app.values import MAX_NUMBER, BadValue, clean, exact, number, phone, storable, time
 
 VERSION = "2"
+DIGEST_HALF = 32  # hex digits
 
 BY_CALLEE_TYPE: Mapping[CalleeType | None, tuple[Disposition, AnsweredBy | None]] = {
     CalleeType.VOICE: (Disposition.ANSWERED, AnsweredBy.HUMAN),
@@ -154,7 +155,7 @@ def same_reading(one: str, other: str) -> bool:
 
 def without_encoding(digest: str) -> str:
     """Return the half of a digest that is the same in every encoding of a reading."""
-    return digest[:32]
+    return digest[:DIGEST_HALF]
 
 
 # --- many deliveries
@@ -283,7 +284,7 @@ def _canonical(value: Json) -> Json:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_HALF]
 
 
 _HASH_OF_NOTHING = _hash(encode(_NOTHING))

@@ -12,11 +12,11 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, select, text, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from app.errors import StoreRefused, StoreUnavailable
 from app.model import Delivery, Identity, Outcome, Reading, Receipt, Verdict, Via
-from app.normalise import fold, rank, same_reading, without_encoding
+from app.normalise import DIGEST_HALF, fold, rank, same_reading, without_encoding
 from app.store import expected, journal
 from app.store.bulk import insert_rows, returned_id
 from app.store.database import Database
@@ -151,7 +151,8 @@ _number = attrgetter("int")  # comparing UUIDs directly is slower
 def _seen_digests(
     connection: Connection, existing: dict[UUID, Outcome], by_outcome: ReadingsByOutcome
 ) -> dict[UUID, list[str]]:
-    """Return, for each outcome, the digests of readings that were stored before this group."""
+    """Return, for each outcome, the digest of the newest reading before this group, and those of the others that
+    occur in the group again: a call may have a hundred thousand deliveries."""
     seen: dict[UUID, list[str]] = defaultdict(list)
     unclear = []
     for outcome_id, outcome in existing.items():
@@ -162,8 +163,10 @@ def _seen_digests(
             unclear.append(outcome_id)
     if unclear:
         group_ids = [delivery.id for group in by_outcome.values() for delivery, _ in group]
+        group_digests = {without_encoding(outcome.digest) for key in unclear for _, outcome in by_outcome[key]}
+        occurs_again = func.substr(deliveries.c.digest, 1, DIGEST_HALF).in_(group_digests)
         later = select(deliveries.c.outcome_id, deliveries.c.digest).where(
-            deliveries.c.outcome_id.in_(unclear), is_later, deliveries.c.id.not_in(group_ids)
+            deliveries.c.outcome_id.in_(unclear), is_later, deliveries.c.id.not_in(group_ids), occurs_again
         )
         firsts = connection.execute(select(outcomes.c.first_delivery_id).where(outcomes.c.id.in_(unclear))).scalars()
         first = select(deliveries.c.outcome_id, deliveries.c.digest).where(deliveries.c.id.in_(firsts.all()))

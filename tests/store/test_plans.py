@@ -135,6 +135,16 @@ def test_no_callback_and_no_reprocessing_looks_through_all_deliveries(database, 
     assert not [plan for plan in plans if "SCAN deliveries" in plan or "Seq Scan on deliveries" in plan]
 
 
+def test_a_callback_fetches_no_other_readings_of_its_call(database) -> None:
+    told = [_told(attempts) for attempts in range(30)]
+    save(database, told[:-1])
+    asked = statements_of(database, lambda: save(database, told[-1:]))
+    digests = [one for one in asked if one[0].startswith("SELECT deliveries.outcome_id, deliveries.digest")]
+    assert digests
+    with database.reading() as connection:
+        assert sum(len(connection.exec_driver_sql(*one).all()) for one in digests) <= 2
+
+
 @pytest.mark.parametrize("act", ["save", "reprocess"])
 def test_a_result_without_identity_is_compared_with_its_integrations_equal_bodies_only(database, act) -> None:
     told = [_told(body=b'{"status": "canceled"}') for _ in range(3)]
