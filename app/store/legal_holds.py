@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Table, delete, select
+from sqlalchemy import Connection, Row, Table, delete, select, true
 
 from app.errors import NotFound
 from app.identity import start_id
@@ -18,6 +18,11 @@ from app.store.database import Database
 from app.store.schema import holds, integrations, outcomes
 
 _OR_REPLACE_REASON = "ON CONFLICT (kind, subject) DO UPDATE SET reason = excluded.reason RETURNING kind"
+
+AT_ONCE = 1000  # outcomes of one query: parameters are limited
+_IDENTIFYING_STARTS = [
+    outcomes.c[name] for name in ("integration", "call_id", "message_reference", "phone_number", "phone_number_raw")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +37,31 @@ class Held:
         return integration in self.integrations or outcome_id in self.outcomes or start_of in self.starts
 
 
-def held(connection: Connection) -> Held:
-    rows = connection.execute(select(holds.c.kind, holds.c.subject)).all()
-    calls = {UUID(row.subject) for row in rows if row.kind == HoldKind.CALL}
-    held_outcomes = connection.execute(select(outcomes).where(outcomes.c.id.in_(calls))).all() if calls else []
-    return Held({row.subject for row in rows if row.kind == HoldKind.INTEGRATION}, calls, starts_of(held_outcomes))
+def held(connection: Connection, rows: Sequence[Row[Any]] | None = None) -> Held:
+    """Return what is held, or what of it may hold these rows. Whole campaigns may be held, call by call."""
+    is_meant = true() if rows is None else holds.c.subject.in_(_subjects_of(rows))
+    is_kind = holds.c.kind.in_(list(HoldKind))  # the key begins with it
+    found = connection.execute(select(holds.c.kind, holds.c.subject).where(is_kind, is_meant)).all()
+    names = {row.subject for row in found if row.kind == HoldKind.INTEGRATION}
+    calls = {UUID(row.subject) for row in found if row.kind == HoldKind.CALL}
+    if rows is None:
+        return Held(names, calls, _starts(connection, calls))
+    # A start does not tell its call's outcome, only the outcome tells the start.
+    has_starts = any(getattr(row, "start_of", None) for row in rows)
+    return Held(names, calls, held(connection).starts if has_starts else ())
+
+
+def _subjects_of(rows: Sequence[Row[Any]]) -> set[str]:
+    calls = {getattr(row, "outcome_id", row.id) for row in rows} - {None}
+    return {row.integration for row in rows} | set(map(str, calls))
+
+
+def _starts(connection: Connection, calls: Collection[UUID]) -> set[UUID]:
+    ordered, starts = sorted(calls), set[UUID]()
+    for at in range(0, len(ordered), AT_ONCE):
+        is_call = outcomes.c.id.in_(ordered[at : at + AT_ONCE])
+        starts |= starts_of(connection.execute(select(*_IDENTIFYING_STARTS).where(is_call)).all())
+    return starts
 
 
 def lock_holds(connection: Connection) -> None:
@@ -47,13 +72,13 @@ def lock_holds(connection: Connection) -> None:
 
 def held_among(connection: Connection, table: Table, ids: Collection[UUID]) -> set[UUID]:
     """Return the ids of those rows that a hold protects now."""
-    holding = held(connection)
     columns = [column for column in table.c if column.name in ("id", "integration", "outcome_id", "start_of")]
-    rows = connection.execute(select(*columns).where(table.c.id.in_(ids))).mappings()
+    rows = connection.execute(select(*columns).where(table.c.id.in_(ids))).all()
+    holding = held(connection, rows)
     return {
-        row["id"]
+        row.id
         for row in rows
-        if holding.has(row["integration"], row.get("outcome_id", row["id"]), row.get("start_of"))
+        if holding.has(row.integration, getattr(row, "outcome_id", row.id), getattr(row, "start_of", None))
     }
 
 

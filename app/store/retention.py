@@ -69,7 +69,9 @@ def _deciding(records: Records) -> list[Column[Any]]:
 def _removable(
     connection: Connection, records: Records, rows: Sequence[Row[Any]], before: datetime
 ) -> list[Row[Any]]:
-    is_kept, holding = _KEPT[records], held(connection)
+    if records is Records.AUDIT:
+        return list(rows)
+    is_kept, holding = _KEPT[records], held(connection, rows)
     return [row for row in rows if not is_kept(row, before, holding)]
 
 
@@ -85,13 +87,8 @@ def _call_is_kept(row: Row[Any], before: datetime, holding: Held) -> bool:
     return (row.ends_at is not None and row.ends_at >= before) or holding.has(row.integration, row.outcome_id)
 
 
-def _entry_is_kept(row: Row[Any], before: datetime, holding: Held) -> bool:
-    return False
-
-
 _KEPT: dict[Records, Callable[[Row[Any], datetime, Held], bool]] = {
     Records.OUTCOMES: _outcome_is_kept,
     Records.DELIVERIES: _delivery_is_kept,
     Records.EXPECTED_CALLS: _call_is_kept,
-    Records.AUDIT: _entry_is_kept,
 }

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -16,13 +16,13 @@ import pytest
 from sqlalchemy import event, insert
 
 from app.interpret import interpret
-from app.model import Delivery, Reading
-from app.store import journal, pagination
+from app.model import Delivery, HoldKind, Reading
+from app.store import journal, pagination, retention
 from app.store.journal import Horizon, Span
 from app.store.query.question import Condition, Edge, Operator, Order, Question, Records
 from app.store.readings import save
 from app.store.reprocess import reprocess_one
-from app.store.schema import IDENTIFYING, changes
+from app.store.schema import IDENTIFYING, changes, holds
 
 NEWEST = {Records.OUTCOMES: "ended_at", Records.DELIVERIES: "received_at"}
 
@@ -173,6 +173,22 @@ def test_a_follower_of_the_journal_does_not_read_again_what_it_has_seen(database
     before = effort_of(database, look)
     _add_changes(database, range(1, 501), datetime.now(UTC))
     assert effort_of(database, look) < before + 100
+
+
+@pytest.mark.parametrize("kind", [Records.OUTCOMES, Records.DELIVERIES, Records.EXPECTED_CALLS])
+def test_pruning_fetches_no_holds_of_other_calls(database, kind) -> None:
+    save(database, [_told()])
+    made_at = datetime.now(UTC)
+    rows = [
+        {"kind": HoldKind.CALL, "subject": str(uuid4()), "reason": "a case", "made_at": made_at} for _ in range(9)
+    ]
+    with database.writing() as connection:
+        connection.execute(insert(holds), rows)
+    asked = statements_of(database, lambda: retention.find(database, kind, made_at + timedelta(days=1), None))
+    of_holds = [one for one in asked if "FROM holds" in " ".join(one[0].split())]
+    assert of_holds
+    with database.reading() as connection:
+        assert not [row for one in of_holds for row in connection.exec_driver_sql(*one)]
 
 
 def test_pruning_the_journal_does_not_read_all_that_stays(database) -> None:
