@@ -20,7 +20,7 @@ from app.store.schema import holds, integrations, outcomes
 _OR_REPLACE_REASON = "ON CONFLICT (kind, subject) DO UPDATE SET reason = excluded.reason RETURNING kind"
 
 AT_ONCE = 1000  # outcomes of one query: parameters are limited
-_IDENTIFYING_STARTS = [
+IDENTIFYING_STARTS = [
     outcomes.c[name] for name in ("integration", "call_id", "message_reference", "phone_number", "phone_number_raw")
 ]
 
@@ -60,7 +60,7 @@ def _starts(connection: Connection, calls: Collection[UUID]) -> set[UUID]:
     ordered, starts = sorted(calls), set[UUID]()
     for at in range(0, len(ordered), AT_ONCE):
         is_call = outcomes.c.id.in_(ordered[at : at + AT_ONCE])
-        starts |= starts_of(connection.execute(select(*_IDENTIFYING_STARTS).where(is_call)).all())
+        starts |= starts_of(connection.execute(select(*IDENTIFYING_STARTS).where(is_call)).all())
     return starts
 
 

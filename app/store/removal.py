@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, or_, select
 
 from app.store import journal
-from app.store.legal_holds import starts_of
+from app.store.legal_holds import IDENTIFYING_STARTS, starts_of
 from app.store.query.conditions import is_any_of
 from app.store.query.question import Records
 from app.store.schema import deliveries, expected_calls, is_later, outcomes
@@ -48,12 +48,15 @@ def remove_outcomes(connection: Connection, ids: Collection[UUID], *only: Column
 
 
 def _orphaned_starts(connection: Connection, removed: Sequence[Row[Any]]) -> set[UUID]:
-    """Return the starts of removed calls that no other outcome shares, since several outcomes may have one call
-    id."""
-    calls = {row.call_id for row in removed} - {None}
-    is_shared = is_any_of(outcomes.c.call_id, sorted(calls))
-    others = connection.execute(select(outcomes).where(is_shared)).all() if calls else []
-    return starts_of(removed) - starts_of(others)
+    """Return the stored starts of removed calls that no other outcome shares, since several outcomes may have one
+    call id. A hundred thousand may have it, so they are looked at only if there is a start."""
+    by_start = {start: row.call_id for row in removed for start in starts_of([row])}
+    own = deliveries.c.start_of
+    stored = set(connection.execute(select(own).where(own.in_(by_start)).distinct()).scalars()) if by_start else set()
+    if not stored:
+        return stored
+    is_shared = is_any_of(outcomes.c.call_id, sorted({by_start[start] for start in stored}))
+    return stored - starts_of(connection.execute(select(*IDENTIFYING_STARTS).where(is_shared).distinct()).all())
 
 
 def remove_rows(

@@ -17,7 +17,7 @@ from sqlalchemy import event, insert
 
 from app.interpret import interpret
 from app.model import Delivery, HoldKind, Reading
-from app.store import journal, pagination, retention
+from app.store import erasure, journal, pagination, retention
 from app.store.journal import Horizon, Span
 from app.store.query.question import Condition, Edge, Operator, Order, Question, Records
 from app.store.readings import save
@@ -138,11 +138,8 @@ def test_no_callback_and_no_reprocessing_looks_through_all_deliveries(database, 
 def test_a_callback_fetches_no_other_readings_of_its_call(database) -> None:
     told = [_told(attempts) for attempts in range(30)]
     save(database, told[:-1])
-    asked = statements_of(database, lambda: save(database, told[-1:]))
-    digests = [one for one in asked if one[0].startswith("SELECT deliveries.outcome_id, deliveries.digest")]
-    assert digests
-    with database.reading() as connection:
-        assert sum(len(connection.exec_driver_sql(*one).all()) for one in digests) <= 2
+    first_and_own = 2
+    assert len(fetched(database, lambda: save(database, told[-1:]), "deliveries")) <= first_and_own
 
 
 @pytest.mark.parametrize("act", ["save", "reprocess"])
@@ -175,6 +172,22 @@ def test_a_follower_of_the_journal_does_not_read_again_what_it_has_seen(database
     assert effort_of(database, look) < before + 100
 
 
+def test_removing_a_call_fetches_no_others_of_its_call_id(database) -> None:
+    told = [_told(body=f"result=Completed&call_id=shared&message_reference={at}".encode()) for at in range(9)]
+    keys = [receipt.outcome_id for receipt in save(database, told)]
+    found = erasure.Found(outcomes={keys[0]})
+    assert not fetched(database, lambda: erasure.remove(database, found), "outcomes")
+
+
+def fetched(database, ask, table: str) -> list[Any]:
+    """The rows that the queries of `ask` get from the table; they are executed once more afterwards."""
+    asked = [(" ".join(statement.split()), parameters) for statement, parameters in statements_of(database, ask)]
+    queries = [one for one in asked if one[0].startswith("SELECT") and f"FROM {table}" in one[0]]
+    assert queries
+    with database.reading() as connection:
+        return [row for one in queries for row in connection.exec_driver_sql(*one)]
+
+
 @pytest.mark.parametrize("kind", [Records.OUTCOMES, Records.DELIVERIES, Records.EXPECTED_CALLS])
 def test_pruning_fetches_no_holds_of_other_calls(database, kind) -> None:
     save(database, [_told()])
@@ -184,11 +197,8 @@ def test_pruning_fetches_no_holds_of_other_calls(database, kind) -> None:
     ]
     with database.writing() as connection:
         connection.execute(insert(holds), rows)
-    asked = statements_of(database, lambda: retention.find(database, kind, made_at + timedelta(days=1), None))
-    of_holds = [one for one in asked if "FROM holds" in " ".join(one[0].split())]
-    assert of_holds
-    with database.reading() as connection:
-        assert not [row for one in of_holds for row in connection.exec_driver_sql(*one)]
+    tomorrow = made_at + timedelta(days=1)
+    assert not fetched(database, lambda: retention.find(database, kind, tomorrow, None), "holds")
 
 
 def test_pruning_the_journal_does_not_read_all_that_stays(database) -> None:
