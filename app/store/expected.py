@@ -218,18 +218,22 @@ def release(connection: Connection, outcome_ids: Collection[UUID]) -> None:
 
 
 def _results(connection: Connection, calls: Sequence[ExpectedCall]) -> Iterator[Outcome]:
-    """Yield the outcomes that may be results of these calls, from queries by indexed fields."""
+    """Yield the outcomes that may be results of these calls, from queries by indexed fields. Of a number that is
+    called often, or a call id that many calls share, the other outcomes are not fetched."""
+    own, by_number = outcomes.c, [call for call in calls if call.reference is None and call.batch is not None]
+    is_ours = own.integration.in_({call.integration for call in calls})
+    of_batch = own.batch.in_({call.batch for call in by_number})
     ids = [call.id for call in calls] + [call.outcome_id for call in calls if call.outcome_id]
-    for field, values in (
-        ("id", ids),
-        ("call_id", [call.call_id for call in calls]),
-        ("message_reference", [call.reference for call in calls]),
-        ("phone_number", [call.phone_number for call in calls if call.reference is None and call.batch is not None]),
+    for field, values, only in (
+        ("id", ids, is_ours),
+        ("call_id", [call.call_id for call in calls], is_ours),
+        ("message_reference", [call.reference for call in calls], is_ours),
+        ("phone_number", [call.phone_number for call in by_number], is_ours & of_batch),
     ):
         known_values = list({value for value in values if value is not None})
         if known_values:
-            rows = connection.execute(select(outcomes).where(is_any_of(outcomes.c[field], known_values))).mappings()
-            yield from map(outcome_from_row, rows)
+            statement = select(outcomes).where(is_any_of(own[field], known_values), only)
+            yield from map(outcome_from_row, connection.execute(statement).mappings())
 
 
 def _complete(

@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import event, insert
 
 from app.interpret import interpret
-from app.model import Delivery, HoldKind, Reading
-from app.store import erasure, journal, pagination, retention
+from app.model import CallState, Delivery, ExpectedCall, HoldKind, Reading
+from app.store import erasure, expected, journal, pagination, retention
 from app.store.journal import Horizon, Span
 from app.store.query.question import Condition, Edge, Operator, Order, Question, Records
 from app.store.readings import save
@@ -177,6 +177,24 @@ def test_removing_a_call_fetches_no_others_of_its_call_id(database) -> None:
     keys = [receipt.outcome_id for receipt in save(database, told)]
     found = erasure.Found(outcomes={keys[0]})
     assert not fetched(database, lambda: erasure.remove(database, found), "outcomes")
+
+
+def test_registering_a_call_fetches_no_results_of_its_number_in_other_batches(database) -> None:
+    told = [_told(body=b"result=Completed&call_id=%d&phone_number=16175551234" % at) for at in range(9)]
+    save(database, told)
+    call = ExpectedCall(
+        id=uuid4(),
+        integration="planned",
+        reference=None,
+        call_id=None,
+        phone_number="+16175551234",
+        batch="a batch",
+        ends_at=None,
+        metadata={},
+        state=CallState.WAITING,
+        registered_at=datetime.now(UTC),
+    )
+    assert not fetched(database, lambda: expected.register(database, [call]), "outcomes")
 
 
 def fetched(database, ask, table: str) -> list[Any]:
