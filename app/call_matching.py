@@ -5,7 +5,9 @@ Pure. The outcome is the same whichever of the two arrives first, and however of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from uuid import UUID
 
 from app.model import ExpectedCall, Outcome, Product
 
@@ -16,8 +18,30 @@ def references_of(outcome: Outcome) -> set[str]:
     return {reference for reference in (outcome.reference, own) if reference is not None}
 
 
-def matching(outcome: Outcome, calls: Iterable[ExpectedCall]) -> list[ExpectedCall]:
-    """Return the calls whose result this is. The outcome takes fields from the first, the one with its reference.
+def matching(outcomes: Mapping[UUID, Outcome], calls: Iterable[ExpectedCall]) -> dict[UUID, list[ExpectedCall]]:
+    """Return the calls whose results these outcomes are, by the outcome's id. It takes fields from the first, the one
+    with its reference.
+
+    Only those are compared that share a name, since a group has hundreds of both.
+    """
+    known = {call.id: call for call in calls}
+    by_name: dict[Hashable, list[UUID]] = defaultdict(list)
+    for call in known.values():
+        for name in {call.outcome_id, call.reference, call.call_id, _in_batch(call)} - {None}:
+            by_name[name].append(call.id)
+    found: dict[UUID, list[ExpectedCall]] = {}
+    for outcome in sorted(outcomes.values(), key=lambda outcome: (outcome.ended_at, outcome.id)) if known else ():
+        names = {outcome.id, *references_of(outcome), outcome.call_id, _in_batch(outcome)} - {None}
+        candidates = {key for name in names for key in by_name.get(name, ())}
+        if matches := _matches(outcome, [known[key] for key in candidates]):
+            found[outcome.id] = matches
+            for call in matches:  # so that another result of the same number is of another call
+                known[call.id] = call._replace(outcome_id=call.outcome_id or outcome.id)
+    return found
+
+
+def _matches(outcome: Outcome, calls: Iterable[ExpectedCall]) -> list[ExpectedCall]:
+    """Return the calls whose result this is.
 
     A number of a batch does not tell which of several calls to it this is, as after a redial: it is one of them, if
     possible one without another result.
@@ -28,6 +52,10 @@ def matching(outcome: Outcome, calls: Iterable[ExpectedCall]) -> list[ExpectedCa
         return sorted(named, key=lambda call: (call.reference != outcome.reference, call.id))
     numbered = [call for call in candidates if _is_numbered(call, outcome)]
     return sorted(numbered, key=lambda call: (call.outcome_id is not None, call.registered_at, call.id))[:1]
+
+
+def _in_batch(one: ExpectedCall | Outcome) -> tuple[str, str] | None:
+    return (one.batch, one.phone_number) if one.batch is not None and one.phone_number is not None else None
 
 
 def _is_linked(call: ExpectedCall, outcome: Outcome) -> bool:
@@ -57,11 +85,7 @@ def _is_named(call: ExpectedCall, outcome: Outcome) -> bool:
 
 def _is_numbered(call: ExpectedCall, outcome: Outcome) -> bool:
     """True for a call without a reference if the number matches in its batch."""
-    return (
-        call.reference is None
-        and None not in (call.batch, call.phone_number)
-        and ((call.batch, call.phone_number) == (outcome.batch, outcome.phone_number))
-    )
+    return call.reference is None and _in_batch(call) is not None and _in_batch(call) == _in_batch(outcome)
 
 
 def _differ(one: str | None, other: str | None) -> bool:

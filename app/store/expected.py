@@ -135,14 +135,8 @@ def calls_of(connection: Connection, results: Mapping[UUID, Outcome]) -> dict[UU
     """Return the expected calls of these outcomes, by outcome id; the first call of each is the one whose values are
     taken."""
     ids = _find_ids(connection, results.values())
-    calls = {call.id: call for call in calls_where(connection, expected_calls.c.id.in_(ids))} if ids else {}
-    by_outcome: dict[UUID, list[ExpectedCall]] = {}
-    for outcome in sorted(results.values(), key=lambda outcome: (outcome.ended_at, outcome.id)) if calls else ():
-        if matches := matching(outcome, calls.values()):
-            by_outcome[outcome.id] = matches
-            for call in matches:  # so that another result of the same number is of another call
-                calls[call.id] = call._replace(outcome_id=call.outcome_id or outcome.id)
-    return by_outcome
+    calls = calls_where(connection, expected_calls.c.id.in_(ids)) if ids else []
+    return matching(results, calls)
 
 
 def _find_ids(connection: Connection, results: Collection[Outcome]) -> set[UUID]:
