@@ -14,7 +14,7 @@ from app.store.database import Database
 from app.store.expected import AT_ONCE, calls_where, find_results, lock_outcomes
 from app.store.query.conditions import where
 from app.store.query.question import Question
-from app.store.schema import expected_calls, outcomes
+from app.store.schema import expected_calls, is_missing, outcomes
 
 _IS_OPEN = (expected_calls.c.state != CallState.RECEIVED) & (expected_calls.c.state != CallState.POLLED)
 
@@ -162,7 +162,7 @@ def count_linked(database: Database, integrations: Sequence[str]) -> dict[tuple[
 
 def count_missing(database: Database) -> int:
     """Count all calls past their window without a result; uses an index."""
-    statement = select(func.count()).where(expected_calls.c.state == CallState.MISSING)
+    statement = select(func.count()).select_from(expected_calls).where(is_missing)
     with database.reading() as connection:
         return connection.execute(statement).scalar_one()
 

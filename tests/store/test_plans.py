@@ -17,7 +17,7 @@ from sqlalchemy import event, insert
 
 from app.interpret import interpret
 from app.model import CallState, Delivery, ExpectedCall, HoldKind, Reading
-from app.store import erasure, expected, journal, pagination, retention
+from app.store import erasure, expected, journal, missing, pagination, retention
 from app.store.journal import Horizon, Span
 from app.store.query.question import Condition, Edge, Operator, Order, Question, Records
 from app.store.readings import save
@@ -160,6 +160,13 @@ def test_a_result_without_identity_is_compared_with_its_integrations_equal_bodie
 def _told(attempts: int = 0, body: bytes = b"") -> Reading:
     body = body or f"result=Completed&call_id=planned&attempts={attempts}".encode()
     return interpret(Delivery(id=uuid4(), integration="planned", received_at=datetime.now(UTC), body=body))
+
+
+def test_missing_calls_are_counted_in_their_index_alone(database) -> None:
+    """SQLite would read each of their rows to compare it with a parameter."""
+    [(_, parameters)] = statements_of(database, lambda: missing.count_missing(database))
+    assert not parameters
+    assert "ix_expected_calls_missing" in plan_of(database, lambda: missing.count_missing(database))
 
 
 @pytest.mark.parametrize("running", [1, 0])
