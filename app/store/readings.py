@@ -96,7 +96,8 @@ def _insert_deliveries(connection: Connection, readings: Sequence[Reading]) -> s
 
 
 def _save_outcomes(connection: Connection, by_outcome: ReadingsByOutcome) -> dict[UUID, Receipt]:
-    lock_bodies(connection, _bodies(by_outcome.values()))
+    nameless = _ids_by_body(by_outcome.values())
+    lock_bodies(connection, {sha256 for _, sha256 in nameless})
     candidates = {key: fold(outcome for _, outcome in group) for key, group in by_outcome.items()}
     existing = _upsert(connection, candidates, by_outcome)
     results = candidates | {key: fold([before, candidates[key]]) for key, before in existing.items()}
@@ -106,7 +107,7 @@ def _save_outcomes(connection: Connection, by_outcome: ReadingsByOutcome) -> dic
     receipts: dict[UUID, Receipt] = {}
     for outcome_id, group in by_outcome.items():
         receipts |= judge(group, existing.get(outcome_id), seen[outcome_id])
-    marked = _mark_possible_duplicates(connection, by_outcome.values())
+    marked = _mark_possible_duplicates(connection, nameless) if nameless else set()
     journal.note(connection, {*by_outcome, *marked})
     return receipts
 
@@ -237,8 +238,15 @@ def _body_sha256(reading: OutcomeReading) -> bytes | None:
     return delivery.sha256 if outcome.identity is Identity.NONE else None
 
 
-def _bodies(groups: Iterable[list[OutcomeReading]]) -> set[bytes]:
-    return {sha256 for group in groups for reading in group if (sha256 := _body_sha256(reading))}
+def _ids_by_body(groups: Iterable[list[OutcomeReading]]) -> IdsByBody:
+    """Return the outcomes without an identity by their integration and body."""
+    ids: IdsByBody = defaultdict(set)
+    for group in groups:
+        for reading in group:
+            if sha256 := _body_sha256(reading):
+                delivery, outcome = reading
+                ids[delivery.integration, sha256].add(outcome.id)
+    return ids
 
 
 def lock_bodies(connection: Connection, bodies: Iterable[bytes]) -> None:
@@ -254,14 +262,9 @@ def lock_bodies(connection: Connection, bodies: Iterable[bytes]) -> None:
         )
 
 
-def _mark_possible_duplicates(connection: Connection, groups: Iterable[list[OutcomeReading]]) -> set[UUID]:
+def _mark_possible_duplicates(connection: Connection, new: IdsByBody) -> set[UUID]:
     """Mark possible duplicates; return their ids."""
-    new: IdsByBody = defaultdict(set)
-    for group in groups:
-        for delivery, outcome in group:
-            if sha256 := _body_sha256((delivery, outcome)):
-                new[delivery.integration, sha256].add(outcome.id)
-    marked = _with_same_body(connection, new) if new else set()
+    marked = _with_same_body(connection, new)
     if marked:
         connection.execute(update(outcomes).where(outcomes.c.id.in_(marked)).values(possible_duplicate=True))
     return marked
